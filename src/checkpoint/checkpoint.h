@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of this room share. The way of a checkpoint:
+ *
+ *   checkpoint.c    opens path -> maps files -> safetensors.c or gguf.c append tensors -> sorted by name -> layers.c makes layers of them
+ *   safetensors.c   header JSON -> tensors, strictly checked; safetensors_writer.c writes them
+ *   gguf.c          header, metadata, tensors
+ *   quant_config.c  config.json, hf_quant_config.json -> which scheme a layer has
+ *   layers.c        tensor names + scheme -> layers; checks of scales; canonical weights
+ *   tensor.c        element types, conversion to fp32
+ */
+#ifndef NVFP4_CHECKPOINT_CHECKPOINT_H
+#define NVFP4_CHECKPOINT_CHECKPOINT_H
+
+#include <nvfp4/nvfp4.h>
+
+typedef struct nvfp4_mapped_file {
+  char *path; /* as opened */
+  char *name; /* last part of the path, for messages */
+  const uint8_t *data;
+  uint64_t bytes;
+} nvfp4_mapped_file;
+
+typedef struct nvfp4_gguf_metadata nvfp4_gguf_metadata; /* checkpoint/gguf.h */
+
+struct nvfp4_checkpoint {
+  char *path;
+  char *folder;       /* the folder the files lie in: where tokenizer.json is looked for */
+  char *config;       /* config.json as text; NULL: none */
+  char *quant_config; /* hf_quant_config.json as text; NULL: none */
+  nvfp4_mapped_file *files;
+  size_t file_count;
+  nvfp4_tensor *tensors; /* sorted by name (strcmp), no two alike */
+  size_t tensor_count, tensor_capacity;
+  nvfp4_gguf_metadata *gguf; /* NULL: not a GGUF file */
+  nvfp4_layer_info *layers;  /* sorted by name */
+  size_t layer_count;
+  char **warnings;
+  size_t warning_count;
+  struct nvfp4_arena *arena; /* strings and partitions that live as long as the checkpoint */
+};
+
+/* Memory that lives as long as the checkpoint; NULL when there is none. */
+void *nvfp4_checkpoint_alloc(nvfp4_checkpoint *checkpoint, size_t bytes);
+char *nvfp4_checkpoint_strdup(nvfp4_checkpoint *checkpoint, const char *text, size_t length);
+
+nvfp4_status nvfp4_checkpoint_warn(nvfp4_checkpoint *checkpoint, nvfp4_reason *reason, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Appends a tensor (name and dtype_name must live as long as the checkpoint). */
+nvfp4_status nvfp4_checkpoint_add_tensor(nvfp4_checkpoint *checkpoint, const nvfp4_tensor *tensor, nvfp4_reason *reason);
+
+/* Maps `path` read-only; returns its index in *file. */
+nvfp4_status nvfp4_checkpoint_map(nvfp4_checkpoint *checkpoint, const char *path, size_t *file, nvfp4_reason *reason);
+
+/* safetensors.c, gguf.c: append the tensors of file `file`; gguf also sets checkpoint->gguf. */
+nvfp4_status nvfp4_safetensors_read(nvfp4_checkpoint *checkpoint, size_t file, nvfp4_reason *reason);
+nvfp4_status nvfp4_gguf_read(nvfp4_checkpoint *checkpoint, size_t file, nvfp4_reason *reason);
+
+/* layers.c: fills layers from tensors and configs. flags: NVFP4_OPEN_*. */
+nvfp4_status nvfp4_checkpoint_find_layers(nvfp4_checkpoint *checkpoint, uint32_t flags, nvfp4_reason *reason);
+
+/* tensor.c: bytes of `elements` elements; false if the type is blocked and elements is not a multiple of the block, or on overflow. */
+bool nvfp4_dtype_bytes(nvfp4_dtype dtype, uint64_t elements, uint64_t *bytes);
+
+#endif
