@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell nproc)
 CMAKE_FLAGS ?=
 
-.PHONY: help build test demo install lint clean
+.PHONY: help build test demo install lint format clean
 .NOTPARALLEL:
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo 'make build    the command $(BUILD)/nvfp4, the libraries, the tests'
 	@echo 'make install  headers, library, command into PREFIX=$(PREFIX) (DESTDIR is honoured)'
 	@echo 'make lint     style and structure; needs scripts/bootstrap --ci'
+	@echo 'make format   clang-format over all C files'
 	@echo 'make clean    remove $(BUILD)'
 	@echo 'CMAKE_FLAGS, BUILD, JOBS and PREFIX may be set, e.g. make test BUILD=build-clang CMAKE_FLAGS=-DCMAKE_C_COMPILER=clang'
 
@@ -33,6 +34,9 @@ install: build
 
 lint: build
 	scripts/lint/all $(BUILD)
+
+format:
+	clang-format -i $$(git ls-files -co --exclude-standard '*.c' '*.h')
 
 clean:
 	rm -rf $(BUILD)
