@@ -392,9 +392,9 @@ typedef struct nvfp4_kernel_info {
 } nvfp4_kernel_info;
 
 NVFP4_API size_t nvfp4_kernel_count(const nvfp4_context *context);
-/* Kernel `index` in order of preference, on `machine` (NULL: this computer). Strings live as long as the context; reason until the
- * next call on the same info with the same context from the same thread: copy it. */
-NVFP4_API nvfp4_status nvfp4_kernel_get(nvfp4_context *context, size_t index, const nvfp4_machine *machine, nvfp4_kernel_info *out,
+/* Kernel `index` in order of preference, on `machine` (NULL: this computer). Strings live as long as the context, but out->reason: it points into
+ * *why_not, which may not be NULL. */
+NVFP4_API nvfp4_status nvfp4_kernel_get(const nvfp4_context *context, size_t index, const nvfp4_machine *machine, nvfp4_kernel_info *out,
                                         nvfp4_reason *why_not);
 
 /* Answers "which kernel would a layer get, and why" for `machine` (NULL: this computer), row by row for `m`. A dry run: nothing is packed, and a

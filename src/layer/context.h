@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The context: what this computer is, threads, memory, plug-ins, the list of kernels, and what their self-tests gave.
+ */
+#ifndef NVFP4_LAYER_CONTEXT_H
+#define NVFP4_LAYER_CONTEXT_H
+
+#include <nvfp4/kernel.h>
+#include <pthread.h>
+
+#include "base/log.h"
+#include "base/threads.h"
+#include "kernels/plugin.h"
+#include "select/select.h"
+
+/* Self-tests are kept per device: the CPU, and every CUDA device. */
+enum { NVFP4_SELF_TEST_DEVICES = 1 + NVFP4_MAX_GPUS };
+
+typedef struct nvfp4_known_kernel {
+  char *id; /* own copy */
+  const nvfp4_kernel *kernel;
+  nvfp4_stage missing;  /* if kernel is NULL */
+  char *missing_reason; /* own copy, if kernel is NULL */
+  nvfp4_self_test self_test[NVFP4_SELF_TEST_DEVICES];
+  char *self_test_reason[NVFP4_SELF_TEST_DEVICES]; /* if failed */
+} nvfp4_known_kernel;
+
+struct nvfp4_context {
+  nvfp4_machine machine;
+  nvfp4_threads *threads;
+  nvfp4_allocator allocator;
+  nvfp4_log log;
+  nvfp4_policy policy; /* strings are own copies */
+  nvfp4_host host;
+  nvfp4_known_kernel *kernels; /* plug-ins first, then the registry: the order of preference */
+  size_t kernel_count;
+  nvfp4_open_plugin *plugins;
+  size_t plugin_count;
+  pthread_mutex_t self_test_lock;
+};
+
+nvfp4_threads *nvfp4_context_pool(nvfp4_context *context);
+
+/* Runs the self-tests that `device` still lacks, of every kernel that could run there. Once per context and device; later calls return at once. */
+void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device);
+
+/* The kernels as selection wants them; dry_run: without what the self-tests of this computer gave. out has kernel_count entries. */
+void nvfp4_context_candidates(const nvfp4_context *context, nvfp4_device device, bool dry_run, nvfp4_candidate *out);
+
+/* self_test.c: runs `kernel` on a small problem and compares with the reference. */
+nvfp4_status nvfp4_self_test_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_reason *reason);
+
+/* layer.c: the policy that counts for a call: the layer's own, or the context's. */
+static inline const nvfp4_policy *nvfp4_policy_or_context(const nvfp4_context *context, const nvfp4_policy *policy) {
+  return policy != NULL ? policy : &context->policy;
+}
+
+#endif

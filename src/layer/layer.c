@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "layer/layer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/fp_env.h"
+#include "base/reason.h"
+#include "format/activation.h"
+#include "format/e4m3.h"
+
+/* Rows that share one input global. */
+typedef struct layer_run {
+  int64_t n_first, n_rows;
+  const nvfp4_partition *partitions; /* in the plan's description */
+  int64_t partition_count;
+  nvfp4_layer_desc desc; /* of these rows alone */
+  float s_a;
+  float *alpha_w4a4; /* [n_rows]; NULL without an input global */
+  float *alpha_w4a16;
+  nvfp4_packed *packed; /* [layout_count] */
+} layer_run;
+
+struct nvfp4_layer {
+  nvfp4_context *context;
+  nvfp4_plan *plan;
+  const nvfp4_layout **layouts; /* [layout_count] of the plan's kernels, in the order of the ranges */
+  size_t layout_count;
+  layer_run *runs;
+  size_t run_count;
+};
+
+/* ---------------------------------------------------------------------------------------------------------- checking weights */
+
+static nvfp4_status check_scales(const nvfp4_weights *w, nvfp4_reason *reason) {
+  for (int64_t n = 0; n < w->n; n++) {
+    const uint8_t *row = w->scales + n * w->scales_stride_bytes;
+    uint8_t worst = 0; /* NaN is 0x7F and 0xFF, negative is 0x80 and above: both are >= 0x7F */
+    for (int64_t block = 0; block < w->k / NVFP4_BLOCK; block++) {
+      worst = row[block] > worst ? row[block] : worst;
+    }
+    for (int64_t block = 0; worst >= 0x7F && block < w->k / NVFP4_BLOCK; block++) {
+      if (row[block] >= 0x7F) {
+        return nvfp4_reject(reason, NVFP4_E_FORMAT, "block scale 0x%02X (%s) at row %lld, block %lld; needs an E4M3 number from 0 to 448",
+                            row[block], nvfp4_e4m3_is_nan(row[block]) ? "NaN" : "negative", (long long)n, (long long)block);
+      }
+    }
+  }
+  return NVFP4_OK;
+}
+
+static nvfp4_status check_weights(const nvfp4_weights *w, const nvfp4_layer_desc *desc, nvfp4_reason *reason) {
+  if (w->struct_size != sizeof *w || w->codes == NULL || w->scales == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "the weights lack codes, scales, or struct_size = %zu", sizeof *w);
+  }
+  if (w->n != desc->n || w->k != desc->k) {
+    return nvfp4_reject(reason, NVFP4_E_SHAPE, "the weights are %lld x %lld; the layer is described as N = %lld, K = %lld", (long long)w->n,
+                        (long long)w->k, (long long)desc->n, (long long)desc->k);
+  }
+  if (w->codes_stride_bytes < w->k / 2 || w->scales_stride_bytes < w->k / NVFP4_BLOCK) {
+    return nvfp4_reject(reason, NVFP4_E_SHAPE, "row strides are %lld bytes of codes and %lld of scales; K = %lld needs at least %lld and %lld",
+                        (long long)w->codes_stride_bytes, (long long)w->scales_stride_bytes, (long long)w->k, (long long)(w->k / 2),
+                        (long long)(w->k / NVFP4_BLOCK));
+  }
+  if (w->memory == NVFP4_MEMORY_CUDA) {
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "the weights lie in CUDA memory; this build reads them from host memory");
+  }
+  return check_scales(w, reason);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- making runs */
+
+static bool same_global(nvfp4_global a, nvfp4_global b) { return a.value == b.value && a.is_divisor == b.is_divisor; }
+
+static void find_layouts(nvfp4_layer *layer) {
+  for (size_t i = 0; i < layer->plan->range_count; i++) {
+    const nvfp4_layout *layout = layer->plan->ranges[i].kernel->layout;
+    bool known = false;
+    for (size_t j = 0; j < layer->layout_count; j++) {
+      known = known || layer->layouts[j] == layout;
+    }
+    if (!known) {
+      layer->layouts[layer->layout_count++] = layout;
+    }
+  }
+}
+
+static void find_runs(nvfp4_layer *layer) {
+  const nvfp4_layer_desc *desc = &layer->plan->desc;
+  for (int64_t i = 0; i < desc->partition_count; i++) {
+    const nvfp4_partition *partition = &desc->partitions[i];
+    layer_run *last = layer->run_count > 0 ? &layer->runs[layer->run_count - 1] : NULL;
+    if (last != NULL && same_global(last->partitions[0].input, partition->input)) {
+      last->partition_count++;
+      last->n_rows += partition->n_rows;
+    } else {
+      layer->runs[layer->run_count++] =
+          (layer_run){.n_first = partition->n_first, .n_rows = partition->n_rows, .partitions = partition, .partition_count = 1};
+    }
+  }
+}
+
+static nvfp4_status fill_alpha(const layer_run *run, nvfp4_mode mode, float *alpha, nvfp4_reason *reason) {
+  for (int64_t i = 0; i < run->partition_count; i++) {
+    float value;
+    NVFP4_TRY(nvfp4_partition_alpha(&run->partitions[i], mode, &value, reason));
+    for (int64_t n = 0; n < run->partitions[i].n_rows; n++) {
+      alpha[run->partitions[i].n_first - run->n_first + n] = value;
+    }
+  }
+  return NVFP4_OK;
+}
+
+/* Alphas and packed weights of one run. What it makes is freed by nvfp4_layer_destroy, on errors too. */
+static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_weights *weights, nvfp4_reason *reason) {
+  size_t rows = (size_t)run->n_rows;
+  bool has_input = run->partitions[0].input.value != 0.0f;
+  run->desc = layer->plan->desc;
+  run->desc.n = run->n_rows;
+  run->desc.partitions = run->partitions;
+  run->desc.partition_count = run->partition_count;
+  run->alpha_w4a16 = malloc(rows * sizeof(float));
+  run->alpha_w4a4 = has_input ? malloc(rows * sizeof(float)) : NULL;
+  run->packed = calloc(layer->layout_count, sizeof *run->packed);
+  if (run->alpha_w4a16 == NULL || (has_input && run->alpha_w4a4 == NULL) || run->packed == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer of %zu rows", rows);
+  }
+  NVFP4_TRY(fill_alpha(run, NVFP4_MODE_W4A16, run->alpha_w4a16, reason));
+  if (has_input) {
+    run->s_a = nvfp4_activation_factor(run->partitions[0].input);
+    NVFP4_TRY(fill_alpha(run, NVFP4_MODE_W4A4, run->alpha_w4a4, reason));
+  }
+  nvfp4_weights part = *weights;
+  part.n = run->n_rows;
+  part.codes += run->n_first * weights->codes_stride_bytes;
+  part.scales += run->n_first * weights->scales_stride_bytes;
+  nvfp4_process_args args = {sizeof args, &part, run->alpha_w4a4, run->alpha_w4a16};
+  for (size_t i = 0; i < layer->layout_count; i++) {
+    nvfp4_packed packed = {.struct_size = sizeof packed};
+    NVFP4_TRY(layer->layouts[i]->process_weights_after_loading(&layer->context->host, &args, &packed, reason));
+    run->packed[i] = packed;
+  }
+  return NVFP4_OK;
+}
+
+static nvfp4_status fill_layer(nvfp4_layer *layer, const nvfp4_weights *weights, nvfp4_reason *reason) {
+  layer->layouts = calloc(layer->plan->range_count, sizeof *layer->layouts);
+  layer->runs = calloc((size_t)layer->plan->desc.partition_count, sizeof *layer->runs);
+  if (layer->layouts == NULL || layer->runs == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer");
+  }
+  find_layouts(layer);
+  find_runs(layer);
+  for (size_t i = 0; i < layer->run_count; i++) {
+    NVFP4_TRY(fill_run(layer, &layer->runs[i], weights, reason));
+  }
+  return NVFP4_OK;
+}
+
+nvfp4_status nvfp4_layer_create(nvfp4_context *context, const nvfp4_plan *plan, const nvfp4_weights *weights, nvfp4_layer **out,
+                                nvfp4_reason *reason) {
+  if (context == NULL || plan == NULL || weights == NULL || out == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "context, plan, weights or out is NULL; a layer needs all four");
+  }
+  NVFP4_TRY(check_weights(weights, &plan->desc, reason));
+  nvfp4_layer *layer = calloc(1, sizeof *layer);
+  if (layer == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer");
+  }
+  layer->context = context;
+  layer->plan = nvfp4_plan_copy(plan);
+  nvfp4_fp_env before = nvfp4_fp_env_enter(); /* alpha and s_a must not depend on the caller's rounding mode */
+  nvfp4_status status = layer->plan != NULL ? fill_layer(layer, weights, reason)
+                                            : nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer");
+  nvfp4_fp_env_leave(before);
+  if (status != NVFP4_OK) {
+    nvfp4_layer_destroy(layer);
+    return status;
+  }
+  *out = layer;
+  return NVFP4_OK;
+}
+
+void nvfp4_layer_destroy(nvfp4_layer *layer) {
+  if (layer == NULL) {
+    return;
+  }
+  for (size_t i = 0; i < layer->run_count; i++) {
+    layer_run *run = &layer->runs[i];
+    for (size_t j = 0; run->packed != NULL && j < layer->layout_count; j++) {
+      if (run->packed[j].data != NULL) {
+        layer->layouts[j]->free_packed(&layer->context->host, &run->packed[j]);
+      }
+    }
+    free(run->packed);
+    free(run->alpha_w4a4);
+    free(run->alpha_w4a16);
+  }
+  free(layer->runs);
+  free(layer->layouts);
+  nvfp4_plan_free(layer->plan);
+  free(layer);
+}
+
+bool nvfp4_layer_borrows_weights(const nvfp4_layer *layer) {
+  for (size_t i = 0; i < layer->run_count; i++) {
+    for (size_t j = 0; j < layer->layout_count; j++) {
+      if (layer->runs[i].packed[j].borrows_source) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+uint64_t nvfp4_layer_packed_bytes(const nvfp4_layer *layer) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < layer->run_count; i++) {
+    for (size_t j = 0; j < layer->layout_count; j++) {
+      bytes += layer->runs[i].packed[j].data_bytes;
+    }
+  }
+  return bytes;
+}
+
+/* --------------------------------------------------------------------------------------------------------------- applying */
+
+static const nvfp4_kernel *kernel_for(const nvfp4_layer *layer, int64_t m) {
+  for (size_t i = 0; i < layer->plan->range_count; i++) {
+    if (m >= layer->plan->ranges[i].m_first && m <= layer->plan->ranges[i].m_last) {
+      return layer->plan->ranges[i].kernel;
+    }
+  }
+  return NULL;
+}
+
+size_t nvfp4_layer_workspace_bytes(const nvfp4_layer *layer, int64_t m) {
+  size_t most = 0;
+  const nvfp4_kernel *kernel = m > 0 ? kernel_for(layer, m) : NULL;
+  for (size_t i = 0; kernel != NULL && i < layer->run_count; i++) {
+    size_t bytes = kernel->workspace_bytes(&layer->runs[i].desc, m);
+    most = bytes > most ? bytes : most;
+  }
+  return most;
+}
+
+static nvfp4_status check_quantised_x(const nvfp4_layer *layer, const nvfp4_kernel *kernel, const nvfp4_quantised_x *q,
+                                      nvfp4_reason *reason) {
+  int64_t k = layer->plan->desc.k;
+  if (kernel->numerics.mode != NVFP4_MODE_W4A4) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "x is quantised already, but %s takes unquantised activations; give x", kernel->id);
+  }
+  bool linear = q->scale_layout == NVFP4_SCALES_LINEAR;
+  if (q->codes == NULL || q->scales == NULL || q->codes_stride_bytes < k / 2 || (linear && q->scales_stride_bytes < k / NVFP4_BLOCK) ||
+      (!linear && q->scale_layout != NVFP4_SCALES_128X4 && q->scale_layout != NVFP4_SCALES_8X4)) {
+    return nvfp4_reject(reason, NVFP4_E_SHAPE, "quantised x lacks codes or scales, has strides below K/2 = %lld and K/16 = %lld bytes, or an unknown scale layout",
+                        (long long)(k / 2), (long long)(k / NVFP4_BLOCK));
+  }
+  for (size_t i = 0; i < layer->run_count; i++) {
+    nvfp4_global own = layer->runs[i].partitions[0].input;
+    if (!same_global(own, q->input)) {
+      return nvfp4_reject(reason, NVFP4_E_ARG, "x was quantised with the input %s %.9g; rows from %lld on need the %s %.9g",
+                          q->input.is_divisor ? "divisor" : "multiplier", (double)q->input.value, (long long)layer->runs[i].n_first,
+                          own.is_divisor ? "divisor" : "multiplier", (double)own.value);
+    }
+  }
+  return NVFP4_OK;
+}
+
+static nvfp4_status check_apply(const nvfp4_layer *layer, const nvfp4_kernel *kernel, const nvfp4_apply_args *args, nvfp4_reason *reason) {
+  const nvfp4_layer_desc *desc = &layer->plan->desc;
+  if (kernel == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_SHAPE, "M = %lld; the plan serves M from %lld to %lld", (long long)args->m, (long long)desc->m_first,
+                        (long long)desc->m_last);
+  }
+  if (args->y == NULL || (args->x == NULL) == (args->quantised_x == NULL)) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "y is %s, x is %s, quantised_x is %s; needs y and one of the other two",
+                        args->y == NULL ? "NULL" : "given", args->x == NULL ? "NULL" : "given", args->quantised_x == NULL ? "NULL" : "given");
+  }
+  if ((args->x != NULL && args->ldx_elems < desc->k) || args->ldy_elems < desc->n) {
+    return nvfp4_reject(reason, NVFP4_E_SHAPE, "ldx is %lld, ldy is %lld elements; needs at least K = %lld and N = %lld",
+                        (long long)args->ldx_elems, (long long)args->ldy_elems, (long long)desc->k, (long long)desc->n);
+  }
+  if ((args->bias != NULL) != (desc->bias_dtype != NVFP4_DTYPE_NONE)) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "bias is %s; the layer is described %s one", args->bias != NULL ? "given" : "NULL",
+                        desc->bias_dtype != NVFP4_DTYPE_NONE ? "with" : "without");
+  }
+  if (args->row_alpha != NULL) {
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "row_alpha is given; it is reserved and must be NULL");
+  }
+  size_t need = nvfp4_layer_workspace_bytes(layer, args->m);
+  if (args->workspace_bytes < need || (need > 0 && (args->workspace == NULL || (uintptr_t)args->workspace % 64 != 0))) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "the workspace has %zu bytes at %p; M = %lld needs %zu, 64-byte aligned", args->workspace_bytes,
+                        args->workspace, (long long)args->m, need);
+  }
+  return args->quantised_x != NULL ? check_quantised_x(layer, kernel, args->quantised_x, reason) : NVFP4_OK;
+}
+
+static size_t elem_bytes(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : 2; }
+
+static nvfp4_status apply_run(const nvfp4_layer *layer, const layer_run *run, const nvfp4_kernel *kernel, const nvfp4_apply_args *args,
+                              nvfp4_reason *reason) {
+  const nvfp4_layer_desc *desc = &run->desc;
+  bool w4a4 = kernel->numerics.mode == NVFP4_MODE_W4A4;
+  size_t layout = 0;
+  while (layer->layouts[layout] != kernel->layout) {
+    layout++;
+  }
+  nvfp4_kernel_args call = {
+      .struct_size = sizeof call,
+      .m = args->m,
+      .n = run->n_rows,
+      .k = desc->k,
+      .x = args->x,
+      .ldx_elems = args->ldx_elems,
+      .x_dtype = desc->x_dtype,
+      .quantised_x = args->quantised_x,
+      .s_a = w4a4 ? run->s_a : 0.0f,
+      .alpha = w4a4 ? run->alpha_w4a4 : run->alpha_w4a16,
+      .bias = args->bias != NULL ? (const char *)args->bias + (size_t)run->n_first * elem_bytes(desc->bias_dtype) : NULL,
+      .bias_dtype = desc->bias_dtype,
+      .y = (char *)args->y + (size_t)run->n_first * elem_bytes(desc->y_dtype),
+      .ldy_elems = args->ldy_elems,
+      .y_dtype = desc->y_dtype,
+      .workspace = args->workspace,
+      .workspace_bytes = args->workspace_bytes,
+      .stream = args->stream,
+  };
+  return kernel->apply_weights(&layer->context->host, &run->packed[layout], &call, reason);
+}
+
+nvfp4_status nvfp4_layer_apply(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason) {
+  if (layer == NULL || args == NULL || args->struct_size != sizeof *args || args->m < 0) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "apply needs a layer, arguments with struct_size = %zu, and M >= 0", sizeof *args);
+  }
+  if (args->m == 0) {
+    return NVFP4_OK;
+  }
+  const nvfp4_kernel *kernel = kernel_for(layer, args->m);
+  NVFP4_TRY(check_apply(layer, kernel, args, reason));
+  for (size_t i = 0; i < layer->run_count; i++) {
+    NVFP4_TRY(apply_run(layer, &layer->runs[i], kernel, args, reason));
+  }
+  return NVFP4_OK;
+}

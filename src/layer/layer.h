@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Plans and layers. A layer is cut into runs: consecutive rows whose partitions share one input global, so that a kernel sees exactly one. Each run is packed once
+ * for every layout of the plan.
+ */
+#ifndef NVFP4_LAYER_LAYER_H
+#define NVFP4_LAYER_LAYER_H
+
+#include "layer/context.h"
+
+typedef struct nvfp4_planned_range {
+  int64_t m_first, m_last;
+  const nvfp4_kernel *kernel;
+} nvfp4_planned_range;
+
+struct nvfp4_plan {
+  nvfp4_layer_desc desc; /* name and partitions are own copies */
+  size_t range_count;
+  nvfp4_planned_range ranges[NVFP4_MAX_RANGES];
+};
+
+nvfp4_plan *nvfp4_plan_copy(const nvfp4_plan *plan); /* NULL: out of memory */
+
+/* alpha.c: the one place where alpha is computed: from doubles, rounded once. Only W4A4 uses the input global. Errors: a factor that fp32 cannot hold. */
+nvfp4_status nvfp4_partition_alpha(const nvfp4_partition *partition, nvfp4_mode mode, float *alpha, nvfp4_reason *reason);
+
+#endif

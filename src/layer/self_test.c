@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The self-test of a kernel: a small problem with every E2M1 code, many scales (zero, subnormal, 448), a row of zeros, ragged N; once without and once with bias. CANONICAL kernels must give the bits of the
+ * reference, BOUNDED ones keep the bound of docs/numerics.md.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/fp_env.h"
+#include "base/reason.h"
+#include "format/activation.h"
+#include "format/e2m1.h"
+#include "format/e4m3.h"
+#include "kernels/ref/spec.h"
+#include "layer/context.h"
+
+enum { TEST_M = 3, TEST_M_MAX = 64, TEST_N = 37, TEST_K = 80, TEST_BLOCKS = TEST_K / NVFP4_BLOCK };
+
+typedef struct problem {
+  uint8_t codes[TEST_N][TEST_K / 2], scales[TEST_N][TEST_BLOCKS];
+  float x[TEST_M_MAX][TEST_K], alpha[TEST_N], bias[TEST_N];
+  float s_a;
+  int m; /* rows that are used: TEST_M, or the nearest that the kernel serves */
+} problem;
+
+static uint32_t next_random(uint64_t *state) { /* Knuth's MMIX generator: enough for a test problem */
+  *state = *state * 6364136223846793005u + 1442695040888963407u;
+  return (uint32_t)(*state >> 33);
+}
+
+static void make_problem(problem *p) {
+  uint64_t state = 20;
+  for (int n = 0; n < TEST_N; n++) {
+    for (int i = 0; i < TEST_K / 2; i++) {
+      p->codes[n][i] = (uint8_t)next_random(&state);
+    }
+    for (int b = 0; b < TEST_BLOCKS; b++) {
+      p->scales[n][b] = (uint8_t)(next_random(&state) % 0x7F); /* 0 .. 0x7E = 448 */
+    }
+    p->alpha[n] = n < TEST_N / 2 ? 0x1.8p-7f : 0x1.23456p-5f;
+    p->bias[n] = ((float)(next_random(&state) % 2048) - 1024.0f) * 0x1p-4f;
+  }
+  for (int m = 0; m < TEST_M_MAX; m++) {
+    for (int i = 0; i < TEST_K; i++) {
+      p->x[m][i] = m == 1 ? 0.0f : ((float)(next_random(&state) % 65536) - 32768.0f) * 0x1p-12f;
+    }
+  }
+  p->s_a = 96.0f;
+}
+
+/* The reference result and, for BOUNDED kernels, the sum of the terms' magnitudes. */
+static float expected(const problem *p, nvfp4_mode mode, int m, int n, bool with_bias, double *absolute) {
+  nvfp4_spec_row w = {p->codes[n], p->scales[n]};
+  const float *bias = with_bias ? &p->bias[n] : NULL;
+  float acc;
+  double sum = 0;
+  if (mode == NVFP4_MODE_W4A4) {
+    uint8_t codes[TEST_K / 2], scales[TEST_BLOCKS];
+    uint64_t magnitude;
+    nvfp4_quantise_activation_row(p->x[m], TEST_K, p->s_a, codes, scales);
+    nvfp4_spec_row x = {codes, scales};
+    acc = nvfp4_spec_w4a4(x, w, TEST_K);
+    nvfp4_oracle_w4a4(x, w, TEST_K, &magnitude);
+    sum = (double)magnitude * 0x1p-20;
+  } else {
+    acc = nvfp4_spec_w4a16(p->x[m], w, TEST_K);
+    for (int k = 0; k < TEST_K; k++) {
+      uint8_t code = (k & 1) != 0 ? w.codes[k / 2] >> 4 : w.codes[k / 2] & 15;
+      sum += fabs((double)p->x[m][k] * nvfp4_e2m1_to_f32(code) * nvfp4_e4m3_to_f32(w.scales[k / NVFP4_BLOCK]));
+    }
+  }
+  *absolute = fabs(p->alpha[n]) * sum + (with_bias ? fabs(p->bias[n]) : 0);
+  return nvfp4_spec_finish(acc, p->alpha[n], bias);
+}
+
+static nvfp4_status compare(const nvfp4_kernel *kernel, const problem *p, const float *y, bool with_bias, nvfp4_reason *reason) {
+  for (int m = 0; m < p->m; m++) {
+    for (int n = 0; n < TEST_N; n++) {
+      double absolute;
+      float want = expected(p, kernel->numerics.mode, m, n, with_bias, &absolute), got = y[m * TEST_N + n];
+      bool good = memcmp(&want, &got, sizeof want) == 0;
+      if (kernel->numerics.numerics_class == NVFP4_CLASS_BOUNDED) {
+        good = fabs((double)got - want) <= (TEST_K + 8) * 0x1p-23 * absolute; /* a NaN fails */
+      }
+      if (!good) {
+        return nvfp4_reject(reason, NVFP4_E_INTERNAL,
+                            "%s failed its self-test at M=%d N=%d K=%d%s, row %d, column %d: found %a, needs %a; the kernel is not used: please report it",
+                            kernel->id, p->m, TEST_N, TEST_K, with_bias ? " with bias" : "", m, n, (double)got, (double)want);
+      }
+    }
+  }
+  return NVFP4_OK;
+}
+
+/* Packs and applies; y [p->m, TEST_N] is poisoned with NaN first. */
+static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, const problem *p, bool with_bias, float *y,
+                               nvfp4_reason *reason) {
+  nvfp4_weights weights = {.struct_size = sizeof weights, .n = TEST_N, .k = TEST_K, .codes = p->codes[0], .codes_stride_bytes = TEST_K / 2,
+                           .scales = p->scales[0], .scales_stride_bytes = TEST_BLOCKS};
+  nvfp4_partition whole = {0, TEST_N, {1.0f, false}, {1.0f, false}};
+  nvfp4_layer_desc desc = {.struct_size = sizeof desc, .name = "self-test", .n = TEST_N, .k = TEST_K, .m_first = 1, .m_last = NVFP4_M_MAX,
+                           .mode = kernel->numerics.mode, .x_dtype = NVFP4_DTYPE_F32, .y_dtype = NVFP4_DTYPE_F32,
+                           .bias_dtype = with_bias ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE, .partitions = &whole, .partition_count = 1};
+  nvfp4_process_args process = {sizeof process, &weights, p->alpha, p->alpha};
+  nvfp4_packed packed = {0};
+  NVFP4_TRY(kernel->layout->process_weights_after_loading(host, &process, &packed, reason));
+  size_t bytes = kernel->workspace_bytes(&desc, p->m);
+  void *workspace = host->alloc(host->cookie, bytes > 0 ? bytes : 64, 64);
+  nvfp4_status status = NVFP4_OK;
+  if (workspace == NULL) {
+    status = nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory: %zu bytes of workspace for a self-test", bytes);
+  } else {
+    nvfp4_kernel_args args = {.struct_size = sizeof args, .m = p->m, .n = TEST_N, .k = TEST_K, .x = p->x, .ldx_elems = TEST_K,
+                              .x_dtype = NVFP4_DTYPE_F32, .s_a = kernel->numerics.mode == NVFP4_MODE_W4A4 ? p->s_a : 0, .alpha = p->alpha,
+                              .bias = with_bias ? p->bias : NULL, .bias_dtype = desc.bias_dtype, .y = y, .ldy_elems = TEST_N,
+                              .y_dtype = NVFP4_DTYPE_F32, .workspace = workspace, .workspace_bytes = bytes};
+    for (int i = 0; i < p->m * TEST_N; i++) {
+      y[i] = NAN;
+    }
+    status = kernel->apply_weights(host, &packed, &args, reason);
+    host->free(host->cookie, workspace, bytes > 0 ? bytes : 64);
+  }
+  kernel->layout->free_packed(host, &packed);
+  return status;
+}
+
+nvfp4_status nvfp4_self_test_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_reason *reason) {
+  if (kernel->device != NVFP4_DEVICE_CPU) {
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s cannot be tested: this build has no self-test for CUDA devices", kernel->id);
+  }
+  problem p;
+  float y[TEST_M_MAX * TEST_N];
+  p.m = TEST_M;
+  if (kernel->m_last != 0 && kernel->m_last < p.m) {
+    p.m = (int)kernel->m_last;
+  } else if (kernel->m_first > p.m) {
+    p.m = kernel->m_first <= TEST_M_MAX ? (int)kernel->m_first : TEST_M_MAX;
+  }
+  nvfp4_fp_env before = nvfp4_fp_env_enter();
+  make_problem(&p);
+  nvfp4_status status = NVFP4_OK;
+  for (int with_bias = 0; status == NVFP4_OK && with_bias <= 1; with_bias++) {
+    status = run_kernel(host, kernel, &p, with_bias != 0, y, reason);
+    if (status == NVFP4_OK) {
+      status = compare(kernel, &p, y, with_bias != 0, reason);
+    }
+  }
+  nvfp4_fp_env_leave(before);
+  return status;
+}
