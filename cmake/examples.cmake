@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-# examples/NN_name.c are programs; examples/*_plugin.c are plug-ins. Both use the public headers alone.
+# examples/NN_name.c are programs, and each is a test; examples/*_plugin.c are plug-ins. Both use the public headers alone.
+set(arguments_of_04_use_a_plugin $<TARGET_FILE:example_plugin>)
+
 file(GLOB nvfp4_examples CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/examples/*.c)
 foreach(source IN LISTS nvfp4_examples)
   get_filename_component(name ${source} NAME_WE)
-  if(name MATCHES "_plugin$")
-    add_library(example_${name} MODULE ${source})
-    target_include_directories(example_${name} PRIVATE ${CMAKE_SOURCE_DIR}/include)
-    target_link_libraries(example_${name} PRIVATE nvfp4_warnings)
-    set_target_properties(example_${name} PROPERTIES PREFIX "" OUTPUT_NAME ${name} LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/examples)
+  if(name MATCHES "_plugin$" AND NOT name MATCHES "^[0-9]")
+    add_library(${name} MODULE ${source})
+    target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/include)
+    target_link_libraries(${name} PRIVATE nvfp4_warnings m)
+    set_target_properties(${name} PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/examples)
   else()
     add_executable(example_${name} ${source})
-    target_link_libraries(example_${name} PRIVATE nvfp4_shared nvfp4_warnings)
+    target_link_libraries(example_${name} PRIVATE nvfp4_shared nvfp4_warnings m)
     set_target_properties(example_${name} PROPERTIES OUTPUT_NAME ${name} RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/examples)
+    if(NVFP4_TESTS)
+      add_test(NAME examples/${name} COMMAND example_${name} ${arguments_of_${name}} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    endif()
   endif()
 endforeach()

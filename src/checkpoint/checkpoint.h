@@ -19,6 +19,7 @@ typedef struct nvfp4_mapped_file {
   char *name; /* last part of the path, for messages */
   const uint8_t *data;
   uint64_t bytes;
+  bool borrowed; /* data is the caller's memory, not a mapping */
 } nvfp4_mapped_file;
 
 typedef struct nvfp4_gguf_metadata nvfp4_gguf_metadata; /* checkpoint/gguf.h */
@@ -40,7 +41,12 @@ struct nvfp4_checkpoint {
   struct nvfp4_arena *arena; /* strings and partitions that live as long as the checkpoint */
 };
 
-/* Memory that lives as long as the checkpoint; NULL when there is none. */
+/* As nvfp4_checkpoint_open for one file, .safetensors or .gguf, that lies in memory already; `name` stands for its path. data is borrowed until
+ * the checkpoint is closed. */
+nvfp4_status nvfp4_checkpoint_open_memory(const char *name, const void *data, uint64_t bytes, uint32_t flags, nvfp4_checkpoint **out,
+                                          nvfp4_reason *reason);
+
+/* Memory that lives as long as the checkpoint, aligned for any type; NULL when there is none. strdup takes length bytes and adds a NUL. */
 void *nvfp4_checkpoint_alloc(nvfp4_checkpoint *checkpoint, size_t bytes);
 char *nvfp4_checkpoint_strdup(nvfp4_checkpoint *checkpoint, const char *text, size_t length);
 
@@ -57,7 +63,7 @@ nvfp4_status nvfp4_checkpoint_map(nvfp4_checkpoint *checkpoint, const char *path
 nvfp4_status nvfp4_safetensors_read(nvfp4_checkpoint *checkpoint, size_t file, nvfp4_reason *reason);
 nvfp4_status nvfp4_gguf_read(nvfp4_checkpoint *checkpoint, size_t file, nvfp4_reason *reason);
 
-/* layers.c: fills layers from tensors and configs. flags: NVFP4_OPEN_*. */
+/* layers.c: fills layers (from malloc; what they point to from the arena) from tensors and configs. flags: NVFP4_OPEN_*. */
 nvfp4_status nvfp4_checkpoint_find_layers(nvfp4_checkpoint *checkpoint, uint32_t flags, nvfp4_reason *reason);
 
 /* tensor.c: bytes of `elements` elements; false if the type is blocked and elements is not a multiple of the block, or on overflow. */

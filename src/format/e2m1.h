@@ -7,6 +7,7 @@
 #define NVFP4_FORMAT_E2M1_H
 
 #include <stdint.h>
+#include <string.h>
 
 extern const float nvfp4_e2m1_table[16];
 
@@ -21,8 +22,16 @@ static inline int nvfp4_e2m1_doubled(uint8_t code) {
   return (code & 8) != 0 ? -magnitude : magnitude;
 }
 
-/* Round to nearest, ties to the even code, saturating at 6. The sign of zero is kept (-0 gives 8). NaN gives +-6, as PTX's cvt.satfinite. */
-uint8_t nvfp4_e2m1_from_f32(float value);
+/* Round to nearest, ties to the even code, saturating at 6. The sign of zero is kept (-0 gives 8). NaN gives +-6, as PTX's cvt.satfinite.
+ * Inline and without branches, so that a loop over it vectorises; the comparisons are negated so that NaN passes all seven. */
+static inline uint8_t nvfp4_e2m1_from_f32(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  float a = value < 0 ? -value : value;
+  uint32_t magnitude = (uint32_t) !(a <= 0.25f) + (uint32_t) !(a < 0.75f) + (uint32_t) !(a <= 1.25f) + (uint32_t) !(a < 1.75f) +
+                       (uint32_t) !(a <= 2.5f) + (uint32_t) !(a < 3.5f) + (uint32_t) !(a <= 5.0f);
+  return (uint8_t)((bits >> 28 & 8) | magnitude);
+}
 
 /* codes of one row: out[k] = value of code k, for k in [0, count), count even. */
 void nvfp4_e2m1_unpack(const uint8_t *packed, int64_t count, float *out);

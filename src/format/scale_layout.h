@@ -19,7 +19,8 @@ size_t nvfp4_scales_bytes(nvfp4_scale_layout layout, int64_t rows, int64_t colum
 size_t nvfp4_scale_offset(nvfp4_scale_layout layout, int64_t columns, int64_t row, int64_t column);
 
 /* linear [rows, columns] (stride in bytes) -> out, padding zeroed; out has nvfp4_scales_bytes(). */
-void nvfp4_scales_from_linear(nvfp4_scale_layout layout, const uint8_t *linear, int64_t stride, int64_t rows, int64_t columns, uint8_t *out);
+void nvfp4_scales_from_linear(nvfp4_scale_layout layout, const uint8_t *linear, int64_t stride, int64_t rows, int64_t columns,
+                              uint8_t *out);
 /* The inverse; padding is not read. */
 void nvfp4_scales_to_linear(nvfp4_scale_layout layout, const uint8_t *in, int64_t rows, int64_t columns, uint8_t *linear, int64_t stride);
 

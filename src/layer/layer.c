@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/fp_env.h"
 #include "base/reason.h"
 #include "format/activation.h"
 #include "format/e4m3.h"
@@ -169,8 +170,10 @@ nvfp4_status nvfp4_layer_create(nvfp4_context *context, const nvfp4_plan *plan, 
   }
   layer->context = context;
   layer->plan = nvfp4_plan_copy(plan);
+  nvfp4_fp_env before = nvfp4_fp_env_enter(); /* alpha and s_a must not depend on the caller's rounding mode */
   nvfp4_status status = layer->plan != NULL ? fill_layer(layer, weights, reason)
                                             : nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer");
+  nvfp4_fp_env_leave(before);
   if (status != NVFP4_OK) {
     nvfp4_layer_destroy(layer);
     return status;

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Every header compiles alone as C11; the public ones as C++17 too.
+set -u
+status=0
+flags=(-fsyntax-only -Wall -Wextra -Werror -Iinclude)
+for header in include/nvfp4/*.h; do
+  clang -x c -std=c11 -Wpedantic "${flags[@]}" "$header" || status=1
+  clang++ -x c++ -std=c++17 -Wpedantic "${flags[@]}" "$header" || status=1
+done
+for header in $(find src tests -name '*.h'); do
+  # A header's functions are not all used by a file that holds nothing else.
+  clang -x c -std=c11 "${flags[@]}" -Wno-unused-function -Isrc "$header" || status=1
+done
+exit $status

@@ -1,0 +1,23 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""tests/unit mirrors src: src/ROOM/FILE.c is tested by tests/unit/ROOM/test_FILE.c, and no test lacks its source."""
+import sys
+from pathlib import Path
+
+UNTESTED = {  # source without a test of its own: why
+}
+EXTRA = {  # test without a source of its own: what it tests
+}
+
+
+def main():
+    sources = {str(p.relative_to("src").with_suffix("")) for p in Path("src").rglob("*.c")}
+    tests = {str((p.parent / p.stem.removeprefix("test_")).relative_to("tests/unit")) for p in Path("tests/unit").rglob("test_*.c")}
+    errors = [f"src/{name}.c: no test" for name in sorted(sources - tests - UNTESTED.keys())]
+    errors += [f"tests/unit: the test of {name} has no source src/{name}.c" for name in sorted(tests - sources - EXTRA.keys())]
+    errors += [f"mirror.py: the exception {name} is not needed" for name in sorted((UNTESTED.keys() & tests) | (UNTESTED.keys() - sources))]
+    errors += [f"mirror.py: the exception {name} is not needed" for name in sorted((EXTRA.keys() & sources) | (EXTRA.keys() - tests))]
+    sys.exit("\n".join(errors) if errors else 0)
+
+
+main()

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Weight blocks both ways. Everything here is exact or rounds once, in double:
+ *
+ *   step      = scale * global has 4 + 24 significant bits, a tie point between two codes (3 bits) times step 31: both are doubles. So comparing
+ *               |x| with the tie points rounds the true quotient x/step, with no division.
+ *   error     = sum over k ascending of (x - e2m1 * step)^2, every operation one rounding in double. The code nearest to x has the least
+ *               |x - e2m1 * step|, in the rounded numbers as in the true ones, since rounding is monotone.
+ *
+ * The scale sweep finds the best of 126 scales by trying 8 or 16 of them and proving the others worse by two bounds on their error that are monotone
+ * in the scale. The bounds are computed by the same operations, term by term and in the same order as the error itself, so that rounding,
+ * being monotone, keeps their order: no margin is needed, and the result is that of trying all.
+ */
+#include "format/weight.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/fp_env.h"
+#include "base/reason.h"
+#include "format/e2m1.h"
+#include "format/e4m3.h"
+
+enum {
+  CODE_FIRST = 0x01, /* of the positive finite E4M3 codes */
+  CODE_LAST = 0x7E,
+  CODE_ONE = 0x38,
+  LANES = 8, /* scales tried at once */
+  BELOW = 2  /* how far below the rounded scale the trial begins: measured, of the fastest */
+};
+
+static double step_of(int code, float global) { return (double)nvfp4_e4m3_table[code] * (double)global; }
+
+/* ---------------------------------------------------------------------------------------------------------------- dequantising */
+
+/*
+ * A multiplier: the product has 6 + 24 significant bits, a double holds it. A divisor: the quotient p/d of a 6-bit number p and a 24-bit number d is
+ * rounded to double and then to float. That goes wrong only if p/d lies so near to a tie point t of two floats, without being it, that the
+ * double is t. t has at most 25 bits, so |p - t*d|, not being 0, is at least one unit of t*d's 49 bits (or of p's 6): p/d is at least 2^-49 away from t,
+ * relatively, while the double is within 2^-53 of p/d.
+ */
+static inline float dequantise(int doubled, float scale, nvfp4_global global) {
+  double value = 0.5 * doubled * (double)scale;
+  return (float)(global.is_divisor ? value / (double)global.value : value * (double)global.value);
+}
+
+float nvfp4_dequantise(uint8_t code, uint8_t scale, nvfp4_global global) {
+  float value = dequantise(nvfp4_e2m1_doubled(code & 7), nvfp4_e4m3_to_f32(scale), global);
+  return (code & 8) != 0 ? -value : value; /* the integer has no -0 */
+}
+
+static void dequantise_row(const uint8_t *codes, const uint8_t *scales, int64_t k, nvfp4_global global, float *out) {
+  for (int64_t block = 0; block < k / NVFP4_BLOCK; ++block) {
+    float magnitude[8];
+    for (int code = 0; code < 8; ++code) {
+      magnitude[code] = nvfp4_dequantise((uint8_t)code, scales[block], global);
+    }
+    for (int i = 0; i < NVFP4_BLOCK; ++i) {
+      int64_t at = block * NVFP4_BLOCK + i;
+      int code = codes[at / 2] >> (at % 2 * 4) & 15;
+      out[at] = code >= 8 ? -magnitude[code & 7] : magnitude[code];
+    }
+  }
+}
+
+static nvfp4_status check_weights(const nvfp4_weights *weights, const nvfp4_partition *partitions, int64_t partition_count, int64_t n_first,
+                                  int64_t n_rows, const float *out, nvfp4_reason *reason) {
+  if (weights == NULL || weights->struct_size < sizeof *weights || partitions == NULL || out == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_ARG,
+                        "weights (with its struct_size), partitions and out are needed, one is missing: pass them all");
+  }
+  if (weights->memory == NVFP4_MEMORY_CUDA) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "the weights lie in GPU memory, host memory is needed: copy them to the host first");
+  }
+  if (weights->n <= 0 || weights->k <= 0 || weights->k % NVFP4_BLOCK != 0) {
+    return nvfp4_reject(reason, NVFP4_E_SHAPE,
+                        "weights of shape [%" PRId64 ", %" PRId64 "], but N > 0 and K > 0 in multiples of 16 are needed", weights->n,
+                        weights->k);
+  }
+  if (weights->codes == NULL || weights->scales == NULL || weights->codes_stride_bytes < weights->k / 2 ||
+      weights->scales_stride_bytes < weights->k / NVFP4_BLOCK) {
+    return nvfp4_reject(reason, NVFP4_E_SHAPE,
+                        "code rows are %" PRId64 " and scale rows %" PRId64 " bytes apart (or absent), but K = %" PRId64 " needs %" PRId64
+                        " and %" PRId64,
+                        weights->codes_stride_bytes, weights->scales_stride_bytes, weights->k, weights->k / 2, weights->k / NVFP4_BLOCK);
+  }
+  if (n_first < 0 || n_rows < 0 || n_first > weights->n || n_rows > weights->n - n_first) {
+    return nvfp4_reject(reason, NVFP4_E_SHAPE, "%" PRId64 " rows from row %" PRId64 " were asked for, but there are %" PRId64, n_rows,
+                        n_first, weights->n);
+  }
+  int64_t row = 0;
+  for (int64_t i = 0; i < partition_count; ++i) {
+    if (partitions[i].n_first != row || partitions[i].n_rows <= 0 || partitions[i].n_rows > weights->n - row) {
+      return nvfp4_reject(reason, NVFP4_E_SHAPE,
+                          "partition %" PRId64 " holds %" PRId64 " rows from row %" PRId64
+                          ", but partitions must follow each other without gaps: "
+                          "row %" PRId64 " is next, of %" PRId64,
+                          i, partitions[i].n_rows, partitions[i].n_first, row, weights->n);
+    }
+    if (!(partitions[i].weight.value > 0) || !isfinite(partitions[i].weight.value)) {
+      return nvfp4_reject(reason, NVFP4_E_ARG, "partition %" PRId64 "'s weight global scale is %g, a finite number above 0 is needed", i,
+                          (double)partitions[i].weight.value);
+    }
+    row += partitions[i].n_rows;
+  }
+  if (row != weights->n) {
+    return nvfp4_reject(reason, NVFP4_E_SHAPE, "the partitions end at row %" PRId64 ", but there are %" PRId64 " rows: cover them all", row,
+                        weights->n);
+  }
+  return NVFP4_OK;
+}
+
+nvfp4_status nvfp4_weights_dequantise(const nvfp4_weights *weights, const nvfp4_partition *partitions, int64_t partition_count,
+                                      int64_t n_first, int64_t n_rows, float *out, nvfp4_reason *reason) {
+  NVFP4_TRY(check_weights(weights, partitions, partition_count, n_first, n_rows, out, reason));
+  nvfp4_fp_env env = nvfp4_fp_env_enter();
+  const nvfp4_partition *partition = partitions;
+  for (int64_t n = n_first; n < n_first + n_rows; ++n) {
+    while (n >= partition->n_first + partition->n_rows) {
+      ++partition;
+    }
+    dequantise_row(weights->codes + n * weights->codes_stride_bytes, weights->scales + n * weights->scales_stride_bytes, weights->k,
+                   partition->weight, out + (n - n_first) * weights->k);
+  }
+  nvfp4_fp_env_leave(env);
+  return NVFP4_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ one block */
+
+/* The magnitude's code nearest to a/step, ties to the even code. */
+static inline int nearest(double a, double step) {
+  return (a > 0.25 * step) + (a >= 0.75 * step) + (a > 1.25 * step) + (a >= 1.75 * step) + (a > 2.5 * step) + (a >= 3.5 * step) +
+         (a > 5 * step);
+}
+
+/* Codes for a given step, and their squared error. */
+static double encode(const float x[NVFP4_BLOCK], double step, uint8_t codes[NVFP4_BLOCK / 2]) {
+  uint8_t code[NVFP4_BLOCK];
+  for (int i = 0; i < NVFP4_BLOCK; ++i) {
+    code[i] = (uint8_t)(nearest(fabs((double)x[i]), step) | (signbit(x[i]) ? 8 : 0));
+  }
+  nvfp4_e2m1_pack(code, NVFP4_BLOCK, codes);
+  double error = 0;
+  for (int i = 0; i < NVFP4_BLOCK; ++i) {
+    double difference = (double)x[i] - (double)nvfp4_e2m1_table[code[i]] * step;
+    error += difference * difference;
+  }
+  return error;
+}
+
+static float block_amax(const float x[NVFP4_BLOCK]) {
+  float amax = 0;
+  for (int i = 0; i < NVFP4_BLOCK; ++i) {
+    float a = fabsf(x[i]);
+    amax = a > amax ? a : amax;
+  }
+  return amax;
+}
+
+/* ModelOpt's arithmetic: fp32, the product first. Not 0, since amax is not. */
+static int rounded_scale(float amax, float global) {
+  int code = nvfp4_e4m3_from_f32(amax / (6.0f * global));
+  return code > CODE_FIRST ? code : CODE_FIRST;
+}
+
+static uint8_t zero_block(uint8_t codes[NVFP4_BLOCK / 2], double *error) {
+  memset(codes, 0, NVFP4_BLOCK / 2);
+  if (error != NULL) {
+    *error = 0;
+  }
+  return CODE_ONE;
+}
+
+uint8_t nvfp4_quantise_block_exhaustive(const float x[16], float global, uint8_t codes[8], double *error) {
+  if (block_amax(x) == 0) {
+    return zero_block(codes, error);
+  }
+  int best = CODE_FIRST;
+  double least = encode(x, step_of(best, global), codes);
+  for (int code = CODE_FIRST + 1; code <= CODE_LAST; ++code) {
+    double sum = encode(x, step_of(code, global), codes);
+    if (sum < least) {
+      least = sum;
+      best = code;
+    }
+  }
+  encode(x, step_of(best, global), codes);
+  if (error != NULL) {
+    *error = least;
+  }
+  return (uint8_t)best;
+}
+
+/* -------------------------------------------------------------------------------------------------------------- the scale sweep */
+
+static inline double least_of(double a, double b) { return a < b ? a : b; }
+
+/* The errors of the scales step[lane], summed over k: the least distance from a to a level, squared. */
+static inline __attribute__((always_inline)) void lanes_errors(const double a[NVFP4_BLOCK], const double step[LANES], double error[LANES]) {
+  double sum[LANES] = {0};
+  for (int i = 0; i < NVFP4_BLOCK; ++i) {
+    for (int lane = 0; lane < LANES; ++lane) {
+      double s = step[lane];
+      double distance = least_of(a[i], fabs(a[i] - 0.5 * s));
+      distance = least_of(distance, fabs(a[i] - s));
+      distance = least_of(distance, fabs(a[i] - 1.5 * s));
+      distance = least_of(distance, fabs(a[i] - 2 * s));
+      distance = least_of(distance, fabs(a[i] - 3 * s));
+      distance = least_of(distance, fabs(a[i] - 4 * s));
+      distance = least_of(distance, fabs(a[i] - 6 * s));
+      sum[lane] += distance * distance;
+    }
+  }
+  memcpy(error, sum, sizeof sum);
+}
+
+#if defined(__x86_64__)
+/* The same operations in wider registers: the same bits. */
+__attribute__((target("avx2"))) static void lanes_errors_avx2(const double a[NVFP4_BLOCK], const double step[LANES], double error[LANES]) {
+  lanes_errors(a, step, error);
+}
+#endif
+
+/* The errors of the scales first .. first+LANES-1. */
+static void trial_errors(const double a[NVFP4_BLOCK], int first, float global, double error[LANES]) {
+  double step[LANES];
+  for (int lane = 0; lane < LANES; ++lane) {
+    step[lane] = step_of(first + lane, global);
+  }
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2")) {
+    lanes_errors_avx2(a, step, error);
+    return;
+  }
+#endif
+  lanes_errors(a, step, error);
+}
+
+/* What clipping the largest element at 6 costs: one term of the error, and the smaller the scale, the more. */
+static double clipping_error(double amax, double step) {
+  double excess = amax - 6 * step;
+  return excess > 0 ? excess * excess : 0;
+}
+
+/* What the elements below step/2 cost, whose neighbours are the levels 0 and step/2. While the scale grows, an element joins them with the error 0 at
+ * step = 2a, goes up to a^2 at 4a, and stays: a part of the error, and the larger the scale, the more.
+ * Not inlined: gcc 12 would unroll it into the search and spill, which makes the search a third slower. */
+__attribute__((noinline)) static double underflow_error(const double a[NVFP4_BLOCK], double step) {
+  double error = 0;
+  for (int i = 0; i < NVFP4_BLOCK; ++i) {
+    double below = 0.5 * step - a[i];
+    double distance = least_of(a[i], below > 0 ? below : 0);
+    error += distance * distance;
+  }
+  return error;
+}
+
+typedef struct best_scale {
+  int code;
+  double error;
+} best_scale;
+
+/* Tries LANES scales from `first`. */
+static best_scale try_scales(const double a[NVFP4_BLOCK], int first, float global, best_scale best) {
+  double error[LANES];
+  trial_errors(a, first, global, error);
+  for (int lane = 0; lane < LANES; ++lane) {
+    if (error[lane] < best.error || (error[lane] == best.error && first + lane < best.code)) {
+      best = (best_scale){first + lane, error[lane]};
+    }
+  }
+  return best;
+}
+
+/* first, held so that all lanes are scales. */
+static int clamp_first(int first) {
+  int most = CODE_LAST - LANES + 1;
+  return first < CODE_FIRST ? CODE_FIRST : first > most ? most : first;
+}
+
+static best_scale sweep(const float x[NVFP4_BLOCK], float amax, float global) {
+  double a[NVFP4_BLOCK];
+  for (int i = 0; i < NVFP4_BLOCK; ++i) {
+    a[i] = fabs((double)x[i]);
+  }
+  best_scale best = {CODE_LAST + 1, INFINITY};
+  int next = clamp_first(rounded_scale(amax, global) - BELOW);
+  int first = next, end = next; /* the scales tried so far */
+  for (;;) {
+    best = try_scales(a, next, global, best);
+    first = next < first ? next : first;
+    end = next + LANES > end ? next + LANES : end;
+    /* Below, an equal error would win, being of a smaller code; above it would not. */
+    if (first > CODE_FIRST && clipping_error(amax, step_of(first - 1, global)) <= best.error) {
+      next = clamp_first(first - LANES);
+    } else if (end <= CODE_LAST && underflow_error(a, step_of(end, global)) < best.error) {
+      next = clamp_first(end);
+    } else {
+      return best;
+    }
+  }
+}
+
+uint8_t nvfp4_quantise_block(const float x[16], float global, nvfp4_scale_search search, uint8_t codes[8], double *error) {
+  float amax = block_amax(x);
+  if (amax == 0) {
+    return zero_block(codes, error);
+  }
+  int scale = search == NVFP4_SCALES_SWEEP ? sweep(x, amax, global).code : rounded_scale(amax, global);
+  double sum = encode(x, step_of(scale, global), codes);
+  if (error != NULL) {
+    *error = sum;
+  }
+  return (uint8_t)scale;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------------- matrix */
+
+float nvfp4_global_from_amax(float amax) {
+  float global = amax / (6 * NVFP4_E4M3_MAX);
+  return global > 0 ? global : 1;
+}
+
+static nvfp4_status check_matrix(const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search, const uint8_t *codes,
+                                 const uint8_t *scales, nvfp4_reason *reason) {
+  if (x == NULL || codes == NULL || scales == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "x, codes and scales are needed, one is NULL: pass them all");
+  }
+  if (search != NVFP4_SCALES_RTN && search != NVFP4_SCALES_SWEEP) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "scale search %d is not known: use NVFP4_SCALES_RTN or NVFP4_SCALES_SWEEP", (int)search);
+  }
+  if (n < 0 || k <= 0 || k % NVFP4_BLOCK != 0) {
+    return nvfp4_reject(reason, NVFP4_E_SHAPE,
+                        "a matrix of shape [%" PRId64 ", %" PRId64 "], but N >= 0 and K > 0 in multiples of 16 are needed", n, k);
+  }
+  if (!(global > 0) || !isfinite(global)) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "the global scale is %g, a finite number above 0 is needed: see nvfp4_global_from_amax",
+                        (double)global);
+  }
+  for (int64_t row = 0; row < n; ++row) {
+    uint32_t most = 0;
+    for (int64_t i = 0; i < k; ++i) {
+      uint32_t bits;
+      memcpy(&bits, x + row * k + i, sizeof bits);
+      bits &= 0x7FFFFFFFu;
+      most = bits > most ? bits : most;
+    }
+    if (most < 0x7F800000u) {
+      continue;
+    }
+    int64_t column = 0;
+    while (isfinite(x[row * k + column])) {
+      ++column;
+    }
+    return nvfp4_reject(reason, NVFP4_E_FORMAT,
+                        "the weight at row %" PRId64 ", column %" PRId64 " is %g, but NVFP4 holds finite numbers only: repair the source",
+                        row, column, (double)x[row * k + column]);
+  }
+  return NVFP4_OK;
+}
+
+nvfp4_status nvfp4_quantise_matrix(const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search, uint8_t *codes,
+                                   uint8_t *scales, double error[2], nvfp4_reason *reason) {
+  NVFP4_TRY(check_matrix(x, n, k, global, search, codes, scales, reason));
+  nvfp4_fp_env env = nvfp4_fp_env_enter();
+  double errors = 0, squares = 0;
+  for (int64_t block = 0; block < n * (k / NVFP4_BLOCK); ++block) {
+    const float *in = x + block * NVFP4_BLOCK;
+    double sum;
+    scales[block] = nvfp4_quantise_block(in, global, search, codes + block * (NVFP4_BLOCK / 2), &sum);
+    errors += sum;
+    for (int i = 0; i < NVFP4_BLOCK; ++i) {
+      squares += (double)in[i] * (double)in[i];
+    }
+  }
+  nvfp4_fp_env_leave(env);
+  if (error != NULL) {
+    error[0] = errors;
+    error[1] = squares;
+  }
+  return NVFP4_OK;
+}
