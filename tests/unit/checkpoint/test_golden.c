@@ -110,7 +110,9 @@ static void check_weights(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_
     if (i < expected->shape[0] * layer->k) {
       memcpy(&value, want + 4 * i, sizeof value);
     }
-    if (f32_bits(w[i]) != f32_bits(value)) {
+    /* ggml's table of codes holds integers, so the tool has no -0. */
+    bool same_zero = layer->layout == NVFP4_LAYOUT_GGUF && w[i] == 0 && value == 0;
+    if (f32_bits(w[i]) != f32_bits(value) && !same_zero) {
       fail_msg("%s: row %d, column %d is %a; needs %a", layer->name, (int)(i / layer->k), (int)(i % layer->k), (double)w[i], (double)value);
     }
   }
@@ -249,7 +251,7 @@ static void broken_files_are_refused(void **state) {
     nvfp4_status status = nvfp4_checkpoint_open(path, 0, &checkpoint, &reason);
     clock_gettime(CLOCK_MONOTONIC, &end);
     double seconds = (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
-    const char *warning = nvfp4_checkpoint_warning(checkpoint, 0);
+    const char *warning = status == NVFP4_OK ? nvfp4_checkpoint_warning(checkpoint, 0) : NULL;
     print_message("%-36s %-12s %s\n", file, nvfp4_status_name(status), status != NVFP4_OK ? reason.text : warning != NULL ? warning : "");
     assert_true(seconds < 1);
     if (status == NVFP4_OK ? strcmp(kind, "error") == 0 : strcmp(kind, "ok") == 0) {
