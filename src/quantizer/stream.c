@@ -4,6 +4,7 @@
  * next one begins. What a task does depends on its rows alone, and sums are added in order of rows: the output does not depend on the number of
  * threads. Memory: one band (16 MiB of fp32 unless rows are very long) and the block scales of one matrix, which follow its codes in the file.
  */
+#define _POSIX_C_SOURCE 200809L
 #include "quantizer/quantizer.h"
 
 #include <math.h>
