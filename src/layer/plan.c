@@ -108,7 +108,7 @@ nvfp4_status nvfp4_init_linear_kernel(nvfp4_context *context, const nvfp4_layer_
 }
 
 nvfp4_plan *nvfp4_plan_copy(const nvfp4_plan *plan) {
-  nvfp4_plan *copy;
+  nvfp4_plan *copy = NULL;
   if (new_plan(&plan->desc, &copy, NULL) != NVFP4_OK) {
     return NULL;
   }
