@@ -44,8 +44,7 @@ int nvfp4_processor_count(void) {
   return online > 0 ? (int)online : 1;
 }
 
-nvfp4_status nvfp4_threads_create(int count, nvfp4_parallel_for_fn parallel_for, void *cookie, nvfp4_threads **out,
-                                  nvfp4_reason *reason) {
+nvfp4_status nvfp4_threads_create(int count, nvfp4_parallel_for_fn parallel_for, void *cookie, nvfp4_threads **out, nvfp4_reason *reason) {
   if (count < 0 || count > 4096) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "threads is %d; needs 0 (one for every processor) to 4096", count);
   }
