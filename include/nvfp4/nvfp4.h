@@ -208,7 +208,8 @@ typedef struct nvfp4_machine {
   nvfp4_gpu gpus[NVFP4_MAX_GPUS];
 } nvfp4_machine;
 
-/* Fills *out with this computer. Never fails: what cannot be found out is 0, and a missing driver is said in cuda_missing. */
+/* Fills *out with this computer. Never fails: what cannot be found out is 0, and a missing driver is said in cuda_missing. Asks Linux to let this
+ * process use AMX, once granted for good; starts the CUDA driver if there is one, but makes no context. */
 NVFP4_API void nvfp4_machine_probe(nvfp4_machine *out);
 
 /* Writes the machine as text ("key value" lines, as nvfp4_machine_parse reads them) into text, at most size bytes with the final NUL.
@@ -220,6 +221,11 @@ NVFP4_API nvfp4_status nvfp4_machine_parse(const char *text, nvfp4_machine *out,
 
 /* Names of isa bits: "avx512vnni" for NVFP4_ISA_AVX512VNNI; NULL if bit is none of them. */
 NVFP4_API const char *nvfp4_isa_name(uint32_t bit);
+
+/* Machines that come with the library ("amx", "h100", ...), for dry runs. Name `index` in alphabetical order; NULL past the end. */
+NVFP4_API const char *nvfp4_recorded_machine_name(size_t index);
+/* Its text, for nvfp4_machine_parse; NULL: there is none of that name. Static. */
+NVFP4_API const char *nvfp4_recorded_machine(const char *name);
 
 /* ----------------------------------------------------------------------------------------------------------------- policy */
 
@@ -236,8 +242,10 @@ enum { /* nvfp4_policy.allow */
 
 /* What the user wants of a selection. All zero is the default: on the CPU only CANONICAL kernels, on CUDA BOUNDED and DETERMINISTIC ones,
  * activations as the checkpoint says. Strings are borrowed for the call; a context keeps copies. Lists are kernel ids or globs ("x86_*"),
- * separated by commas, blanks ignored; one that ends in ",auto" falls back to the order of the registry. Of kernel, env_kernel and
- * vllm_backend the first that is set counts. A list of which nothing works is an error, never a silent fallback. */
+ * separated by commas, blanks ignored; one that ends in ",auto" falls back to the order of the registry, and "auto" alone is that order. The order
+ * of a list is its preference. Of kernel, env_kernel and vllm_backend the first that is set (not NULL, not blank) counts. A list of which nothing
+ * works is an error, never a silent fallback. A kernel named by its full id, not through a glob, is named: it needs no NVFP4_ALLOW_*, nor the
+ * DETERMINISTIC that CUDA asks by default; what `require` asks it must have. */
 typedef struct nvfp4_policy {
   uint32_t struct_size;
   uint32_t require, allow;
@@ -245,7 +253,8 @@ typedef struct nvfp4_policy {
   const char *kernel;       /* the API option */
   const char *env_kernel;   /* NVFP4_KERNEL */
   const char *vllm_backend; /* VLLM_NVFP4_GEMM_BACKEND: vLLM's names (emulation, marlin, cutlass, flashinfer-cutlass, ...) */
-  const char *disable;      /* ids or globs never to use */
+  const char *disable;      /* NVFP4_DISABLE: ids or globs never to use */
+  const char *vllm_disable; /* VLLM_DISABLED_KERNELS: vLLM's class names (MarlinNvFp4LinearKernel, ...); others are ignored, as vLLM does */
 } nvfp4_policy;
 
 /* ---------------------------------------------------------------------------------------------------------------- context */
@@ -398,8 +407,9 @@ NVFP4_API nvfp4_status nvfp4_kernel_get(const nvfp4_context *context, size_t ind
                                         nvfp4_reason *why_not);
 
 /* Answers "which kernel would a layer get, and why" for `machine` (NULL: this computer), row by row for `m`. A dry run: nothing is packed, and a
- * kernel of another computer shows "not tested here". policy NULL: the context's. *out is set on every status but NVFP4_E_ARG and
- * NVFP4_E_NOMEM, is the caller's, and is freed by nvfp4_report_free. The return value is that of report->status. */
+ * kernel of another computer shows "not tested here". policy NULL: the context's. m is one of the description's; 0: its first. *out is there on
+ * NVFP4_OK and NVFP4_E_POLICY, is the caller's, and is freed by nvfp4_report_free; the return value is that of report->status. Other statuses are of
+ * a bad description or argument. */
 NVFP4_API nvfp4_status nvfp4_explain(nvfp4_context *context, const nvfp4_machine *machine, const nvfp4_layer_desc *desc,
                                      const nvfp4_policy *policy, int64_t m, nvfp4_report **out, nvfp4_reason *reason);
 

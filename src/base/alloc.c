@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define _POSIX_C_SOURCE 200809L /* posix_memalign */
 #include "base/alloc.h"
 
 #include <stdlib.h>

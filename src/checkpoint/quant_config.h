@@ -26,4 +26,7 @@ nvfp4_layout_kind nvfp4_quant_config_layout(const nvfp4_quant_config *config);
 /* The scheme of layer `name` (without ".weight"). A regular expression that runs out of its match limit is an error that shows it. */
 nvfp4_status nvfp4_quant_config_match(const nvfp4_quant_config *config, const char *name, nvfp4_quant_scheme *out, nvfp4_reason *reason);
 
+/* Rows of q, k and v in a projection that is fused on disk, from config.json's heads; false if it does not tell. */
+bool nvfp4_config_qkv_rows(const char *config_json, int64_t rows[3]);
+
 #endif

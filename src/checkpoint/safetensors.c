@@ -254,7 +254,24 @@ static nvfp4_status read_header(nvfp4_checkpoint *checkpoint, const nvfp4_mapped
     }
     NVFP4_TRY(nvfp4_checkpoint_add_tensor(checkpoint, &tensor, reason));
   }
-  return check_cover(file->name, checkpoint->tensors + first, checkpoint->tensor_count - first, data, data_bytes, reason);
+  size_t count = checkpoint->tensor_count - first;
+  return check_cover(file->name, count > 0 ? checkpoint->tensors + first : NULL, count, data, data_bytes, reason);
+}
+
+/* jansson says where an error is; the text before it says which tensor that was. */
+static nvfp4_status reject_json(const char *file, const char *header, uint64_t header_bytes, const json_error_t *error,
+                                nvfp4_reason *reason) {
+  char before[65];
+  size_t end = error->position > 0 ? (size_t)error->position : 0;
+  end = end < header_bytes ? end : (size_t)header_bytes;
+  size_t length = end < sizeof before - 1 ? end : sizeof before - 1;
+  for (size_t i = 0; i < length; i++) {
+    char c = header[end - length + i];
+    before[i] = (char)(c >= ' ' && c <= '~' ? c : '?');
+  }
+  before[length] = '\0';
+  return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: header JSON: line %d column %d: %s, after: %s", file, error->line, error->column,
+                      error->text, before);
 }
 
 nvfp4_status nvfp4_safetensors_read(nvfp4_checkpoint *checkpoint, size_t index, nvfp4_reason *reason) {
@@ -282,7 +299,7 @@ nvfp4_status nvfp4_safetensors_read(nvfp4_checkpoint *checkpoint, size_t index, 
   json_error_t error;
   json_t *header = json_loadb((const char *)file.data + 8, (size_t)header_bytes, JSON_REJECT_DUPLICATES, &error);
   if (header == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: header JSON: line %d column %d: %s", file.name, error.line, error.column, error.text);
+    return reject_json(file.name, (const char *)file.data + 8, header_bytes, &error, reason);
   }
   nvfp4_status status = read_header(checkpoint, &file, header, header_bytes, reason);
   json_decref(header);

@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Selection as a pure function: kernels, a machine, a layer, a policy in; a ranking with reasons and a plan out. No I/O, no globals, no devices.
+ *
+ * 1. Every candidate goes through the stages of nvfp4_stage in their order and stops at the first that it fails, with a reason.
+ *      is_supported() is asked about a machine that has one GPU, the layer's, if the layer lives on a GPU.
+ *      can_implement() sees the description with its M range filled in.
+ * 2. Those left are ranked: first by their place in the list that decides (policy->kernel, env_kernel or vllm_backend), then as they come.
+ * 3. The plan.
+ *      max_layouts = 1: the layout of the best kernel such that the kernels of that layout together serve every M; then, for each M, the best of them.
+ *      max_layouts = 2: the layout of the kernel that is best at m_first, and the second one (or none) that makes, for ascending M, the earliest
+ *      improvement in rank; together they serve every M. If no second one completes it, the next best kernel at m_first decides.
+ *      BATCH_INVARIANT required: only kernels whose `order` is that of the kernel which decided the (first) layout; if those do not serve every M,
+ *      the next best decides.
  */
 #ifndef NVFP4_SELECT_SELECT_H
 #define NVFP4_SELECT_SELECT_H
@@ -39,27 +50,35 @@ typedef struct nvfp4_select_input {
   bool dry_run; /* machine is not this computer: reasons say "not tested here" */
   const nvfp4_layer_desc *desc;
   const nvfp4_policy *policy; /* never NULL */
-  int64_t m;                  /* the M that report rows speak of */
+  int64_t m;                  /* the M that report rows speak of, in the description's range; 0: the range's first */
 } nvfp4_select_input;
 
-/* Fills *selection and, if report is not NULL, *report (the caller's, freed by nvfp4_report_free; set on every status but NVFP4_E_NOMEM and NVFP4_E_ARG). Strings of
- * the report are its own copies. */
+/* Fills *selection and, if report is not NULL, *report (the caller's, freed by nvfp4_report_free). Strings of the report
+ * are its own copies. The report is there on NVFP4_OK and NVFP4_E_POLICY; on any other status (no memory, a bad description) it is NULL. */
 nvfp4_status nvfp4_select(const nvfp4_select_input *input, nvfp4_selection *selection, nvfp4_report **report, nvfp4_reason *reason);
 
 /* Checks a description: shape, types, M range, partitions. */
 nvfp4_status nvfp4_layer_desc_check(const nvfp4_layer_desc *desc, nvfp4_reason *reason);
 
-/* The policy that counts on a device: fills in the defaults of the design (cpu: CANONICAL; cuda: BOUNDED and DETERMINISTIC). */
+/* The policy that counts on a device, its defaults filled in: on CUDA BOUNDED is allowed and DETERMINISTIC required; max_layouts is 1 or 2. */
 typedef struct nvfp4_effective_policy {
   uint32_t require, allow;
   int max_layouts;
 } nvfp4_effective_policy;
 nvfp4_effective_policy nvfp4_policy_effective(const nvfp4_policy *policy, nvfp4_device device);
 
-/* Whether `id` is in a comma-separated list of ids and globs. */
+/* Whether `id` is in a comma-separated list of ids and globs. NULL is an empty list. */
 bool nvfp4_id_in_list(const char *id, const char *list);
 
-/* vLLM's backend name -> our ids (a list as above) on a device; NULL: no such name. */
+/* Whether policy->disable or policy->vllm_disable excludes `id`. */
+bool nvfp4_policy_disables(const nvfp4_policy *policy, const char *id);
+
+/* vLLM's backend name -> our ids (a list as above; "auto" for vLLM's auto) on a device; NULL: no such name. Case does not matter, '_' is '-'. */
 const char *nvfp4_vllm_backend_ids(const char *backend, nvfp4_device_kind device);
+
+/* vLLM's backend names, for messages. */
+#define NVFP4_VLLM_BACKENDS                                                                                                  \
+  "auto, emulation, marlin, humming, cutlass, flashinfer-cutlass, flashinfer-trtllm, flashinfer-cudnn, flashinfer-cutedsl, " \
+  "flashinfer-b12x, b12x, cudnn, torch, fbgemm"
 
 #endif

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The output folder: nothing has its final name before everything is there, and config.json, which makes a folder a checkpoint, comes last. */
+#define _POSIX_C_SOURCE 200809L
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/reason.h"
+#include "quantizer/quantizer.h"
+
+typedef struct output_file {
+  char *path;
+  char *temporary; /* NULL: written by somebody else, under its final name when commit comes */
+} output_file;
+
+struct nvfp4_output {
+  char *folder;
+  bool made_folder, committed;
+  output_file files[24];
+  size_t count;
+};
+
+static char *join(const char *folder, const char *name, const char *suffix) {
+  size_t bytes = strlen(folder) + strlen(name) + strlen(suffix) + 2;
+  char *path = malloc(bytes);
+  if (path != NULL) {
+    snprintf(path, bytes, "%s/%s%s", folder, name, suffix);
+  }
+  return path;
+}
+
+static bool ends_with(const char *text, const char *end) {
+  size_t length = strlen(text), end_length = strlen(end);
+  return length >= end_length && strcmp(text + length - end_length, end) == 0;
+}
+
+static nvfp4_status check_folder(const char *path, nvfp4_reason *reason) {
+  DIR *folder = opendir(path);
+  if (folder == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_IO, "%s: cannot be opened as a folder: %s; name a new or empty folder", path, strerror(errno));
+  }
+  nvfp4_status status = NVFP4_OK;
+  for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+    if (strcmp(entry->d_name, "config.json") == 0 || ends_with(entry->d_name, ".safetensors")) {
+      status = nvfp4_reject(reason, NVFP4_E_IO, "%s holds a checkpoint already (%s); name a new folder, or remove it first", path,
+                            entry->d_name);
+      break;
+    }
+  }
+  closedir(folder);
+  return status;
+}
+
+nvfp4_status nvfp4_output_create(const char *path, nvfp4_output **out, nvfp4_reason *reason) {
+  bool made = mkdir(path, 0777) == 0;
+  if (!made) {
+    if (errno != EEXIST) {
+      return nvfp4_reject(reason, NVFP4_E_IO, "%s: the folder cannot be made: %s", path, strerror(errno));
+    }
+    NVFP4_TRY(check_folder(path, reason));
+  }
+  nvfp4_output *output = calloc(1, sizeof *output);
+  char *folder = strdup(path);
+  if (output == NULL || folder == NULL) {
+    free(output);
+    free(folder);
+    if (made) {
+      rmdir(path);
+    }
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the output folder");
+  }
+  output->folder = folder;
+  output->made_folder = made;
+  *out = output;
+  return NVFP4_OK;
+}
+
+/* A new entry for file `name`; NULL after a refusal. */
+static output_file *new_file(nvfp4_output *output, const char *name, nvfp4_reason *reason) {
+  if (output->count == sizeof output->files / sizeof output->files[0]) {
+    nvfp4_reject(reason, NVFP4_E_INTERNAL, "%s: too many output files", output->folder);
+    return NULL;
+  }
+  output_file *file = &output->files[output->count];
+  file->path = join(output->folder, name, "");
+  if (file->path == NULL) {
+    nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the name of %s", name);
+    return NULL;
+  }
+  if (access(file->path, F_OK) == 0) {
+    nvfp4_reject(reason, NVFP4_E_IO, "%s exists already; name a new or empty folder", file->path);
+    free(file->path);
+    file->path = NULL;
+    return NULL;
+  }
+  return file;
+}
+
+static nvfp4_status write_file(const char *path, const void *data, size_t bytes, nvfp4_reason *reason) {
+  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd < 0) {
+    return nvfp4_reject(reason, NVFP4_E_IO, "%s cannot be made: %s", path, strerror(errno));
+  }
+  const char *from = data;
+  int error = 0;
+  while (bytes > 0 && error == 0) {
+    ssize_t count = write(fd, from, bytes);
+    if (count > 0) {
+      from += count;
+      bytes -= (size_t)count;
+    } else if (count < 0 && errno != EINTR) {
+      error = errno;
+    }
+  }
+  if (error == 0 && fsync(fd) != 0 && errno != EINVAL && errno != EROFS) {
+    error = errno;
+  }
+  if (close(fd) != 0 && error == 0) {
+    error = errno;
+  }
+  return error == 0 ? NVFP4_OK : nvfp4_reject(reason, NVFP4_E_IO, "%s cannot be written: %s", path, strerror(error));
+}
+
+nvfp4_status nvfp4_output_add(nvfp4_output *output, const char *name, const void *data, size_t bytes, nvfp4_reason *reason) {
+  nvfp4_reason why = {0};
+  output_file *file = new_file(output, name, &why);
+  if (file == NULL) {
+    return nvfp4_reject(reason, why.status, "%s", why.text);
+  }
+  file->temporary = join(output->folder, name, ".tmp");
+  if (file->temporary == NULL) {
+    free(file->path);
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the name of %s", name);
+  }
+  output->count++;
+  return write_file(file->temporary, data, bytes, reason);
+}
+
+const char *nvfp4_output_claim(nvfp4_output *output, const char *name, nvfp4_reason *reason) {
+  output_file *file = new_file(output, name, reason);
+  if (file == NULL) {
+    return NULL;
+  }
+  file->temporary = NULL;
+  output->count++;
+  return file->path;
+}
+
+nvfp4_status nvfp4_output_commit(nvfp4_output *output, nvfp4_reason *reason) {
+  for (size_t i = 0; i < output->count; i++) {
+    output_file *file = &output->files[i];
+    if (file->temporary == NULL) {
+      continue;
+    }
+    if (rename(file->temporary, file->path) != 0) {
+      return nvfp4_reject(reason, NVFP4_E_IO, "%s cannot be renamed to %s: %s", file->temporary, file->path, strerror(errno));
+    }
+    free(file->temporary);
+    file->temporary = NULL;
+  }
+  output->committed = true;
+  return NVFP4_OK;
+}
+
+void nvfp4_output_destroy(nvfp4_output *output) {
+  if (output == NULL) {
+    return;
+  }
+  /* Last first: config.json goes before the weights it speaks of. */
+  for (size_t i = output->count; i-- > 0;) {
+    output_file *file = &output->files[i];
+    if (!output->committed) {
+      unlink(file->temporary != NULL ? file->temporary : file->path);
+    }
+    free(file->path);
+    free(file->temporary);
+  }
+  if (!output->committed && output->made_folder) {
+    rmdir(output->folder);
+  }
+  free(output->folder);
+  free(output);
+}

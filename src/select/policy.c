@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a policy means: lists of ids, vLLM's names for backends and kernels, defaults. */
+#define _POSIX_C_SOURCE 200809L
+#include "select/policy.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/reason.h"
+
+/* ------------------------------------------------------------------------------------------------------------------- lists */
+
+static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+bool nvfp4_list_next(const char **list, nvfp4_list_item *item) {
+  const char *at = *list;
+  while (at != NULL && *at != '\0') {
+    const char *first = at, *end = at + strcspn(at, ",");
+    at = *end == ',' ? end + 1 : end;
+    while (first < end && is_blank(*first)) {
+      first++;
+    }
+    while (end > first && is_blank(end[-1])) {
+      end--;
+    }
+    if (end > first) {
+      *list = at;
+      *item = (nvfp4_list_item){first, (size_t)(end - first)};
+      return true;
+    }
+  }
+  *list = at;
+  return false;
+}
+
+bool nvfp4_item_is(nvfp4_list_item item, const char *word) {
+  return strncmp(item.text, word, item.length) == 0 && word[item.length] == '\0';
+}
+
+bool nvfp4_item_matches(nvfp4_list_item item, const char *id) {
+  if (nvfp4_item_is(item, id)) {
+    return true;
+  }
+  char glob[128]; /* longer than any id */
+  if (item.length >= sizeof glob) {
+    return false;
+  }
+  memcpy(glob, item.text, item.length);
+  glob[item.length] = '\0';
+  return strpbrk(glob, "*?[") != NULL && fnmatch(glob, id, 0) == 0;
+}
+
+bool nvfp4_id_in_list(const char *id, const char *list) {
+  nvfp4_list_item item;
+  while (nvfp4_list_next(&list, &item)) {
+    if (nvfp4_item_matches(item, id)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/* -------------------------------------------------------------------------------------------------------------------- vLLM */
+
+/* A backend of vLLM: the name that users give (VLLM_NVFP4_GEMM_BACKEND, --linear-backend), the class in VLLM_DISABLED_KERNELS, and what stands
+ * for it here. class_name NULL: its kernels stand here for another backend too, and disabling it must not take that one away. */
+typedef struct vllm_backend {
+  const char *name, *class_name;
+  const char *cpu_ids; /* NULL: as on CUDA; they fall out there with the reason */
+  const char *cuda_ids;
+} vllm_backend;
+
+static const vllm_backend vllm_backends[] = {
+    {"auto", NULL, NULL, "auto"},
+    {"emulation", "EmulationNvFp4LinearKernel", "ref_w4a4,ref_w4a16", "cuda_emulation"},
+    {"marlin", "MarlinNvFp4LinearKernel", NULL, "cuda_sm80_w4a16,cuda_sm90_w4a16"},
+    {"humming", NULL, NULL, "cuda_sm90_w4a16,cuda_sm80_w4a16"},
+    {"cutlass", "CutlassNvFp4LinearKernel", NULL, "cuda_sm100_w4a4,cuda_sm120_w4a4,plugin_cutlass*"},
+    {"flashinfer-cutlass", "FlashInferCutlassNvFp4LinearKernel", NULL, "plugin_flashinfer_cutlass*"},
+    {"flashinfer-trtllm", "FlashInferTrtllmNvFp4LinearKernel", NULL, "plugin_flashinfer_trtllm*"},
+    {"flashinfer-cudnn", "FlashInferCudnnNvFp4LinearKernel", NULL, "plugin_flashinfer_cudnn*"},
+    {"flashinfer-cutedsl", "FlashInferCuteDslNvFp4LinearKernel", NULL, "plugin_flashinfer_cutedsl*"},
+    {"flashinfer-b12x", "FlashInferB12xNvFp4LinearKernel", NULL, "plugin_flashinfer_b12x*"},
+    {"b12x", "B12xNvFp4LinearKernel", NULL, "plugin_b12x*"},
+    {"cudnn", NULL, NULL, "vendor_cudnn_w4a4"},
+    {"torch", "TorchNvFp4LinearKernel", NULL, "vendor_cublaslt_w4a4"},
+    {"fbgemm", "FbgemmNvFp4LinearKernel", NULL, "plugin_fbgemm*"},
+};
+enum { VLLM_BACKENDS = sizeof vllm_backends / sizeof vllm_backends[0] };
+
+static char fold(char c) { return c == '_' ? '-' : c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c; }
+
+static bool same_backend(nvfp4_list_item given, const char *name) {
+  size_t i = 0;
+  while (i < given.length && name[i] != '\0' && fold(given.text[i]) == name[i]) {
+    i++;
+  }
+  return i == given.length && name[i] == '\0';
+}
+
+const char *nvfp4_vllm_backend_ids(const char *backend, nvfp4_device_kind device) {
+  nvfp4_list_item given, more;
+  if (!nvfp4_list_next(&backend, &given) || nvfp4_list_next(&backend, &more)) {
+    return NULL; /* nothing, or a list: vLLM takes one name */
+  }
+  for (int i = 0; i < VLLM_BACKENDS; i++) {
+    const vllm_backend *known = &vllm_backends[i];
+    if (same_backend(given, known->name)) {
+      return device == NVFP4_DEVICE_CPU && known->cpu_ids != NULL ? known->cpu_ids : known->cuda_ids;
+    }
+  }
+  return NULL;
+}
+
+bool nvfp4_policy_disables(const nvfp4_policy *policy, const char *id) {
+  if (nvfp4_id_in_list(id, policy->disable)) {
+    return true;
+  }
+  const char *classes = policy->vllm_disable;
+  nvfp4_list_item item;
+  while (nvfp4_list_next(&classes, &item)) {
+    for (int i = 0; i < VLLM_BACKENDS; i++) {
+      const vllm_backend *known = &vllm_backends[i];
+      if (known->class_name != NULL && nvfp4_item_is(item, known->class_name) &&
+          (nvfp4_id_in_list(id, known->cpu_ids) || nvfp4_id_in_list(id, known->cuda_ids))) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- policies */
+
+nvfp4_effective_policy nvfp4_policy_effective(const nvfp4_policy *policy, nvfp4_device device) {
+  nvfp4_effective_policy effective = {policy->require, policy->allow, policy->max_layouts > 1 ? 2 : 1};
+  if (device.kind == NVFP4_DEVICE_CUDA) {
+    effective.require |= NVFP4_REQUIRE_DETERMINISTIC;
+    effective.allow |= NVFP4_ALLOW_BOUNDED;
+  }
+  return effective;
+}
+
+static bool is_set(const char *list) {
+  nvfp4_list_item item;
+  return nvfp4_list_next(&list, &item);
+}
+
+/* An item that is no candidate's id is a slip of the pen: say so, with the ids there are. */
+static nvfp4_status check_items(const nvfp4_select_input *input, const nvfp4_force *force, nvfp4_reason *reason) {
+  const char *list = force->list;
+  nvfp4_list_item item;
+  while (nvfp4_list_next(&list, &item)) {
+    bool known = nvfp4_item_is(item, "auto");
+    for (size_t i = 0; !known && i < input->candidate_count; i++) {
+      known = nvfp4_item_matches(item, input->candidates[i].id);
+    }
+    if (!known) {
+      char ids[400] = "";
+      for (size_t i = 0, used = 0; i < input->candidate_count && used < sizeof ids; i++) {
+        int length = snprintf(ids + used, sizeof ids - used, "%s%s", i > 0 ? ", " : "", input->candidates[i].id);
+        used += (size_t)length;
+      }
+      return nvfp4_reject(reason, NVFP4_E_POLICY, "%s names \"%.*s\", which is no kernel; needs one of: %s", force->source,
+                          item.length < 60 ? (int)item.length : 60, item.text, ids);
+    }
+  }
+  return NVFP4_OK;
+}
+
+nvfp4_status nvfp4_force_from_policy(const nvfp4_select_input *input, nvfp4_force *out, nvfp4_reason *reason) {
+  const nvfp4_policy *policy = input->policy;
+  *out = (nvfp4_force){.decided_by = "order", .source = "order", .shown = ""};
+  bool is_backend = false;
+  if (is_set(policy->kernel)) {
+    *out = (nvfp4_force){.decided_by = "option", .source = "the kernel option", .shown = policy->kernel, .list = policy->kernel};
+  } else if (is_set(policy->env_kernel)) {
+    *out = (nvfp4_force){.decided_by = "NVFP4_KERNEL", .source = "NVFP4_KERNEL", .shown = policy->env_kernel, .list = policy->env_kernel};
+  } else if (is_set(policy->vllm_backend)) {
+    is_backend = true;
+    const char *ids = nvfp4_vllm_backend_ids(policy->vllm_backend, input->desc->device.kind);
+    *out = (nvfp4_force){
+        .decided_by = "VLLM_NVFP4_GEMM_BACKEND", .source = "VLLM_NVFP4_GEMM_BACKEND", .shown = policy->vllm_backend, .list = ids};
+    if (ids == NULL) {
+      return nvfp4_reject(reason, NVFP4_E_POLICY, "VLLM_NVFP4_GEMM_BACKEND is \"%.60s\"; needs one of: " NVFP4_VLLM_BACKENDS,
+                          policy->vllm_backend);
+    }
+  }
+  if (!is_backend) { /* a backend may stand for kernels of plug-ins that are not open */
+    NVFP4_TRY(check_items(input, out, reason));
+  }
+  const char *list = out->list;
+  size_t items = 0;
+  for (nvfp4_list_item item; nvfp4_list_next(&list, &item); items++) {
+    out->then_auto = nvfp4_item_is(item, "auto");
+    const char *rest = list;
+    nvfp4_list_item more;
+    if (out->then_auto && nvfp4_list_next(&rest, &more)) {
+      return nvfp4_reject(reason, NVFP4_E_POLICY, "%s is \"%.200s\": \"auto\" stands before its end; put it last", out->source, out->shown);
+    }
+  }
+  if (items == 1 && out->then_auto) { /* "auto" alone */
+    *out = (nvfp4_force){.decided_by = "order", .source = "order", .shown = ""};
+  }
+  return NVFP4_OK;
+}
+
+size_t nvfp4_force_place(const nvfp4_force *force, const char *id, bool *named) {
+  const char *list = force->list;
+  nvfp4_list_item item;
+  size_t first = NVFP4_NOT_LISTED;
+  *named = false;
+  for (size_t place = 0; nvfp4_list_next(&list, &item); place++) {
+    if (nvfp4_item_matches(item, id)) {
+      first = first == NVFP4_NOT_LISTED ? place : first;
+      *named = *named || nvfp4_item_is(item, id);
+    }
+  }
+  return first;
+}
