@@ -159,6 +159,41 @@ static void gguf_and_safetensors_give_the_same_weights(void **state) {
   }
 }
 
+/* tiny in two shards with an index; the rest of the folder as it is. */
+static void shards_are_put_together(void **state) {
+  (void)state;
+  nvfp4_checkpoint *tiny = NULL;
+  test_tensor tensors[2][32];
+  size_t counts[2] = {0, 0};
+  static const char *const shards[] = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"};
+  char input[512], other[512], path[512];
+  assert_int_equal(mkdir(path_in(parent, "sharded", input), 0777), 0);
+  assert_ok(nvfp4_checkpoint_open(TINY, 0, &tiny, &reason), reason);
+  json_t *map = json_object();
+  const nvfp4_tensor *tensor;
+  for (size_t i = 0; (tensor = nvfp4_checkpoint_tensor(tiny, i)) != NULL; i++) {
+    tensors[i % 2][counts[i % 2]++] =
+        (test_tensor){tensor->name, tensor->dtype, tensor->rank, {tensor->shape[0], tensor->shape[1]}, tensor->data};
+    json_object_set_new(map, tensor->name, json_string(shards[i % 2]));
+  }
+  write_tensors(input, shards[0], tensors[0], counts[0]);
+  write_tensors(input, shards[1], tensors[1], counts[1]);
+  json_t *index = json_pack("{s:o}", "weight_map", map);
+  assert_int_equal(json_dump_file(index, path_in(input, "model.safetensors.index.json", path), 0), 0);
+  json_decref(index);
+  char *text = test_read_file(TINY "/config.json", NULL);
+  write_text(input, "config.json", text);
+  free(text);
+  nvfp4_checkpoint_close(tiny);
+  assert_ok(nvfp4_quantize_checkpoint(context, TINY, output, NULL, NULL, &reason), reason);
+  assert_ok(nvfp4_quantize_checkpoint(context, input, path_in(parent, "other", other), NULL, NULL, &reason), reason);
+  expect_same_file(output, other, "model.safetensors");
+  expect_same_file(output, other, "config.json");
+  remove_folder(output);
+  remove_folder(other);
+  remove_folder(input);
+}
+
 typedef struct steps {
   uint64_t done, total;
   size_t count;
@@ -259,6 +294,7 @@ int main(void) {
       cmocka_unit_test(both_layouts_open_again_and_run),
       cmocka_unit_test(input_scales_are_those_of_the_calibration),
       cmocka_unit_test(gguf_and_safetensors_give_the_same_weights),
+      cmocka_unit_test(shards_are_put_together),
       cmocka_unit_test(progress_ends_at_its_total),
       cmocka_unit_test(refusals),
       cmocka_unit_test(a_full_disk_leaves_nothing),
