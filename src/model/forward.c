@@ -212,7 +212,8 @@ static nvfp4_status mlp(step *s, nvfp4_reason *reason) {
 /* ------------------------------------------------------------------------------------------------------------------ step */
 
 /* Runs `rows` tokens from the model's position on; logits NULL: fills the cache only. */
-static nvfp4_status run_step(nvfp4_model *model, const int32_t *tokens, int64_t rows, bool all_logits, float *logits, nvfp4_reason *reason) {
+static nvfp4_status run_step(nvfp4_model *model, const int32_t *tokens, int64_t rows, bool all_logits, float *logits,
+                             nvfp4_reason *reason) {
   step s = {.model = model, .tokens = tokens, .rows = rows, .position = model->position, .y = model->hidden};
   nvfp4_parallel_for(model->threads, (size_t)rows, embed_row, &s);
   for (int64_t i = 0; i < model->config.layers; i++) {
@@ -239,8 +240,10 @@ nvfp4_status nvfp4_model_forward(nvfp4_model *model, const int32_t *tokens, size
     return nvfp4_reject(reason, NVFP4_E_ARG, "model, tokens or logits is NULL, or there are no tokens; needs at least one token");
   }
   if (count > (size_t)(model->context_limit - model->position)) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "%zu tokens at position %" PRId64 " exceed the context of %" PRId64
-                        "; rewind, or make the model with more context_tokens", count, model->position, model->context_limit);
+    return nvfp4_reject(reason, NVFP4_E_ARG,
+                        "%zu tokens at position %" PRId64 " exceed the context of %" PRId64
+                        "; rewind, or make the model with more context_tokens",
+                        count, model->position, model->context_limit);
   }
   for (size_t i = 0; i < count; i++) {
     if (tokens[i] < 0 || tokens[i] >= model->config.vocabulary) {

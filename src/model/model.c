@@ -28,14 +28,19 @@ typedef struct model_names {
 static const model_names hf_names = {
     "model.layers.%" PRId64 ".%s",
     {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"},
-    "input_layernorm.weight", "post_attention_layernorm.weight",
-    "model.embed_tokens", "model.norm.weight", "lm_head"};
+    "input_layernorm.weight",
+    "post_attention_layernorm.weight",
+    "model.embed_tokens",
+    "model.norm.weight",
+    "lm_head"};
 
-static const model_names gguf_names = {
-    "blk.%" PRId64 ".%s",
-    {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"},
-    "attn_norm.weight", "ffn_norm.weight",
-    "token_embd", "output_norm.weight", "output"};
+static const model_names gguf_names = {"blk.%" PRId64 ".%s",
+                                       {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"},
+                                       "attn_norm.weight",
+                                       "ffn_norm.weight",
+                                       "token_embd",
+                                       "output_norm.weight",
+                                       "output"};
 
 static const model_names *names_of(const nvfp4_model *model) { return model->config.gguf_names ? &gguf_names : &hf_names; }
 
@@ -68,7 +73,8 @@ static nvfp4_status load_linear(const load_job *job, const char *name, int64_t n
                                 nvfp4_reason *reason) {
   const nvfp4_layer_info *info = nvfp4_checkpoint_find_layer(job->checkpoint, name);
   if (info == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: no linear layer %s, which the model needs", nvfp4_checkpoint_path(job->checkpoint), name);
+    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: no linear layer %s, which the model needs", nvfp4_checkpoint_path(job->checkpoint),
+                        name);
   }
   if (info->n != n || info->k != k) {
     return nvfp4_reject(reason, NVFP4_E_SHAPE, "layer %s is [%" PRId64 ", %" PRId64 "]; the model needs [%" PRId64 ", %" PRId64 "]", name,
@@ -145,7 +151,8 @@ static double llama3_divisor(const nvfp4_rope_llama3 *rope, double frequency) {
   if (wavelength >= low) {
     return rope->factor;
   }
-  double smooth = (rope->original_context / wavelength - rope->low_frequency_factor) / (rope->high_frequency_factor - rope->low_frequency_factor);
+  double smooth =
+      (rope->original_context / wavelength - rope->low_frequency_factor) / (rope->high_frequency_factor - rope->low_frequency_factor);
   return 1 / ((1 - smooth) / rope->factor + smooth);
 }
 
@@ -190,8 +197,9 @@ static nvfp4_status make_rope(const load_job *job, nvfp4_reason *reason) {
 
 static float *floats(int64_t rows, int64_t columns) {
   uint64_t count;
-  return nvfp4_multiply((uint64_t)rows, (uint64_t)columns, &count) && count <= SIZE_MAX / sizeof(float) ? calloc((size_t)count, sizeof(float))
-                                                                                                        : NULL;
+  return nvfp4_multiply((uint64_t)rows, (uint64_t)columns, &count) && count <= SIZE_MAX / sizeof(float)
+             ? calloc((size_t)count, sizeof(float))
+             : NULL;
 }
 
 static nvfp4_status allocate(nvfp4_model *model, nvfp4_reason *reason) {
@@ -270,7 +278,8 @@ static nvfp4_status load(load_job *job, nvfp4_model_options *options, nvfp4_reas
   char name[128];
   snprintf(name, sizeof name, names_of(model)->prefix, model->config.layers - 1, names_of(model)->linear[NVFP4_DOWN]);
   if (nvfp4_checkpoint_find_layer(job->checkpoint, name) == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: no linear layer %s, which the model needs", nvfp4_checkpoint_path(job->checkpoint), name);
+    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: no linear layer %s, which the model needs", nvfp4_checkpoint_path(job->checkpoint),
+                        name);
   }
   model->blocks = calloc((size_t)model->config.layers, sizeof *model->blocks);
   if (model->blocks == NULL) {
@@ -292,7 +301,8 @@ nvfp4_status nvfp4_model_create(nvfp4_context *context, const nvfp4_checkpoint *
   nvfp4_model_options own = {.struct_size = sizeof own};
   if (options != NULL) {
     if (options->struct_size < sizeof own.struct_size || options->struct_size > sizeof own) {
-      return nvfp4_reject(reason, NVFP4_E_ARG, "options.struct_size is %" PRIu32 "; set it to sizeof(nvfp4_model_options)", options->struct_size);
+      return nvfp4_reject(reason, NVFP4_E_ARG, "options.struct_size is %" PRIu32 "; set it to sizeof(nvfp4_model_options)",
+                          options->struct_size);
     }
     memcpy(&own, options, options->struct_size);
     own.struct_size = sizeof own;

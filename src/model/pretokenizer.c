@@ -16,10 +16,12 @@ const char nvfp4_pattern_digit[] = "\\p{N}";
 const char nvfp4_pattern_digits[] = "\\p{N}+";
 
 /* Meta-Llama-3 and Qwen2, from their tokenizer.json. They differ in how many digits stay together. */
-static const char pattern_llama3[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
-                                     "\\s+(?!\\S)|\\s+";
-static const char pattern_qwen2[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
-                                    "\\s+(?!\\S)|\\s+";
+static const char pattern_llama3[] =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
+    "\\s+(?!\\S)|\\s+";
+static const char pattern_qwen2[] =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
+    "\\s+(?!\\S)|\\s+";
 
 struct nvfp4_pretokenizer {
   pcre2_code *steps[MAX_STEPS];
@@ -78,7 +80,8 @@ nvfp4_status nvfp4_pretokenizer_add_named(nvfp4_pretokenizer *pretokenizer, cons
       return NVFP4_OK;
     }
   }
-  return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "pre-tokenizer \"%.*s\"; this library knows gpt-2, smollm, starcoder, llama-bpe and qwen2",
+  return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
+                      "pre-tokenizer \"%.*s\"; this library knows gpt-2, smollm, starcoder, llama-bpe and qwen2",
                       (int)(bytes < 100 ? bytes : 100), name);
 }
 

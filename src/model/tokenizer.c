@@ -146,8 +146,7 @@ nvfp4_status nvfp4_tokenizer_set(nvfp4_tokenizer *tokenizer, size_t id, const ch
   if (used < 0) {
     memcpy(copy, text, bytes);
     used = (ptrdiff_t)bytes;
-    /* A vocabulary may hold texts that no merge can make; they are added tokens in all but name, and are never found in text. */
-    flags |= byte_level ? NVFP4_TOKEN_SPECIAL : 0;
+    flags |= byte_level ? NVFP4_TOKEN_UNREACHABLE : 0;
   }
   copy[used] = '\0';
   nvfp4_token *token = &tokenizer->tokens[id];
@@ -157,7 +156,7 @@ nvfp4_status nvfp4_tokenizer_set(nvfp4_tokenizer *tokenizer, size_t id, const ch
 }
 
 static bool made_by_merges(const nvfp4_token *token) {
-  return (token->flags & (NVFP4_TOKEN_PRESENT | NVFP4_TOKEN_ADDED | NVFP4_TOKEN_SPECIAL)) == NVFP4_TOKEN_PRESENT && token->bytes > 0;
+  return (token->flags & (NVFP4_TOKEN_PRESENT | NVFP4_TOKEN_ADDED | NVFP4_TOKEN_UNREACHABLE)) == NVFP4_TOKEN_PRESENT && token->bytes > 0;
 }
 
 typedef struct added_order {
@@ -250,8 +249,9 @@ nvfp4_status nvfp4_tokenizer_merge(nvfp4_tokenizer *tokenizer, size_t rank, cons
     free(joined);
   }
   if (merge.left < 0 || merge.right < 0 || merge.merged < 0) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "tokenizer: merge %zu, \"%.*s\" with \"%.*s\": both and what they make must be in the vocabulary",
-                        rank, (int)(left_bytes < 60 ? left_bytes : 60), left, (int)(right_bytes < 60 ? right_bytes : 60), right);
+    return nvfp4_reject(reason, NVFP4_E_FORMAT,
+                        "tokenizer: merge %zu, \"%.*s\" with \"%.*s\": both and what they make must be in the vocabulary", rank,
+                        (int)(left_bytes < 60 ? left_bytes : 60), left, (int)(right_bytes < 60 ? right_bytes : 60), right);
   }
   nvfp4_merge *slot = find_merge(tokenizer, merge.left, merge.right);
   if (slot->left < 0) { /* of two alike the first counts */
@@ -284,7 +284,7 @@ int32_t nvfp4_tokenizer_find_added(const nvfp4_tokenizer *tokenizer, const char 
 
 /* A stretch of the piece that is one token by now; a list linked both ways by index. */
 typedef struct symbol {
-  int32_t id; /* -1: joined to the one before */
+  int32_t id;             /* -1: joined to the one before */
   int32_t previous, next; /* -1: none */
 } symbol;
 

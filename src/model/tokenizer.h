@@ -7,16 +7,16 @@
 #ifndef NVFP4_MODEL_TOKENIZER_H
 #define NVFP4_MODEL_TOKENIZER_H
 
-#include <jansson.h>
 #include <nvfp4/model.h>
 
 #include "model/pretokenizer.h"
 
 enum { /* nvfp4_token.flags */
-  NVFP4_TOKEN_PRESENT = 1,
-  NVFP4_TOKEN_ADDED = 2,   /* found in text as it stands, never made by merges */
-  NVFP4_TOKEN_SPECIAL = 4, /* of the added ones: only found if the caller asks for it */
-  NVFP4_TOKEN_END = 8
+       NVFP4_TOKEN_PRESENT = 1,
+       NVFP4_TOKEN_ADDED = 2,   /* found in text as it stands, never made by merges */
+       NVFP4_TOKEN_SPECIAL = 4, /* of the added ones: only found if the caller asks for it */
+       NVFP4_TOKEN_END = 8,
+       NVFP4_TOKEN_UNREACHABLE = 16 /* of the vocabulary, but not written in GPT-2's alphabet: no text becomes it */
 };
 
 typedef struct nvfp4_token {

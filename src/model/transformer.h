@@ -39,12 +39,12 @@ struct nvfp4_model {
   int64_t batch_tokens;
   int64_t head_stride; /* head_dim rounded up to NVFP4_VECTOR_LANES */
   int64_t position;
-  int32_t window_bos;             /* first token of a perplexity window; -1: leave the text's own */
-  float *rope_cos, *rope_sin;     /* [context_limit][head_dim / 2] */
-  float *hidden, *normed;         /* [batch_tokens, hidden] */
-  float *q, *k, *v, *attention;   /* [batch_tokens, heads or kv_heads * head_dim] */
-  float *gate, *up;               /* [batch_tokens, intermediate] */
-  float *scores;                  /* a slice for each thread: [context_tokens + head_stride] */
+  int32_t window_bos;           /* first token of a perplexity window; -1: leave the text's own */
+  float *rope_cos, *rope_sin;   /* [context_limit][head_dim / 2] */
+  float *hidden, *normed;       /* [batch_tokens, hidden] */
+  float *q, *k, *v, *attention; /* [batch_tokens, heads or kv_heads * head_dim] */
+  float *gate, *up;             /* [batch_tokens, intermediate] */
+  float *scores;                /* a slice for each thread: [context_tokens + head_stride] */
   nvfp4_observer_fn observer;
   void *observer_cookie;
 };
