@@ -24,8 +24,7 @@ static size_t layouts_of(const nvfp4_selecting *s, const nvfp4_selection *select
   size_t count = 0;
   for (size_t i = 0; i < selection->range_count; i++) {
     const nvfp4_layout *layout = s->input->candidates[selection->ranges[i].candidate].kernel->layout;
-    bool known = (count > 0 && layouts[0] == layout) || (count > 1 && layouts[1] == layout);
-    if (!known && count < 2) {
+    if (count == 0 || (count == 1 && layout != layouts[0])) {
       layouts[count++] = layout;
     }
   }

@@ -215,7 +215,7 @@ typedef struct random_field {
   nvfp4_layout layouts[3];
   nvfp4_kernel kernels[MOST_KERNELS];
   nvfp4_candidate candidates[MOST_KERNELS];
-  char ids[MOST_KERNELS][8];
+  char ids[MOST_KERNELS][24];
   size_t count;
   int64_t first, last; /* of the layer */
 } random_field;
