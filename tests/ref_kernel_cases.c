@@ -11,7 +11,8 @@
 #endif
 
 static nvfp4_options force(const char *kernel, int threads) {
-  return (nvfp4_options){.struct_size = sizeof(nvfp4_options), .threads = threads, .policy = {.struct_size = sizeof(nvfp4_policy), .kernel = kernel}};
+  return (nvfp4_options){
+      .struct_size = sizeof(nvfp4_options), .threads = threads, .policy = {.struct_size = sizeof(nvfp4_policy), .kernel = kernel}};
 }
 
 static float *random_x(int64_t m, int64_t k, uint64_t seed) {
@@ -76,7 +77,8 @@ void check_dtypes(const char *kernel, nvfp4_mode mode) {
       float rounded[M * N];
       uint16_t rounded16[M * N];
       nvfp4_from_f32(want, dtypes[j], dtypes[j] == NVFP4_DTYPE_F32 ? (void *)rounded : rounded16, M * N);
-      assert_memory_equal(got, dtypes[j] == NVFP4_DTYPE_F32 ? (void *)rounded : rounded16, dtypes[j] == NVFP4_DTYPE_F32 ? sizeof rounded : sizeof rounded16);
+      assert_memory_equal(got, dtypes[j] == NVFP4_DTYPE_F32 ? (void *)rounded : rounded16,
+                          dtypes[j] == NVFP4_DTYPE_F32 ? sizeof rounded : sizeof rounded16);
       free(got);
     }
   }

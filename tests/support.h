@@ -30,12 +30,12 @@ static inline float f32_from_bits(uint32_t bits) {
 #define assert_f32_bits(a, b) assert_int_equal(f32_bits(a), f32_bits(b))
 
 /* Fails with the reason's text if status is not NVFP4_OK. */
-#define assert_ok(call, reason)                                                                       \
-  do {                                                                                                \
-    nvfp4_status support_status = (call);                                                             \
-    if (support_status != NVFP4_OK) {                                                                 \
-      fail_msg("%s: %s: %s", #call, nvfp4_status_name(support_status), (reason).text);                \
-    }                                                                                                 \
+#define assert_ok(call, reason)                                                        \
+  do {                                                                                 \
+    nvfp4_status support_status = (call);                                              \
+    if (support_status != NVFP4_OK) {                                                  \
+      fail_msg("%s: %s: %s", #call, nvfp4_status_name(support_status), (reason).text); \
+    }                                                                                  \
   } while (0)
 
 /* xorshift64*: the same sequence everywhere. */

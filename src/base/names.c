@@ -30,21 +30,21 @@ const char *nvfp4_status_name(nvfp4_status status) {
 
 const char *nvfp4_dtype_name(nvfp4_dtype dtype) {
   static const char *const names[] = {
-      [NVFP4_DTYPE_NONE] = "none",       [NVFP4_DTYPE_F32] = "F32",   [NVFP4_DTYPE_F16] = "F16",
-      [NVFP4_DTYPE_BF16] = "BF16",       [NVFP4_DTYPE_F64] = "F64",   [NVFP4_DTYPE_F8_E4M3] = "F8_E4M3",
+      [NVFP4_DTYPE_NONE] = "none",       [NVFP4_DTYPE_F32] = "F32",         [NVFP4_DTYPE_F16] = "F16",
+      [NVFP4_DTYPE_BF16] = "BF16",       [NVFP4_DTYPE_F64] = "F64",         [NVFP4_DTYPE_F8_E4M3] = "F8_E4M3",
       [NVFP4_DTYPE_F8_E5M2] = "F8_E5M2", [NVFP4_DTYPE_F8_E8M0] = "F8_E8M0", [NVFP4_DTYPE_U8] = "U8",
-      [NVFP4_DTYPE_I8] = "I8",           [NVFP4_DTYPE_U16] = "U16",   [NVFP4_DTYPE_I16] = "I16",
-      [NVFP4_DTYPE_U32] = "U32",         [NVFP4_DTYPE_I32] = "I32",   [NVFP4_DTYPE_U64] = "U64",
-      [NVFP4_DTYPE_I64] = "I64",         [NVFP4_DTYPE_BOOL] = "BOOL", [NVFP4_DTYPE_Q4_0] = "Q4_0",
-      [NVFP4_DTYPE_Q4_1] = "Q4_1",       [NVFP4_DTYPE_Q8_0] = "Q8_0", [NVFP4_DTYPE_GGUF_NVFP4] = "NVFP4",
+      [NVFP4_DTYPE_I8] = "I8",           [NVFP4_DTYPE_U16] = "U16",         [NVFP4_DTYPE_I16] = "I16",
+      [NVFP4_DTYPE_U32] = "U32",         [NVFP4_DTYPE_I32] = "I32",         [NVFP4_DTYPE_U64] = "U64",
+      [NVFP4_DTYPE_I64] = "I64",         [NVFP4_DTYPE_BOOL] = "BOOL",       [NVFP4_DTYPE_Q4_0] = "Q4_0",
+      [NVFP4_DTYPE_Q4_1] = "Q4_1",       [NVFP4_DTYPE_Q8_0] = "Q8_0",       [NVFP4_DTYPE_GGUF_NVFP4] = "NVFP4",
       [NVFP4_DTYPE_OTHER] = "other",
   };
   return NAME_OF(names, dtype, "unknown type");
 }
 
 const char *nvfp4_mode_name(nvfp4_mode mode) {
-  static const char *const names[] = {[NVFP4_MODE_UNQUANTISED] = "unquantised", [NVFP4_MODE_W4A4] = "w4a4",
-                                      [NVFP4_MODE_W4A16] = "w4a16", [NVFP4_MODE_FP8] = "fp8"};
+  static const char *const names[] = {
+      [NVFP4_MODE_UNQUANTISED] = "unquantised", [NVFP4_MODE_W4A4] = "w4a4", [NVFP4_MODE_W4A16] = "w4a16", [NVFP4_MODE_FP8] = "fp8"};
   return NAME_OF(names, mode, "unknown mode");
 }
 
@@ -69,12 +69,9 @@ const char *nvfp4_class_name(nvfp4_class numerics_class) {
 }
 
 const char *nvfp4_layout_kind_name(nvfp4_layout_kind kind) {
-  static const char *const names[] = {[NVFP4_LAYOUT_NONE] = "none",
-                                      [NVFP4_LAYOUT_MODELOPT] = "modelopt",
-                                      [NVFP4_LAYOUT_COMPRESSED_TENSORS] = "compressed-tensors",
-                                      [NVFP4_LAYOUT_GGUF] = "gguf",
-                                      [NVFP4_LAYOUT_MLX] = "mlx",
-                                      [NVFP4_LAYOUT_COMFY] = "comfy"};
+  static const char *const names[] = {
+      [NVFP4_LAYOUT_NONE] = "none", [NVFP4_LAYOUT_MODELOPT] = "modelopt", [NVFP4_LAYOUT_COMPRESSED_TENSORS] = "compressed-tensors",
+      [NVFP4_LAYOUT_GGUF] = "gguf", [NVFP4_LAYOUT_MLX] = "mlx",           [NVFP4_LAYOUT_COMFY] = "comfy"};
   return NAME_OF(names, kind, "unknown layout");
 }
 

@@ -9,16 +9,15 @@
 nvfp4_status nvfp4_reject(nvfp4_reason *reason, nvfp4_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Puts a prefix ("file.safetensors: ") before a reason that a callee has filled; returns its status. */
-nvfp4_status nvfp4_reason_prefix(nvfp4_reason *reason, nvfp4_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+nvfp4_status nvfp4_reason_prefix(nvfp4_reason *reason, nvfp4_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Passes a callee's refusal on. */
-#define NVFP4_TRY(call)                              \
-  do {                                               \
-    nvfp4_status nvfp4_try_status = (call);          \
-    if (nvfp4_try_status != NVFP4_OK) {              \
-      return nvfp4_try_status;                       \
-    }                                                \
+#define NVFP4_TRY(call)                     \
+  do {                                      \
+    nvfp4_status nvfp4_try_status = (call); \
+    if (nvfp4_try_status != NVFP4_OK) {     \
+      return nvfp4_try_status;              \
+    }                                       \
   } while (0)
 
 #endif

@@ -564,8 +564,8 @@ static void add_other(builder *b, const nvfp4_quant_scheme *scheme, const parts 
   } else if (quantised) {
     found(b, FINDING_NOT_QUANTISED, p->base);
     layer->note = note_text(b, "%s weight, but the config says it is quantised (%s)", weight->dtype_name, scheme->why);
-  } else if (scheme->known) {
-    layer->note = note_text(b, "not quantised: %s%s", scheme->why, "");
+  } else {
+    layer->note = note_text(b, "not quantised: %s%s", scheme->known ? scheme->why : weight->dtype_name, scheme->known ? "" : " weight");
   }
   if (bias != NULL && layer->bias == NULL) {
     layer->note = note_text(b, "%s does not fit and is left out%s", bias->name, "");

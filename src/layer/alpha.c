@@ -18,11 +18,12 @@ nvfp4_status nvfp4_partition_alpha(const nvfp4_partition *partition, nvfp4_mode 
   }
   float value = (float)(below == 1.0 ? above : above / below);
   if (!isfinite(value) || value <= 0.0f) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
-                        "rows %lld to %lld: global scales %g%s (weight) and %g%s (input) give alpha = %g in fp32; needs a positive finite number",
-                        (long long)partition->n_first, (long long)(partition->n_first + partition->n_rows - 1),
-                        (double)partition->weight.value, partition->weight.is_divisor ? " (divisor)" : "", (double)partition->input.value,
-                        partition->input.is_divisor ? " (divisor)" : "", (double)value);
+    return nvfp4_reject(
+        reason, NVFP4_E_UNSUPPORTED,
+        "rows %lld to %lld: global scales %g%s (weight) and %g%s (input) give alpha = %g in fp32; needs a positive finite number",
+        (long long)partition->n_first, (long long)(partition->n_first + partition->n_rows - 1), (double)partition->weight.value,
+        partition->weight.is_divisor ? " (divisor)" : "", (double)partition->input.value, partition->input.is_divisor ? " (divisor)" : "",
+        (double)value);
   }
   *alpha = value;
   return NVFP4_OK;

@@ -60,7 +60,8 @@ static nvfp4_status add_kernel(nvfp4_context *context, const char *id, const nvf
                                const char *missing_reason, nvfp4_reason *reason) {
   for (size_t i = 0; i < context->kernel_count; i++) {
     if (strcmp(context->kernels[i].id, id) == 0) {
-      return nvfp4_reject(reason, NVFP4_E_ARG, "two kernels have the id %s; open each plug-in once and give its kernels ids of their own", id);
+      return nvfp4_reject(reason, NVFP4_E_ARG, "two kernels have the id %s; open each plug-in once and give its kernels ids of their own",
+                          id);
     }
   }
   nvfp4_known_kernel *grown = realloc(context->kernels, (context->kernel_count + 1) * sizeof *grown);
@@ -267,7 +268,8 @@ void nvfp4_context_candidates(const nvfp4_context *context, nvfp4_device device,
   int slot = device_slot(device);
   for (size_t i = 0; i < context->kernel_count; i++) {
     const nvfp4_known_kernel *known = &context->kernels[i];
-    out[i] = (nvfp4_candidate){.id = known->id, .kernel = known->kernel, .missing = known->missing, .missing_reason = known->missing_reason};
+    out[i] =
+        (nvfp4_candidate){.id = known->id, .kernel = known->kernel, .missing = known->missing, .missing_reason = known->missing_reason};
     if (!dry_run) {
       out[i].self_test = known->self_test[slot];
       out[i].self_test_reason = known->self_test_reason[slot];
@@ -282,8 +284,8 @@ size_t nvfp4_kernel_count(const nvfp4_context *context) { return context->kernel
 nvfp4_status nvfp4_kernel_get(const nvfp4_context *context, size_t index, const nvfp4_machine *machine, nvfp4_kernel_info *out,
                               nvfp4_reason *why_not) {
   if (out == NULL || why_not == NULL || index >= context->kernel_count) {
-    return nvfp4_reject(why_not, NVFP4_E_ARG, "kernel %zu of %zu; needs a smaller index, a place for the answer and one for the reason", index,
-                        context->kernel_count);
+    return nvfp4_reject(why_not, NVFP4_E_ARG, "kernel %zu of %zu; needs a smaller index, a place for the answer and one for the reason",
+                        index, context->kernel_count);
   }
   const nvfp4_known_kernel *known = &context->kernels[index];
   why_not->text[0] = '\0';

@@ -59,7 +59,8 @@ static nvfp4_status check_weights(const nvfp4_weights *w, const nvfp4_layer_desc
                         (long long)w->k, (long long)desc->n, (long long)desc->k);
   }
   if (w->codes_stride_bytes < w->k / 2 || w->scales_stride_bytes < w->k / NVFP4_BLOCK) {
-    return nvfp4_reject(reason, NVFP4_E_SHAPE, "row strides are %lld bytes of codes and %lld of scales; K = %lld needs at least %lld and %lld",
+    return nvfp4_reject(reason, NVFP4_E_SHAPE,
+                        "row strides are %lld bytes of codes and %lld of scales; K = %lld needs at least %lld and %lld",
                         (long long)w->codes_stride_bytes, (long long)w->scales_stride_bytes, (long long)w->k, (long long)(w->k / 2),
                         (long long)(w->k / NVFP4_BLOCK));
   }
@@ -171,8 +172,8 @@ nvfp4_status nvfp4_layer_create(nvfp4_context *context, const nvfp4_plan *plan, 
   layer->context = context;
   layer->plan = nvfp4_plan_copy(plan);
   nvfp4_fp_env before = nvfp4_fp_env_enter(); /* alpha and s_a must not depend on the caller's rounding mode */
-  nvfp4_status status = layer->plan != NULL ? fill_layer(layer, weights, reason)
-                                            : nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer");
+  nvfp4_status status =
+      layer->plan != NULL ? fill_layer(layer, weights, reason) : nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer");
   nvfp4_fp_env_leave(before);
   if (status != NVFP4_OK) {
     nvfp4_layer_destroy(layer);
@@ -254,7 +255,8 @@ static nvfp4_status check_quantised_x(const nvfp4_layer *layer, const nvfp4_kern
   bool linear = q->scale_layout == NVFP4_SCALES_LINEAR;
   if (q->codes == NULL || q->scales == NULL || q->codes_stride_bytes < k / 2 || (linear && q->scales_stride_bytes < k / NVFP4_BLOCK) ||
       (!linear && q->scale_layout != NVFP4_SCALES_128X4 && q->scale_layout != NVFP4_SCALES_8X4)) {
-    return nvfp4_reject(reason, NVFP4_E_SHAPE, "quantised x lacks codes or scales, has strides below K/2 = %lld and K/16 = %lld bytes, or an unknown scale layout",
+    return nvfp4_reject(reason, NVFP4_E_SHAPE,
+                        "quantised x lacks codes or scales, has strides below K/2 = %lld and K/16 = %lld bytes, or an unknown scale layout",
                         (long long)(k / 2), (long long)(k / NVFP4_BLOCK));
   }
   for (size_t i = 0; i < layer->run_count; i++) {
@@ -271,12 +273,13 @@ static nvfp4_status check_quantised_x(const nvfp4_layer *layer, const nvfp4_kern
 static nvfp4_status check_apply(const nvfp4_layer *layer, const nvfp4_kernel *kernel, const nvfp4_apply_args *args, nvfp4_reason *reason) {
   const nvfp4_layer_desc *desc = &layer->plan->desc;
   if (kernel == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_SHAPE, "M = %lld; the plan serves M from %lld to %lld", (long long)args->m, (long long)desc->m_first,
-                        (long long)desc->m_last);
+    return nvfp4_reject(reason, NVFP4_E_SHAPE, "M = %lld; the plan serves M from %lld to %lld", (long long)args->m,
+                        (long long)desc->m_first, (long long)desc->m_last);
   }
   if (args->y == NULL || (args->x == NULL) == (args->quantised_x == NULL)) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "y is %s, x is %s, quantised_x is %s; needs y and one of the other two",
-                        args->y == NULL ? "NULL" : "given", args->x == NULL ? "NULL" : "given", args->quantised_x == NULL ? "NULL" : "given");
+                        args->y == NULL ? "NULL" : "given", args->x == NULL ? "NULL" : "given",
+                        args->quantised_x == NULL ? "NULL" : "given");
   }
   if ((args->x != NULL && args->ldx_elems < desc->k) || args->ldy_elems < desc->n) {
     return nvfp4_reject(reason, NVFP4_E_SHAPE, "ldx is %lld, ldy is %lld elements; needs at least K = %lld and N = %lld",
@@ -291,8 +294,8 @@ static nvfp4_status check_apply(const nvfp4_layer *layer, const nvfp4_kernel *ke
   }
   size_t need = nvfp4_layer_workspace_bytes(layer, args->m);
   if (args->workspace_bytes < need || (need > 0 && (args->workspace == NULL || (uintptr_t)args->workspace % 64 != 0))) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "the workspace has %zu bytes at %p; M = %lld needs %zu, 64-byte aligned", args->workspace_bytes,
-                        args->workspace, (long long)args->m, need);
+    return nvfp4_reject(reason, NVFP4_E_ARG, "the workspace has %zu bytes at %p; M = %lld needs %zu, 64-byte aligned",
+                        args->workspace_bytes, args->workspace, (long long)args->m, need);
   }
   return args->quantised_x != NULL ? check_quantised_x(layer, kernel, args->quantised_x, reason) : NVFP4_OK;
 }

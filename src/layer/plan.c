@@ -98,8 +98,8 @@ nvfp4_status nvfp4_init_linear_kernel(nvfp4_context *context, const nvfp4_layer_
   if (status == NVFP4_OK) {
     made->range_count = selection.range_count;
     for (size_t i = 0; i < selection.range_count; i++) {
-      made->ranges[i] = (nvfp4_planned_range){selection.ranges[i].m_first, selection.ranges[i].m_last,
-                                              candidates[selection.ranges[i].candidate].kernel};
+      made->ranges[i] =
+          (nvfp4_planned_range){selection.ranges[i].m_first, selection.ranges[i].m_last, candidates[selection.ranges[i].candidate].kernel};
     }
     *plan = made;
   }
@@ -108,7 +108,7 @@ nvfp4_status nvfp4_init_linear_kernel(nvfp4_context *context, const nvfp4_layer_
 }
 
 nvfp4_plan *nvfp4_plan_copy(const nvfp4_plan *plan) {
-  nvfp4_plan *copy;
+  nvfp4_plan *copy = NULL;
   if (new_plan(&plan->desc, &copy, NULL) != NVFP4_OK) {
     return NULL;
   }

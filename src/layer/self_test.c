@@ -85,9 +85,10 @@ static nvfp4_status compare(const nvfp4_kernel *kernel, const problem *p, const 
         good = fabs((double)got - want) <= (TEST_K + 8) * 0x1p-23 * absolute; /* a NaN fails */
       }
       if (!good) {
-        return nvfp4_reject(reason, NVFP4_E_INTERNAL,
-                            "%s failed its self-test at M=%d N=%d K=%d%s, row %d, column %d: found %a, needs %a; the kernel is not used: please report it",
-                            kernel->id, p->m, TEST_N, TEST_K, with_bias ? " with bias" : "", m, n, (double)got, (double)want);
+        return nvfp4_reject(
+            reason, NVFP4_E_INTERNAL,
+            "%s failed its self-test at M=%d N=%d K=%d%s, row %d, column %d: found %a, needs %a; the kernel is not used: please report it",
+            kernel->id, p->m, TEST_N, TEST_K, with_bias ? " with bias" : "", m, n, (double)got, (double)want);
       }
     }
   }
@@ -97,12 +98,26 @@ static nvfp4_status compare(const nvfp4_kernel *kernel, const problem *p, const 
 /* Packs and applies; y [p->m, TEST_N] is poisoned with NaN first. */
 static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, const problem *p, bool with_bias, float *y,
                                nvfp4_reason *reason) {
-  nvfp4_weights weights = {.struct_size = sizeof weights, .n = TEST_N, .k = TEST_K, .codes = p->codes[0], .codes_stride_bytes = TEST_K / 2,
-                           .scales = p->scales[0], .scales_stride_bytes = TEST_BLOCKS};
+  nvfp4_weights weights = {.struct_size = sizeof weights,
+                           .n = TEST_N,
+                           .k = TEST_K,
+                           .codes = p->codes[0],
+                           .codes_stride_bytes = TEST_K / 2,
+                           .scales = p->scales[0],
+                           .scales_stride_bytes = TEST_BLOCKS};
   nvfp4_partition whole = {0, TEST_N, {1.0f, false}, {1.0f, false}};
-  nvfp4_layer_desc desc = {.struct_size = sizeof desc, .name = "self-test", .n = TEST_N, .k = TEST_K, .m_first = 1, .m_last = NVFP4_M_MAX,
-                           .mode = kernel->numerics.mode, .x_dtype = NVFP4_DTYPE_F32, .y_dtype = NVFP4_DTYPE_F32,
-                           .bias_dtype = with_bias ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE, .partitions = &whole, .partition_count = 1};
+  nvfp4_layer_desc desc = {.struct_size = sizeof desc,
+                           .name = "self-test",
+                           .n = TEST_N,
+                           .k = TEST_K,
+                           .m_first = 1,
+                           .m_last = NVFP4_M_MAX,
+                           .mode = kernel->numerics.mode,
+                           .x_dtype = NVFP4_DTYPE_F32,
+                           .y_dtype = NVFP4_DTYPE_F32,
+                           .bias_dtype = with_bias ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE,
+                           .partitions = &whole,
+                           .partition_count = 1};
   nvfp4_process_args process = {sizeof process, &weights, p->alpha, p->alpha};
   nvfp4_packed packed = {0};
   NVFP4_TRY(kernel->layout->process_weights_after_loading(host, &process, &packed, reason));
@@ -112,10 +127,22 @@ static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kerne
   if (workspace == NULL) {
     status = nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory: %zu bytes of workspace for a self-test", bytes);
   } else {
-    nvfp4_kernel_args args = {.struct_size = sizeof args, .m = p->m, .n = TEST_N, .k = TEST_K, .x = p->x, .ldx_elems = TEST_K,
-                              .x_dtype = NVFP4_DTYPE_F32, .s_a = kernel->numerics.mode == NVFP4_MODE_W4A4 ? p->s_a : 0, .alpha = p->alpha,
-                              .bias = with_bias ? p->bias : NULL, .bias_dtype = desc.bias_dtype, .y = y, .ldy_elems = TEST_N,
-                              .y_dtype = NVFP4_DTYPE_F32, .workspace = workspace, .workspace_bytes = bytes};
+    nvfp4_kernel_args args = {.struct_size = sizeof args,
+                              .m = p->m,
+                              .n = TEST_N,
+                              .k = TEST_K,
+                              .x = p->x,
+                              .ldx_elems = TEST_K,
+                              .x_dtype = NVFP4_DTYPE_F32,
+                              .s_a = kernel->numerics.mode == NVFP4_MODE_W4A4 ? p->s_a : 0,
+                              .alpha = p->alpha,
+                              .bias = with_bias ? p->bias : NULL,
+                              .bias_dtype = desc.bias_dtype,
+                              .y = y,
+                              .ldy_elems = TEST_N,
+                              .y_dtype = NVFP4_DTYPE_F32,
+                              .workspace = workspace,
+                              .workspace_bytes = bytes};
     for (int i = 0; i < p->m * TEST_N; i++) {
       y[i] = NAN;
     }

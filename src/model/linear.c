@@ -60,6 +60,16 @@ static nvfp4_status read_scalar(const nvfp4_checkpoint *checkpoint, const char *
   return NVFP4_OK;
 }
 
+nvfp4_status nvfp4_linear_try_row(const nvfp4_tensor *weight, int64_t k, nvfp4_reason *reason) {
+  float *row = malloc((size_t)k * sizeof *row);
+  if (row == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a row of %s", weight->name);
+  }
+  nvfp4_status status = nvfp4_tensor_to_f32(weight, 0, (uint64_t)k, row, reason);
+  free(row);
+  return status;
+}
+
 static nvfp4_status create_dense(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *info, const nvfp4_model_options *options,
                                  nvfp4_linear *linear, nvfp4_reason *reason) {
   linear->weight = info->weight;
@@ -73,14 +83,7 @@ static nvfp4_status create_dense(const nvfp4_checkpoint *checkpoint, const nvfp4
       NVFP4_TRY(read_scalar(checkpoint, info->name, "input_scale", &linear->input_scale, reason));
     }
   }
-  /* Row 0 tells whether the type can be converted, before the model is run. */
-  float *row = malloc((size_t)info->k * sizeof *row);
-  if (row == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a row of weights");
-  }
-  nvfp4_status status = nvfp4_tensor_to_f32(info->weight, 0, (uint64_t)info->k, row, reason);
-  free(row);
-  return status;
+  return nvfp4_linear_try_row(info->weight, info->k, reason);
 }
 
 static nvfp4_status create_nvfp4(nvfp4_context *context, const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *info,
@@ -218,7 +221,7 @@ static void dense_task(void *arg, size_t index) {
     }
     int64_t count = linear->n - first < ROWS_AT_ONCE ? linear->n - first : ROWS_AT_ONCE;
     int64_t elems = count * linear->k;
-    /* Cannot fail: the type was tried at creation and the range is the tensor's. */
+    /* Cannot fail: nvfp4_linear_try_row succeeded, and the range is the tensor's. */
     nvfp4_tensor_to_f32(linear->weight, (uint64_t)(first * linear->k), (uint64_t)elems, w, NULL);
     if (linear->weight_scale != 1) {
       for (int64_t i = 0; i < elems; i++) {

@@ -38,6 +38,8 @@ typedef struct nvfp4_linear_workspace {
 /* Makes `info` ready to run. options: policy, mode, activation (not NONE), batch_tokens. On an error *out holds nothing. `checkpoint` must outlive it. */
 nvfp4_status nvfp4_linear_create(nvfp4_context *context, const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *info,
                                  const nvfp4_model_options *options, nvfp4_linear *out, nvfp4_reason *reason);
+/* Whether rows of k elements of this type can be converted, found out by converting row 0: afterwards no row can fail. */
+nvfp4_status nvfp4_linear_try_row(const nvfp4_tensor *weight, int64_t k, nvfp4_reason *reason);
 void nvfp4_linear_destroy(nvfp4_linear *linear);
 
 /* Grows the sizes that the workspace needs so that `linear` can run with m rows. Then nvfp4_linear_workspace_alloc, once. */

@@ -11,7 +11,11 @@ static size_t packed_bytes(int64_t n, int64_t k) {
 
 static nvfp4_status process(const nvfp4_host *host, const nvfp4_process_args *args, nvfp4_packed *out, nvfp4_reason *reason) {
   (void)reason;
-  *out = (nvfp4_packed){.struct_size = sizeof *out, .data = host->alloc(host->cookie, 64, 64), .data_bytes = 64, .n = args->weights->n, .k = args->weights->k};
+  *out = (nvfp4_packed){.struct_size = sizeof *out,
+                        .data = host->alloc(host->cookie, 64, 64),
+                        .data_bytes = 64,
+                        .n = args->weights->n,
+                        .k = args->weights->k};
   return NVFP4_OK;
 }
 
@@ -55,7 +59,8 @@ static const nvfp4_kernel kernel = {
     .id = "plugin_faulty_w4a16",
     .summary = "a kernel with a fault",
     .layout = FAULT == NO_LAYOUT ? NULL : &layout,
-    .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_CANONICAL, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC, NVFP4_ORDER_CANONICAL_W4A16},
+    .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_CANONICAL, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
+                 NVFP4_ORDER_CANONICAL_W4A16},
     .device = NVFP4_DEVICE_CPU,
     .verified = "never",
     .is_supported = is_supported,

@@ -12,6 +12,9 @@
 
 #include <nvfp4/kernel.h>
 
+#include "format/e2m1.h"
+#include "format/e4m3.h"
+
 enum { REF_TILE = 32, REF_BLOCK_CODES = NVFP4_BLOCK / 2 * REF_TILE, REF_BLOCK_BYTES = REF_BLOCK_CODES + REF_TILE };
 
 extern const nvfp4_layout nvfp4_layout_ref_n32;
@@ -21,6 +24,19 @@ static inline int64_t ref_tiles(int64_t n) { return (n + REF_TILE - 1) / REF_TIL
 /* Codes of block `block` of tile `tile`; the block's scales follow at + REF_BLOCK_CODES. */
 static inline const uint8_t *ref_block(const nvfp4_packed *packed, int64_t tile, int64_t block) {
   return (const uint8_t *)packed->data + (tile * (packed->k / NVFP4_BLOCK) + block) * REF_BLOCK_BYTES;
+}
+
+/* Decodes a block: w2[i][n] = twice the E2M1 value of (k = 16 * block + i, n), sw[n] = the scale. Inlined into each kernel's clones. */
+static inline void ref_decode_block(const uint8_t *bytes, int16_t w2[NVFP4_BLOCK][REF_TILE], float sw[REF_TILE]) {
+  for (int pair = 0; pair < NVFP4_BLOCK / 2; pair++) {
+    for (int n = 0; n < REF_TILE; n++) {
+      w2[2 * pair][n] = (int16_t)nvfp4_e2m1_doubled(bytes[pair * REF_TILE + n] & 15);
+      w2[2 * pair + 1][n] = (int16_t)nvfp4_e2m1_doubled(bytes[pair * REF_TILE + n] >> 4);
+    }
+  }
+  for (int n = 0; n < REF_TILE; n++) {
+    sw[n] = nvfp4_e4m3_to_f32(bytes[REF_BLOCK_CODES + n]);
+  }
 }
 
 /* What both kernels answer. */

@@ -17,8 +17,8 @@ float nvfp4_spec_w4a4(nvfp4_spec_row x, nvfp4_spec_row w, int64_t k) {
     }
     float dot = 0.25f * (float)dot4;
     float scale = nvfp4_e4m3_to_f32(x.scales[block]) * nvfp4_e4m3_to_f32(w.scales[block]); /* exact: at most 8 significant bits */
-    float term = dot * scale;                                                             /* exact: at most 20 */
-    acc = acc + term;                                                                     /* the only rounding */
+    float term = dot * scale;                                                              /* exact: at most 20 */
+    acc = acc + term;                                                                      /* the only rounding */
   }
   return acc;
 }

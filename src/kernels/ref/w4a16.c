@@ -8,8 +8,6 @@
 #include <math.h>
 
 #include "base/clones.h"
-#include "format/e2m1.h"
-#include "format/e4m3.h"
 #include "kernels/ref/n32.h"
 
 /* Rows of x that share one decoding of a weight block. */
@@ -37,15 +35,13 @@ static void prepare_row(void *arg, size_t row) {
 NVFP4_CLONES_FMA
 static void sum_tile(const uint8_t *block_bytes, int64_t blocks, const float *x, int64_t k, int64_t rows, float (*acc)[REF_TILE]) {
   for (int64_t block = 0; block < blocks; block++, block_bytes += REF_BLOCK_BYTES) {
+    int16_t w2[NVFP4_BLOCK][REF_TILE];
     float w[NVFP4_BLOCK][REF_TILE], sw[REF_TILE];
-    for (int pair = 0; pair < NVFP4_BLOCK / 2; pair++) {
+    ref_decode_block(block_bytes, w2, sw);
+    for (int i = 0; i < NVFP4_BLOCK; i++) {
       for (int n = 0; n < REF_TILE; n++) {
-        w[2 * pair][n] = 0.5f * (float)nvfp4_e2m1_doubled(block_bytes[pair * REF_TILE + n] & 15);
-        w[2 * pair + 1][n] = 0.5f * (float)nvfp4_e2m1_doubled(block_bytes[pair * REF_TILE + n] >> 4);
+        w[i][n] = 0.5f * (float)w2[i][n];
       }
-    }
-    for (int n = 0; n < REF_TILE; n++) {
-      sw[n] = nvfp4_e4m3_to_f32(block_bytes[REF_BLOCK_CODES + n]);
     }
     for (int64_t m = 0; m < rows; m++) {
       float part[REF_TILE] = {0};
@@ -85,7 +81,8 @@ const nvfp4_kernel nvfp4_kernel_ref_w4a16 = {
     .id = "ref_w4a16",
     .summary = "the canonical W4A16 result in plain C, on any CPU",
     .layout = &nvfp4_layout_ref_n32,
-    .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_CANONICAL, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC, NVFP4_ORDER_CANONICAL_W4A16},
+    .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_CANONICAL, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
+                 NVFP4_ORDER_CANONICAL_W4A16},
     .device = NVFP4_DEVICE_CPU,
     .verified = "AMD EPYC (Zen 5), x86-64, 2026-11-22",
     .is_supported = ref_is_supported,

@@ -21,8 +21,8 @@ typedef struct w4a4_job {
   const nvfp4_host *host;
   const nvfp4_packed *packed;
   const nvfp4_kernel_args *args;
-  int16_t *x2;   /* [m, k] twice the E2M1 value */
-  float *sx;     /* [m, k/16] */
+  int16_t *x2;    /* [m, k] twice the E2M1 value */
+  float *sx;      /* [m, k/16] */
   int64_t groups; /* of ROWS rows of x */
 } w4a4_job;
 
@@ -67,15 +67,7 @@ static void sum_tile(const uint8_t *block_bytes, int64_t blocks, const int16_t *
   for (int64_t block = 0; block < blocks; block++, block_bytes += REF_BLOCK_BYTES) {
     int16_t w2[NVFP4_BLOCK][REF_TILE];
     float sw[REF_TILE];
-    for (int pair = 0; pair < NVFP4_BLOCK / 2; pair++) {
-      for (int n = 0; n < REF_TILE; n++) {
-        w2[2 * pair][n] = (int16_t)nvfp4_e2m1_doubled(block_bytes[pair * REF_TILE + n] & 15);
-        w2[2 * pair + 1][n] = (int16_t)nvfp4_e2m1_doubled(block_bytes[pair * REF_TILE + n] >> 4);
-      }
-    }
-    for (int n = 0; n < REF_TILE; n++) {
-      sw[n] = nvfp4_e4m3_to_f32(block_bytes[REF_BLOCK_CODES + n]);
-    }
+    ref_decode_block(block_bytes, w2, sw);
     for (int64_t m = 0; m < rows; m++) {
       int16_t dot4[REF_TILE] = {0}; /* |dot4| <= 2304 fits */
       for (int i = 0; i < NVFP4_BLOCK; i++) {

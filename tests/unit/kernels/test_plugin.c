@@ -121,8 +121,9 @@ static void test_same_plugin_twice(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_faulty_plugins_are_listed), cmocka_unit_test(test_missing_file),     cmocka_unit_test(test_wrong_kernel_is_not_used),
-      cmocka_unit_test(test_example_plugin),            cmocka_unit_test(test_same_plugin_twice),
+      cmocka_unit_test(test_faulty_plugins_are_listed), cmocka_unit_test(test_missing_file),
+      cmocka_unit_test(test_wrong_kernel_is_not_used),  cmocka_unit_test(test_example_plugin),
+      cmocka_unit_test(test_same_plugin_twice),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 
-#include "layer_support.h"
 #include "layer/layer.h"
+#include "layer_support.h"
 
 static float alpha_of(nvfp4_global weight, nvfp4_global input, nvfp4_mode mode) {
   nvfp4_partition partition = {0, 1, weight, input};

@@ -4,8 +4,8 @@
 
 #include "format/activation.h"
 #include "format/scale_layout.h"
-#include "layer_support.h"
 #include "layer/layer.h"
+#include "layer_support.h"
 
 enum { M = 5, N = 70, K = 64 };
 
@@ -42,8 +42,14 @@ static void open_fixture(fixture *f, nvfp4_mode mode) {
   }
   size_t bytes = nvfp4_layer_workspace_bytes(f->layer, M);
   f->workspace = aligned_alloc(64, (bytes + 63) / 64 * 64);
-  f->args = (nvfp4_apply_args){.struct_size = sizeof f->args, .m = M, .x = f->x, .ldx_elems = K, .y = f->y, .ldy_elems = N,
-                               .workspace = f->workspace, .workspace_bytes = bytes};
+  f->args = (nvfp4_apply_args){.struct_size = sizeof f->args,
+                               .m = M,
+                               .x = f->x,
+                               .ldx_elems = K,
+                               .y = f->y,
+                               .ldy_elems = N,
+                               .workspace = f->workspace,
+                               .workspace_bytes = bytes};
 }
 
 static void close_fixture(fixture *f) {
@@ -141,10 +147,14 @@ static void test_quantised_x(void **state) {
   for (int layout = NVFP4_SCALES_LINEAR; layout <= NVFP4_SCALES_8X4; layout++) {
     assert_true(nvfp4_scales_bytes((nvfp4_scale_layout)layout, M, K / 16) <= sizeof tiled);
     nvfp4_scales_from_linear((nvfp4_scale_layout)layout, linear, K / 16, M, K / 16, tiled);
-    nvfp4_quantised_x q = {.codes = codes, .codes_stride_bytes = K / 2, .scales = tiled, .scale_layout = (nvfp4_scale_layout)layout,
-                           .scales_stride_bytes = layout == NVFP4_SCALES_LINEAR ? K / 16 : 0, .input = test.partitions[0].input};
-    nvfp4_apply_args args = {.struct_size = sizeof args, .m = M, .quantised_x = &q, .y = y, .ldy_elems = N, .workspace = workspace,
-                             .workspace_bytes = bytes};
+    nvfp4_quantised_x q = {.codes = codes,
+                           .codes_stride_bytes = K / 2,
+                           .scales = tiled,
+                           .scale_layout = (nvfp4_scale_layout)layout,
+                           .scales_stride_bytes = layout == NVFP4_SCALES_LINEAR ? K / 16 : 0,
+                           .input = test.partitions[0].input};
+    nvfp4_apply_args args = {
+        .struct_size = sizeof args, .m = M, .quantised_x = &q, .y = y, .ldy_elems = N, .workspace = workspace, .workspace_bytes = bytes};
     memset(y, 0xFF, sizeof y);
     assert_ok(nvfp4_layer_apply(layer, &args, &reason), reason);
     assert_memory_equal(y, want, sizeof want);
@@ -165,7 +175,10 @@ static void test_apply_refusals(void **state) {
   fixture f;
   open_fixture(&f, NVFP4_MODE_W4A4);
   float one = 1.0f;
-  nvfp4_quantised_x q = {.codes = (const uint8_t *)f.x, .codes_stride_bytes = K / 2, .scales = (const uint8_t *)f.x, .scales_stride_bytes = K / 16,
+  nvfp4_quantised_x q = {.codes = (const uint8_t *)f.x,
+                         .codes_stride_bytes = K / 2,
+                         .scales = (const uint8_t *)f.x,
+                         .scales_stride_bytes = K / 16,
                          .input = f.test.partitions[0].input};
   nvfp4_apply_args good = f.args;
   struct {
@@ -174,13 +187,13 @@ static void test_apply_refusals(void **state) {
     const char *word;
   } cases[12];
   int count = 0;
-#define REFUSED(change, expected, text)     \
-  do {                                      \
-    nvfp4_apply_args args = good;           \
-    change;                                 \
-    cases[count].args = args;               \
-    cases[count].status = expected;         \
-    cases[count++].word = text;             \
+#define REFUSED(change, expected, text) \
+  do {                                  \
+    nvfp4_apply_args args = good;       \
+    change;                             \
+    cases[count].args = args;           \
+    cases[count].status = expected;     \
+    cases[count++].word = text;         \
   } while (0)
   REFUSED(args.struct_size = 8, NVFP4_E_ARG, "struct_size");
   REFUSED(args.m = -1, NVFP4_E_ARG, "M >= 0");
@@ -242,7 +255,7 @@ static void test_create_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_partitions), cmocka_unit_test(test_strides),        cmocka_unit_test(test_quantised_x),
+      cmocka_unit_test(test_partitions),     cmocka_unit_test(test_strides),         cmocka_unit_test(test_quantised_x),
       cmocka_unit_test(test_apply_refusals), cmocka_unit_test(test_create_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "layer_support.h"
 #include "layer/layer.h"
+#include "layer_support.h"
 
 static nvfp4_context *new_context(void) {
   nvfp4_context *context;
@@ -17,8 +17,15 @@ static void test_plan_owns_its_description(void **state) {
   nvfp4_plan *plan;
   char name[] = "a.b.c";
   nvfp4_partition partitions[] = {{0, 10, {0.5f, false}, {0.25f, false}}, {10, 6, {0.125f, false}, {0.25f, false}}};
-  nvfp4_layer_desc desc = {.struct_size = sizeof desc, .name = name, .n = 16, .k = 32, .mode = NVFP4_MODE_W4A4, .x_dtype = NVFP4_DTYPE_BF16,
-                           .y_dtype = NVFP4_DTYPE_BF16, .partitions = partitions, .partition_count = 2};
+  nvfp4_layer_desc desc = {.struct_size = sizeof desc,
+                           .name = name,
+                           .n = 16,
+                           .k = 32,
+                           .mode = NVFP4_MODE_W4A4,
+                           .x_dtype = NVFP4_DTYPE_BF16,
+                           .y_dtype = NVFP4_DTYPE_BF16,
+                           .partitions = partitions,
+                           .partition_count = 2};
   assert_ok(nvfp4_init_linear_kernel(context, &desc, NULL, &plan, NULL, &reason), reason);
   memset(name, 'x', 5);
   memset(partitions, 0, sizeof partitions);
@@ -89,6 +96,7 @@ static void test_refusals(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_plan_owns_its_description), cmocka_unit_test(test_m_range), cmocka_unit_test(test_refusals)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_plan_owns_its_description), cmocka_unit_test(test_m_range),
+                                     cmocka_unit_test(test_refusals)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

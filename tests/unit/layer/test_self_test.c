@@ -32,7 +32,8 @@ static nvfp4_status forgets_the_bias(const nvfp4_host *host, const nvfp4_packed 
   return right(host, packed, &changed, reason);
 }
 
-static nvfp4_status writes_nothing(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
+static nvfp4_status writes_nothing(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args,
+                                   nvfp4_reason *reason) {
   (void)host, (void)packed, (void)args, (void)reason;
   return NVFP4_OK;
 }
@@ -44,7 +45,8 @@ static nvfp4_status one_ulp_off(const nvfp4_host *host, const nvfp4_packed *pack
   return status;
 }
 
-static nvfp4_status uses_one_alpha(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
+static nvfp4_status uses_one_alpha(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args,
+                                   nvfp4_reason *reason) {
   float *alpha = malloc((size_t)args->n * sizeof *alpha);
   for (int64_t n = 0; n < args->n; n++) {
     alpha[n] = args->alpha[0];
@@ -85,11 +87,11 @@ static void test_right_kernels_pass(void **state) {
 static void test_wrong_kernels_fail(void **state) {
   (void)state;
   for (int mode = NVFP4_MODE_W4A4; mode <= NVFP4_MODE_W4A16; mode++) {
-    for (int class = NVFP4_CLASS_CANONICAL; class <= NVFP4_CLASS_BOUNDED; class++) {
-      assert_int_equal(test_of((nvfp4_mode)mode, (nvfp4_class)class, drops_a_block), NVFP4_E_INTERNAL);
-      assert_int_equal(test_of((nvfp4_mode)mode, (nvfp4_class)class, forgets_the_bias), NVFP4_E_INTERNAL);
-      assert_int_equal(test_of((nvfp4_mode)mode, (nvfp4_class)class, writes_nothing), NVFP4_E_INTERNAL);
-      assert_int_equal(test_of((nvfp4_mode)mode, (nvfp4_class)class, uses_one_alpha), NVFP4_E_INTERNAL);
+    for (int class = NVFP4_CLASS_CANONICAL; class <= NVFP4_CLASS_BOUNDED; class ++) {
+      assert_int_equal(test_of((nvfp4_mode)mode, (nvfp4_class) class, drops_a_block), NVFP4_E_INTERNAL);
+      assert_int_equal(test_of((nvfp4_mode)mode, (nvfp4_class) class, forgets_the_bias), NVFP4_E_INTERNAL);
+      assert_int_equal(test_of((nvfp4_mode)mode, (nvfp4_class) class, writes_nothing), NVFP4_E_INTERNAL);
+      assert_int_equal(test_of((nvfp4_mode)mode, (nvfp4_class) class, uses_one_alpha), NVFP4_E_INTERNAL);
     }
     assert_int_equal(test_of((nvfp4_mode)mode, NVFP4_CLASS_CANONICAL, one_ulp_off), NVFP4_E_INTERNAL);
   }

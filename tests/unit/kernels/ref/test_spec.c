@@ -73,8 +73,11 @@ static void test_finish(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_w4a4_keeps_the_bound), cmocka_unit_test(test_one_block_is_exact), cmocka_unit_test(test_oracle_range),
-      cmocka_unit_test(test_w4a16_order),          cmocka_unit_test(test_finish),
+      cmocka_unit_test(test_w4a4_keeps_the_bound),
+      cmocka_unit_test(test_one_block_is_exact),
+      cmocka_unit_test(test_oracle_range),
+      cmocka_unit_test(test_w4a16_order),
+      cmocka_unit_test(test_finish),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
