@@ -544,6 +544,11 @@ NVFP4_API const nvfp4_tensor *nvfp4_checkpoint_find(const nvfp4_checkpoint *chec
  * separate global). For blocked types first and count are multiples of the block. Exact but for F64. */
 NVFP4_API nvfp4_status nvfp4_tensor_to_f32(const nvfp4_tensor *tensor, uint64_t first, uint64_t count, float *out, nvfp4_reason *reason);
 
+/* Writes a safetensors file that holds one tensor (F32, F16, BF16, F64, F8_*, or an integer type; row-major, without gaps). It has a temporary name until it
+ * is whole, then takes the place of `path` at once; on an error nothing is left of it. */
+NVFP4_API nvfp4_status nvfp4_save_tensor(const char *path, const char *name, nvfp4_dtype dtype, int rank, const int64_t *shape,
+                                         const void *data, nvfp4_reason *reason);
+
 /* A linear layer of a checkpoint: every 2-D weight, NVFP4 or not, by its on-disk name ("model.layers.0.mlp.down_proj", "blk.0.attn_q"). */
 typedef struct nvfp4_layer_info {
   const char *name;

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
-GENERATED = {"kernels_built.def"}  # by cmake/kernels.cmake
+GENERATED = {"kernels_built.def", "machines.inc"}  # by cmake/kernels.cmake, cmake/machines.cmake
 
 
 def rules():

@@ -336,7 +336,7 @@ static nvfp4_status read_type(reader *in, nvfp4_tensor *tensor, uint64_t element
   return NVFP4_OK;
 }
 
-/* Entry i of the tensors; offsets[i] is where its data begins, from the start of the data. */
+/* Appends the next tensor, all but its data, which lies at *offset from the start of the data. */
 static nvfp4_status read_tensor(nvfp4_checkpoint *checkpoint, reader *in, uint64_t alignment, uint64_t *offset) {
   nvfp4_gguf_string name;
   NVFP4_TRY(read_name(in, "a tensor's name", &name));
@@ -362,7 +362,7 @@ static int compare_data(const void *a, const void *b) {
 }
 
 static nvfp4_status check_overlap(const reader *in, const nvfp4_tensor *tensors, size_t count) {
-  const nvfp4_tensor **order = malloc((count > 0 ? count : 1) * sizeof *order);
+  const nvfp4_tensor **order = malloc(count * sizeof *order);
   if (order == NULL) {
     return nvfp4_reject(in->reason, NVFP4_E_NOMEM, "%s: no memory for its %zu tensors", in->file, count);
   }
@@ -384,8 +384,11 @@ static nvfp4_status check_overlap(const reader *in, const nvfp4_tensor *tensors,
 }
 
 static nvfp4_status read_tensors(nvfp4_checkpoint *checkpoint, reader *in, uint64_t count, uint64_t alignment) {
+  if (count == 0) {
+    return NVFP4_OK;
+  }
   size_t first = checkpoint->tensor_count;
-  uint64_t *offsets = malloc((count > 0 ? (size_t)count : 1) * sizeof *offsets); /* count is bounded by the file's bytes */
+  uint64_t *offsets = malloc((size_t)count * sizeof *offsets); /* count is bounded by the file's bytes */
   if (offsets == NULL) {
     return nvfp4_reject(in->reason, NVFP4_E_NOMEM, "%s: no memory for its %llu tensors", in->file, (unsigned long long)count);
   }

@@ -254,7 +254,8 @@ static nvfp4_status read_header(nvfp4_checkpoint *checkpoint, const nvfp4_mapped
     }
     NVFP4_TRY(nvfp4_checkpoint_add_tensor(checkpoint, &tensor, reason));
   }
-  return check_cover(file->name, checkpoint->tensors + first, checkpoint->tensor_count - first, data, data_bytes, reason);
+  size_t count = checkpoint->tensor_count - first;
+  return check_cover(file->name, count > 0 ? checkpoint->tensors + first : NULL, count, data, data_bytes, reason);
 }
 
 /* jansson says where an error is; the text before it says which tensor that was. */

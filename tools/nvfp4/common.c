@@ -192,8 +192,8 @@ bool cli_read_text(const cli *run, const char *path, char **text, size_t *bytes,
   }
   size_t bad;
   if (!cli_utf8_valid(*text, *bytes, &bad)) {
-    *code = cli_fail(run, NVFP4_E_FORMAT, "%s: byte 0x%02X at offset %zu is not UTF-8; needs a UTF-8 text", path, (unsigned char)(*text)[bad],
-                     bad);
+    *code = cli_fail(run, NVFP4_E_FORMAT, "%s: byte 0x%02X at offset %zu is not UTF-8; needs a UTF-8 text", path,
+                     (unsigned char)(*text)[bad], bad);
     free(*text);
     return false;
   }

@@ -5,6 +5,7 @@
  *   arguments.c  options and operands, --help
  *   output.c     errors, JSON, tables, the progress bar
  *   common.c     context, machine, devices, files, memory, names that are nearly right
+ *   model.c      a model with all it needs (model.h)
  *
  * Functions that can fail return false and put the exit code into *code, having said why: the caller cleans up and returns the code.
  */
@@ -152,11 +153,5 @@ void cli_nearest(const char *wrong, cli_name_fn name, const void *cookie, char *
 const char *cli_layer_name(const void *checkpoint, size_t index); /* a cli_name_fn */
 /* "; did you mean a, b or c?" or "". */
 const char *cli_did_you_mean(const char *wrong, cli_name_fn name, const void *cookie, char *text, size_t size);
-
-/* Number of layers of a model that each kernel serves. */
-typedef struct cli_tally {
-  const char *id;
-  int64_t layers;
-} cli_tally;
 
 #endif

@@ -138,7 +138,8 @@ static bool parse_shape(const cli *run, const char *text, int64_t *n, int64_t *k
     return false;
   }
   if (columns % NVFP4_BLOCK != 0) {
-    *code = cli_fail(run, NVFP4_E_SHAPE, "--shape %s: K = %lld is not a multiple of %d, which the block scales need", text, columns, NVFP4_BLOCK);
+    *code = cli_fail(run, NVFP4_E_SHAPE, "--shape %s: K = %lld is not a multiple of %d, which the block scales need", text, columns,
+                     NVFP4_BLOCK);
     return false;
   }
   *n = rows;
@@ -165,12 +166,11 @@ static json_t *answer_json(const explanation *e, const answer *a) {
   }
   const char *chosen = report != NULL ? report->chosen : NULL;
   nvfp4_mode mode = report != NULL && e->mode >= 0 ? modes[e->mode] : info->mode;
-  json_t *json = json_pack("{s:o, s:I, s:I, s:s, s:I, s:o, s:o, s:o, s:o, s:o}", "name", cli_json_text(info->name), "N",
-                           (json_int_t)info->n, "K", (json_int_t)info->k, "mode", nvfp4_mode_name(mode), "partitions",
-                           (json_int_t)info->partition_count, "layout",
-                           cli_json_text(info->layout != NVFP4_LAYOUT_NONE ? nvfp4_layout_kind_name(info->layout) : NULL), "chosen",
-                           cli_json_text(chosen), "decided_by", cli_json_text(report != NULL ? report->decided_by : NULL), "by_m", by_m,
-                           "kernels", kernels);
+  json_t *json = json_pack(
+      "{s:o, s:I, s:I, s:s, s:I, s:o, s:o, s:o, s:o, s:o}", "name", cli_json_text(info->name), "N", (json_int_t)info->n, "K",
+      (json_int_t)info->k, "mode", nvfp4_mode_name(mode), "partitions", (json_int_t)info->partition_count, "layout",
+      cli_json_text(info->layout != NVFP4_LAYOUT_NONE ? nvfp4_layout_kind_name(info->layout) : NULL), "chosen", cli_json_text(chosen),
+      "decided_by", cli_json_text(report != NULL ? report->decided_by : NULL), "by_m", by_m, "kernels", kernels);
   if (chosen == NULL) {
     json_object_set_new(json, "reason", cli_json_text(report != NULL ? report->text : info->note));
   }
@@ -334,7 +334,9 @@ static void print_group(const explanation *e, const size_t *members, size_t coun
     } else {
       bool order = strcmp(report->decided_by, "order") == 0, option = strcmp(report->decided_by, "option") == 0;
       snprintf(head + used, sizeof head - (size_t)used, "%s, by %s", report->chosen,
-               order ? "order of preference" : option ? "--kernel" : report->decided_by);
+               order    ? "order of preference"
+               : option ? "--kernel"
+                        : report->decided_by);
     }
   }
   putchar('\n');
@@ -417,18 +419,18 @@ static int print_answers(const explanation *e) {
 
 /* ----------------------------------------------------------------------------------------------------------------- command */
 
-typedef struct request {
+typedef struct question {
   const char *checkpoint, *shape, *layer, *machine, *device;
-} request;
+} question;
 
-static int explain_shape(explanation *e, const request *request) {
+static int explain_shape(explanation *e, const question *asked) {
   int64_t n, k;
   int code;
-  if (!parse_shape(e->run, request->shape, &n, &k, &code)) {
+  if (!parse_shape(e->run, asked->shape, &n, &k, &code)) {
     return code;
   }
   nvfp4_partition partition = {.n_rows = n, .weight = {1, false}, .input = {e->mode == 1 ? 0 : 1, false}};
-  nvfp4_layer_info info = {.name = request->shape,
+  nvfp4_layer_info info = {.name = asked->shape,
                            .mode = e->mode == 1 ? NVFP4_MODE_W4A16 : NVFP4_MODE_W4A4,
                            .n = n,
                            .k = k,
@@ -436,7 +438,7 @@ static int explain_shape(explanation *e, const request *request) {
                            .partition_count = 1,
                            .note = ""};
   nvfp4_layer_desc desc = {.struct_size = sizeof desc,
-                           .name = request->shape,
+                           .name = asked->shape,
                            .n = n,
                            .k = k,
                            .mode = info.mode,
@@ -447,33 +449,33 @@ static int explain_shape(explanation *e, const request *request) {
   return ask(e, &info, desc, &code) ? print_answers(e) : code;
 }
 
-static int explain_checkpoint(explanation *e, const request *request) {
+static int explain_checkpoint(explanation *e, const question *asked) {
   nvfp4_checkpoint *checkpoint;
   int code;
-  if (!cli_open(e->run, request->checkpoint, NVFP4_OPEN_SKIP_SCALES, &checkpoint, &code)) {
+  if (!cli_open(e->run, asked->checkpoint, NVFP4_OPEN_SKIP_SCALES, &checkpoint, &code)) {
     return code;
   }
-  if (ask_checkpoint(e, checkpoint, request->layer, &code)) {
+  if (ask_checkpoint(e, checkpoint, asked->layer, &code)) {
     code = print_answers(e);
   }
   nvfp4_checkpoint_close(checkpoint);
   return code;
 }
 
-static int explain_request(explanation *e, const cli_selection *selection, const request *request) {
+static int explain_question(explanation *e, const cli_selection *selection, const question *asked) {
   int code;
-  e->machine_name = request->machine;
-  if (request->machine != NULL && !cli_machine(e->run, request->machine, &e->machine, &code)) {
+  e->machine_name = asked->machine;
+  if (asked->machine != NULL && !cli_machine(e->run, asked->machine, &e->machine, &code)) {
     return code;
   }
   if (!cli_context(e->run, selection, &e->context, &code)) {
     return code;
   }
-  if (request->machine == NULL) {
+  if (asked->machine == NULL) {
     e->machine = *nvfp4_context_machine(e->context);
   }
-  if (find_devices(e, request->device, &code)) {
-    code = request->shape != NULL ? explain_shape(e, request) : explain_checkpoint(e, request);
+  if (find_devices(e, asked->device, &code)) {
+    code = asked->shape != NULL ? explain_shape(e, asked) : explain_checkpoint(e, asked);
   }
   for (size_t i = 0; i < e->count; i++) {
     nvfp4_report_free(e->answers[i].report);
@@ -484,37 +486,37 @@ static int explain_request(explanation *e, const cli_selection *selection, const
 }
 
 static int run_explain(cli *run, int argc, char **argv) {
-  request request = {.device = "auto"};
+  question asked = {.device = "auto"};
   cli_selection selection = {0};
   explanation e = {.run = run, .m = 1, .mode = -1};
   const cli_option options[] = {
       {"shape", "N,K", "a layer of N output and K input features instead of a checkpoint (without bias, one partition)", CLI_TEXT,
-       &request.shape, 0, 0},
+       &asked.shape, 0, 0},
       {"mode", "w4a4|w4a16", "activations in 4 or 16 bits (default: as the checkpoint says; for --shape w4a4)", CLI_CHOICE, &e.mode, 0, 0},
       {"m", "M", "rows of x that the ranking is for (default 1)", CLI_INTEGER, &e.m, 1, INT64_MAX},
-      {"machine", "FILE|NAME", "a recorded machine instead of this computer: a dry run", CLI_TEXT, &request.machine, 0, 0},
-      {"device", "cpu|cuda:N|auto", "where the layers live (default auto: every device of the machine)", CLI_TEXT, &request.device, 0, 0},
-      {"layer", "GLOB", "only layers of such names", CLI_TEXT, &request.layer, 0, 0},
+      {"machine", "FILE|NAME", "a recorded machine instead of this computer: a dry run", CLI_TEXT, &asked.machine, 0, 0},
+      {"device", "cpu|cuda:N|auto", "where the layers live (default auto: every device of the machine)", CLI_TEXT, &asked.device, 0, 0},
+      {"layer", "GLOB", "only layers of such names", CLI_TEXT, &asked.layer, 0, 0},
       {"all", NULL, "tell every layer by itself", CLI_FLAG, &e.all, 0, 0},
   };
   const cli_syntax syntax = {.options = options,
                              .option_count = sizeof options / sizeof options[0],
                              .selection = &selection,
-                             .operands = &request.checkpoint,
+                             .operands = &asked.checkpoint,
                              .least = 0,
                              .most = 1};
   int code;
   if (!cli_parse(run, argc, argv, &syntax, &code)) {
     return code;
   }
-  if ((request.checkpoint == NULL) == (request.shape == NULL)) {
+  if ((asked.checkpoint == NULL) == (asked.shape == NULL)) {
     return cli_fail(run, NVFP4_E_ARG, "%s; needs a checkpoint or --shape N,K",
-                    request.shape != NULL ? "both a checkpoint and --shape are given" : "nothing to explain");
+                    asked.shape != NULL ? "both a checkpoint and --shape are given" : "nothing to explain");
   }
-  if (request.shape != NULL && request.layer != NULL) {
+  if (asked.shape != NULL && asked.layer != NULL) {
     return cli_fail(run, NVFP4_E_ARG, "--layer and --shape do not go together; --layer chooses layers of a checkpoint");
   }
-  return explain_request(&e, &selection, &request);
+  return explain_question(&e, &selection, &asked);
 }
 
 const cli_command cli_explain = {
@@ -522,7 +524,8 @@ const cli_command cli_explain = {
     .operands = "[CKPT]",
     .summary = "which kernel each layer gets, for every M, and why",
     .description =
-        "Layers with the same answer are told once. In JSON, a machine with several devices has \"devices\", and each NVFP4 layer stands there "
+        "Layers with the same answer are told once. In JSON, a machine with several devices has \"devices\", and each NVFP4 layer stands "
+        "there "
         "once a device with its \"device\"; \"layout\" is that of the file. Exit code 1: a layer has no kernel on any of the devices.",
     .examples =
         "  nvfp4 explain model/\n"

@@ -20,8 +20,8 @@ static void print_machine(const nvfp4_machine *machine) {
   }
   cli_print_field(stdout, "isa", "%s", isa[0] != '\0' ? isa : "none that kernels ask for");
   if (machine->l1d_bytes != 0 || machine->l2_bytes != 0 || machine->l3_bytes != 0) {
-    cli_print_field(stdout, "caches", "L1d %s, L2 %s a core, L3 %s in all", cli_bytes(machine->l1d_bytes, a), cli_bytes(machine->l2_bytes, b),
-                    cli_bytes(machine->l3_bytes, c));
+    cli_print_field(stdout, "caches", "L1d %s, L2 %s a core, L3 %s in all", cli_bytes(machine->l1d_bytes, a),
+                    cli_bytes(machine->l2_bytes, b), cli_bytes(machine->l3_bytes, c));
   }
   if (machine->memory_bytes != 0) {
     cli_print_field(stdout, "memory", "%s", cli_bytes(machine->memory_bytes, a));

@@ -40,9 +40,7 @@ static double largest(const scale_counts *counts) {
   return e4m3_value(code);
 }
 
-static uint64_t count_zero(const scale_counts *counts) { return counts->of[0]; }
-static uint64_t count_bad(const scale_counts *counts) { return count_range(counts, E4M3_LARGEST + 1, 255) - counts->of[0x80]; }
-static uint64_t count_minus_zero(const scale_counts *counts) { return counts->of[0x80]; }
+static uint64_t count_bad(const scale_counts *counts) { return count_range(counts, E4M3_LARGEST + 1, 255); }
 
 typedef struct inspection {
   const cli *run;
@@ -76,11 +74,10 @@ static bool count_scales(inspection *in, const nvfp4_layer_info *info, scale_cou
 
 static void note_trouble(inspection *in, const nvfp4_layer_info *info, const scale_counts *counts) {
   uint64_t blocks = count_range(counts, 0, 255);
-  if (count_bad(counts) + count_minus_zero(counts) > 0) {
+  if (count_bad(counts) > 0) {
     json_array_append_new(in->trouble, json_sprintf("layer %s: %llu of %llu block scales are NaN or negative; it cannot be run", info->name,
-                                                    (unsigned long long)(count_bad(counts) + count_minus_zero(counts)),
-                                                    (unsigned long long)blocks));
-  } else if (count_zero(counts) == blocks) {
+                                                    (unsigned long long)count_bad(counts), (unsigned long long)blocks));
+  } else if (counts->of[0] == blocks) {
     json_array_append_new(in->trouble, json_sprintf("layer %s: every block scale is zero: all its weights are 0", info->name));
   }
 }
@@ -114,15 +111,15 @@ static json_t *layer_json(const nvfp4_layer_info *info, const scale_counts *coun
   json_t *partitions = json_array(), *scales = json_null();
   for (int64_t i = 0; is_nvfp4(info) && i < info->partition_count; i++) {
     const nvfp4_partition *part = &info->partitions[i];
-    json_array_append_new(partitions,
-                          json_pack("{s:I, s:I, s:o, s:o}", "n_first", (json_int_t)part->n_first, "n_rows", (json_int_t)part->n_rows,
-                                    "global", global_json(part->weight), "input_global", global_json(part->input)));
+    json_array_append_new(
+        partitions, json_pack("{s:I, s:I, s:o, s:o}", "n_first", (json_int_t)part->n_first, "n_rows", (json_int_t)part->n_rows, "global",
+                              global_json(part->weight), "input_global", global_json(part->input)));
   }
   if (is_nvfp4(info)) {
     scales = json_pack("{s:I, s:o, s:o, s:I, s:I, s:I, s:I}", "blocks", (json_int_t)count_range(counts, 0, 255), "min",
-                       cli_json_real(smallest(counts)), "max", cli_json_real(largest(counts)), "zero", (json_int_t)count_zero(counts),
+                       cli_json_real(smallest(counts)), "max", cli_json_real(largest(counts)), "zero", (json_int_t)counts->of[0],
                        "subnormal", (json_int_t)count_range(counts, 1, E4M3_FIRST_NORMAL - 1), "saturated",
-                       (json_int_t)counts->of[E4M3_LARGEST], "nan_or_negative", (json_int_t)(count_bad(counts) + count_minus_zero(counts)));
+                       (json_int_t)counts->of[E4M3_LARGEST], "nan_or_negative", (json_int_t)count_bad(counts));
   }
   return json_pack("{s:o, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:o}", "name", cli_json_text(info->name), "N", (json_int_t)info->n, "K",
                    (json_int_t)info->k, "mode", nvfp4_mode_name(info->mode), "layout",
@@ -166,7 +163,7 @@ static void add_layer(cli_table *table, const nvfp4_layer_info *info, const scal
   cli_table_add(table, "%s", single ? global_text(parts[0].input, b) : "");
   cli_table_add(table, "%.4g", smallest(counts));
   cli_table_add(table, "%.4g", largest(counts));
-  cli_table_add(table, "%llu", (unsigned long long)count_zero(counts));
+  cli_table_add(table, "%llu", (unsigned long long)counts->of[0]);
   cli_table_add(table, "%llu", (unsigned long long)count_range(counts, 1, E4M3_FIRST_NORMAL - 1));
   cli_table_add(table, "%llu", (unsigned long long)counts->of[E4M3_LARGEST]);
   for (int64_t i = 0; !single && i < info->partition_count; i++) {
@@ -250,7 +247,7 @@ static int print_inspection(const inspection *in) {
 }
 
 static int inspect(inspection *in) {
-  int code;
+  int code = CLI_DONE;
   in->layer_count = nvfp4_checkpoint_layer_count(in->checkpoint);
   in->counts = calloc(in->layer_count + 1, sizeof *in->counts);
   if (in->counts == NULL) {
@@ -292,8 +289,10 @@ const cli_command cli_inspect = {
     .operands = "CKPT",
     .summary = "layers of a checkpoint, their layouts and scales, and trouble",
     .description =
-        "global, input: the second-level scales of weights and activations as stored; 1/x is a divisor (compressed-tensors), - none. min, max: of "
-        "the nonzero block scales. zero, subn, 448: block scales that are zero, subnormal (below 2^-6) or the largest E4M3 value. Exit code 1: "
+        "global, input: the second-level scales of weights and activations as stored; 1/x is a divisor (compressed-tensors), - none. min, "
+        "max: of "
+        "the nonzero block scales. zero, subn, 448: block scales that are zero, subnormal (below 2^-6) or the largest E4M3 value. Exit "
+        "code 1: "
         "block scales are NaN or negative, or a layer is all zero.",
     .examples =
         "  nvfp4 inspect model/\n"

@@ -108,7 +108,8 @@ const cli_command cli_kernels = {
     .summary = "every kernel: is it built, can it run here, and if not, why",
     .description =
         "Stages: not_built, disabled, plugin_missing, unsupported_machine, eligible. Class canonical: the bits of the reference on every "
-        "machine; bounded: within a bound derived from the arithmetic. Flag batch_invariant: a row gives the same bits alone and in any batch; "
+        "machine; bounded: within a bound derived from the arithmetic. Flag batch_invariant: a row gives the same bits alone and in any "
+        "batch; "
         "deterministic: the same call gives the same bits.",
     .examples =
         "  nvfp4 kernels\n"

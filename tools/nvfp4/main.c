@@ -15,7 +15,8 @@ static const char *command_name(const void *cookie, size_t index) {
 }
 
 static void print_help(void) {
-  printf("usage: nvfp4 COMMAND [arguments] [options]\n\nRuns linear layers with NVFP4 weights, and says which kernel it takes and why.\n\n");
+  printf(
+      "usage: nvfp4 COMMAND [arguments] [options]\n\nRuns linear layers with NVFP4 weights, and says which kernel it takes and why.\n\n");
   cli_table table = {.columns = 2, .right = "ll"};
   for (int i = 0; i < COMMANDS; i++) {
     cli_table_add(&table, "%s %s", commands[i]->name, commands[i]->operands);
