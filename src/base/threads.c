@@ -23,6 +23,7 @@
 struct nvfp4_threads {
   pthreadpool_t pool; /* NULL: one thread, or the caller's */
   int count;
+  uint32_t flags; /* of pthreadpool */
   nvfp4_parallel_for_fn parallel_for;
   void *cookie;
 };
@@ -53,6 +54,8 @@ nvfp4_status nvfp4_threads_create(int count, nvfp4_parallel_for_fn parallel_for,
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the threads");
   }
   threads->count = count > 0 ? count : nvfp4_processor_count();
+  /* Idle workers spin for the next task, which is soon there when a model runs; with more workers than processors they would be in each other's way. */
+  threads->flags = threads->count > nvfp4_processor_count() ? PTHREADPOOL_FLAG_YIELD_WORKERS : 0;
   threads->parallel_for = parallel_for;
   threads->cookie = cookie;
   if (parallel_for == NULL && threads->count > 1) {
@@ -91,7 +94,7 @@ void nvfp4_parallel_for(nvfp4_threads *threads, size_t count, nvfp4_task_fn task
   if (threads->parallel_for != NULL && count > 1) {
     threads->parallel_for(threads->cookie, count, run_task, &call);
   } else if (threads->pool != NULL && count > 1) {
-    pthreadpool_parallelize_1d(threads->pool, run_task, &call, count, 0);
+    pthreadpool_parallelize_1d(threads->pool, run_task, &call, count, threads->flags);
   } else {
     for (size_t i = 0; i < count; i++) {
       run_task(&call, i);

@@ -73,7 +73,7 @@ typedef struct vllm_backend {
 
 static const vllm_backend vllm_backends[] = {
     {"auto", NULL, NULL, "auto"},
-    {"emulation", "EmulationNvFp4LinearKernel", "ref_w4a4,ref_w4a16", "cuda_emulation"},
+    {"emulation", "EmulationNvFp4LinearKernel", "ref_w4a4,ref_w4a16", "cuda_emulation*"},
     {"marlin", "MarlinNvFp4LinearKernel", NULL, "cuda_sm80_w4a16,cuda_sm90_w4a16"},
     {"humming", NULL, NULL, "cuda_sm90_w4a16,cuda_sm80_w4a16"},
     {"cutlass", "CutlassNvFp4LinearKernel", NULL, "cuda_sm100_w4a4,cuda_sm120_w4a4,plugin_cutlass*"},

@@ -87,6 +87,23 @@ static void follows_the_specification(void **state) {
   }
 }
 
+/* At the edges between two scales the order of operations shows. */
+static void scales_at_the_edges(void **state) {
+  (void)state;
+  test_random random = {2};
+  for (int scale = 0; scale < 0x7E; ++scale) {
+    float middle = 0.5f * (nvfp4_e4m3_to_f32((uint8_t)scale) + nvfp4_e4m3_to_f32((uint8_t)(scale + 1)));
+    for (int round = 0; round < 20; ++round) {
+      float s_a = 1 + 1000 * test_random_uniform(&random);
+      uint32_t amax = f32_bits(middle * 6 / s_a);
+      for (uint32_t bits = amax - 4; bits <= amax + 4; ++bits) {
+        float x[16] = {f32_from_bits(bits)};
+        check_row(x, 16, s_a);
+      }
+    }
+  }
+}
+
 static void specials(void **state) {
   (void)state;
   float x[64] = {0};
@@ -154,6 +171,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(factor),
       cmocka_unit_test(follows_the_specification),
+      cmocka_unit_test(scales_at_the_edges),
       cmocka_unit_test(specials),
       cmocka_unit_test(golden),
   };

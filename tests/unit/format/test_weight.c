@@ -167,12 +167,15 @@ typedef enum block_kind {
   ON_THE_GRID, /* exact for one or more scales */
   ANY_EXPONENTS,
   FEW_BITS, /* many ties */
+  CLIPPED,  /* on the grid but for one: the best scale may lie far below */
+  COARSE,   /* small multiples of a small scale, which no smaller one may hit: the best may lie far above */
   KINDS
 } block_kind;
 
-static void random_block(test_random *random, block_kind kind, float size, float x[16]) {
+static void random_block(test_random *random, block_kind kind, float global, float size, float x[16]) {
   int place = (int)(test_random_u64(random) % 16);
   float step = size * nvfp4_e4m3_to_f32((uint8_t)(0x30 + test_random_u64(random) % 16));
+  float small_step = global * nvfp4_e4m3_to_f32((uint8_t)(1 + test_random_u64(random) % 24));
   for (int i = 0; i < 16; ++i) {
     float g = test_random_gauss(random);
     float sign = g < 0 ? -1.0f : 1.0f;
@@ -198,6 +201,12 @@ static void random_block(test_random *random, block_kind kind, float size, float
       case FEW_BITS:
         x[i] = size * (float)((int)(test_random_u64(random) % 49) - 24);
         break;
+      case CLIPPED:
+        x[i] = step * (i == place ? 6 + 4 * test_random_uniform(random) : nvfp4_e2m1_to_f32((uint8_t)(test_random_u64(random) % 16)));
+        break;
+      case COARSE:
+        x[i] = small_step * (i == place ? 0.1f * g : nvfp4_e2m1_to_f32((uint8_t)(test_random_u64(random) % 4)));
+        break;
       case GAUSS:
       case KINDS:
         x[i] = size * g;
@@ -215,7 +224,7 @@ static void sweep_is_exhaustive(void **state) {
     float global = random_magnitude(&random, round % 5 == 0 ? -100 : -12, round % 5 == 0 ? 60 : 2);
     global = round % 7 == 0 ? 1.0f : global;
     float size = global * (round % 3 == 0 ? random_magnitude(&random, -14, 14) : random_magnitude(&random, -2, 7));
-    random_block(&random, (block_kind)(round % KINDS), size, x);
+    random_block(&random, (block_kind)(round % KINDS), global, size, x);
     check_sweep(x, global);
   }
 }
@@ -244,7 +253,7 @@ static void blocks_are_nearest(void **state) {
     float x[16], global = random_magnitude(&random, -20, 4), amax = 0;
     uint8_t codes[8];
     double error;
-    random_block(&random, (block_kind)(round % KINDS), global * random_magnitude(&random, -12, 12), x);
+    random_block(&random, (block_kind)(round % KINDS), global, global * random_magnitude(&random, -12, 12), x);
     for (int i = 0; i < 16; ++i) {
       amax = fmaxf(amax, fabsf(x[i]));
     }
@@ -257,6 +266,46 @@ static void blocks_are_nearest(void **state) {
     scale = nvfp4_quantise_block(x, global, NVFP4_SCALES_SWEEP, codes, &error);
     if (amax > 0) {
       check_block(x, global, scale, codes, error);
+    }
+  }
+}
+
+static void ties_go_to_even(void **state) {
+  (void)state;
+  const float ties[7] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
+  const uint8_t even[7] = {0, 2, 2, 4, 4, 6, 6};
+  for (int scale = 1; scale <= 0x7E; ++scale) {
+    float step = 0.5f * nvfp4_e4m3_to_f32((uint8_t)scale);
+    float x[16] = {6 * step};
+    uint8_t codes[8];
+    for (int i = 0; i < 7; ++i) {
+      x[1 + i] = ties[i] * step;
+      x[8 + i] = -ties[i] * step;
+    }
+    assert_int_equal(nvfp4_quantise_block(x, 0.5f, NVFP4_SCALES_RTN, codes, NULL), scale);
+    for (int i = 0; i < 7; ++i) {
+      assert_int_equal(code_of(codes, 1 + i), even[i]);
+      assert_int_equal(code_of(codes, 8 + i), even[i] | 8);
+    }
+  }
+}
+
+/* At the edges between two scales the order of fp32 operations shows: amax / (6 * global). */
+static void scale_is_modelopts(void **state) {
+  (void)state;
+  test_random random = {8};
+  for (int scale = 1; scale < 0x7E; ++scale) {
+    for (int round = 0; round < 20; ++round) {
+      float global = random_magnitude(&random, -20, 4);
+      float middle = 0.5f * (nvfp4_e4m3_to_f32((uint8_t)scale) + nvfp4_e4m3_to_f32((uint8_t)(scale + 1)));
+      uint32_t amax = f32_bits(middle * 6 * global);
+      for (uint32_t bits = amax - 4; bits <= amax + 4; ++bits) {
+        float x[16] = {f32_from_bits(bits)};
+        uint8_t codes[8];
+        volatile float six = 6.0f * global;
+        int want = nvfp4_e4m3_from_f32(x[0] / six);
+        assert_int_equal(nvfp4_quantise_block(x, global, NVFP4_SCALES_RTN, codes, NULL), want);
+      }
     }
   }
 }
@@ -381,6 +430,8 @@ int main(void) {
       cmocka_unit_test(sweep_is_exhaustive),
       cmocka_unit_test(sweep_at_the_ends),
       cmocka_unit_test(blocks_are_nearest),
+      cmocka_unit_test(ties_go_to_even),
+      cmocka_unit_test(scale_is_modelopts),
       cmocka_unit_test(zero_blocks),
       cmocka_unit_test(global_from_amax),
       cmocka_unit_test(quality),
