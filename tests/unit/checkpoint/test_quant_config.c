@@ -132,6 +132,14 @@ static void modelopt_weight_only_by_its_groups(void **state) {
   }
 }
 
+static void fp8_stays_fp8(void **state) {
+  (void)state;
+  nvfp4_quant_config *config = parse(
+      "{\"quantization_config\": {\"quant_algo\": \"FP8_PB_WO\", \"config_groups\": {\"a\": {\"weights\": {\"group_size\": 128}}}}}", NULL);
+  assert_int_equal(mode_of(config, "x"), NVFP4_MODE_FP8);
+  nvfp4_quant_config_free(config);
+}
+
 static void modelopt_exclusion(void **state) {
   (void)state;
   nvfp4_quant_config *config =
@@ -356,12 +364,19 @@ static void rows_of_q_k_v(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(nothing_said),         cmocka_unit_test(not_json),
-      cmocka_unit_test(modelopt_algos),       cmocka_unit_test(modelopt_weight_only_by_its_groups),
-      cmocka_unit_test(modelopt_exclusion),   cmocka_unit_test(globs_are_those_of_fnmatch),
-      cmocka_unit_test(modelopt_mixed),       cmocka_unit_test(config_json_counts_first),
-      cmocka_unit_test(compressed_tensors),   cmocka_unit_test(compressed_tensors_refusals),
-      cmocka_unit_test(patterns_end_in_time), cmocka_unit_test(mlx),
+      cmocka_unit_test(nothing_said),
+      cmocka_unit_test(not_json),
+      cmocka_unit_test(modelopt_algos),
+      cmocka_unit_test(modelopt_weight_only_by_its_groups),
+      cmocka_unit_test(fp8_stays_fp8),
+      cmocka_unit_test(modelopt_exclusion),
+      cmocka_unit_test(globs_are_those_of_fnmatch),
+      cmocka_unit_test(modelopt_mixed),
+      cmocka_unit_test(config_json_counts_first),
+      cmocka_unit_test(compressed_tensors),
+      cmocka_unit_test(compressed_tensors_refusals),
+      cmocka_unit_test(patterns_end_in_time),
+      cmocka_unit_test(mlx),
       cmocka_unit_test(rows_of_q_k_v),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
