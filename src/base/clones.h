@@ -17,10 +17,10 @@
 #endif
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && !defined(NVFP4_NO_CLONES)
-#define NVFP4_CLONES_INT __attribute__((target_clones("avx2", "default")))
+#define NVFP4_CLONES_AVX2 __attribute__((target_clones("avx2", "default")))
 #define NVFP4_CLONES_FMA __attribute__((target_clones("avx512f", "fma", "default")))
 #else
-#define NVFP4_CLONES_INT
+#define NVFP4_CLONES_AVX2
 #define NVFP4_CLONES_FMA
 #endif
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/reason.h"
+#include "format/global.h"
 #include "select/selecting.h"
 
 /* ------------------------------------------------------------------------------------------------------------------ reasons */
@@ -186,7 +187,7 @@ static uint64_t packed_bytes(const nvfp4_layer_desc *desc, const nvfp4_layout *l
   for (int64_t i = 0; i < desc->partition_count; i++) {
     rows += desc->partitions[i].n_rows;
     const nvfp4_global *input = &desc->partitions[i].input, *next = i + 1 < desc->partition_count ? &desc->partitions[i + 1].input : NULL;
-    if (next == NULL || next->value != input->value || next->is_divisor != input->is_divisor) {
+    if (next == NULL || !nvfp4_global_same(*next, *input)) {
       bytes += layout->packed_bytes(rows, desc->k);
       rows = 0;
     }

@@ -104,7 +104,7 @@ static json_t *global_json(nvfp4_global global) {
   if (global.value == 0) {
     return json_null();
   }
-  return json_pack("{s:o, s:b}", "value", cli_json_real((double)global.value), "is_divisor", global.is_divisor);
+  return json_pack("{s:o, s:s}", "value", cli_json_real((double)global.value), "kind", nvfp4_global_kind_name(global.kind));
 }
 
 static json_t *layer_json(const nvfp4_layer_info *info, const scale_counts *counts) {
@@ -148,7 +148,8 @@ static const char *global_text(nvfp4_global global, char text[32]) {
   if (global.value == 0) {
     return "-";
   }
-  snprintf(text, 32, "%s%.4g", global.is_divisor ? "1/" : "", (double)global.value);
+  snprintf(text, 32, "%s%.4g%s", global.kind == NVFP4_GLOBAL_DIVISOR ? "1/" : "", (double)global.value,
+           global.kind == NVFP4_GLOBAL_AMAX ? "/2688" : "");
   return text;
 }
 

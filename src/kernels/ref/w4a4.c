@@ -61,7 +61,7 @@ static void prepare_row(void *arg, size_t row) {
 }
 
 /* Sums of a tile of 32 n for `rows` rows of x; acc [rows][32] starts at zero. */
-NVFP4_CLONES_INT
+NVFP4_CLONES_AVX2
 static void sum_tile_w4a4(const uint8_t *block_bytes, int64_t blocks, const int16_t *x2, const float *sx, int64_t k, int64_t rows,
                           float (*acc)[REF_TILE]) {
   for (int64_t block = 0; block < blocks; block++, block_bytes += REF_BLOCK_BYTES) {

@@ -93,7 +93,7 @@ static void modelopt_fields(void **state) {
   assert_int_equal(layer->layout, NVFP4_LAYOUT_MODELOPT);
   assert_int_equal(layer->mode, NVFP4_MODE_W4A4);
   assert_f32_bits(layer->partitions[0].weight.value, 0.5f);
-  assert_false(layer->partitions[0].weight.is_divisor);
+  assert_int_equal(layer->partitions[0].weight.kind, NVFP4_GLOBAL_MULTIPLIER);
 
   nvfp4_weights weights;
   void *owned = &weights;
