@@ -390,7 +390,8 @@ static void mlx_global_is_an_amax(void **state) {
   const nvfp4_layer_info *layer = only_layer(checkpoint);
   assert_int_equal(layer->layout, NVFP4_LAYOUT_MLX);
   assert_int_equal(layer->mode, NVFP4_MODE_W4A16);
-  assert_f32_bits(layer->partitions[0].weight.value, 2);
+  assert_f32_bits(layer->partitions[0].weight.value, amax);
+  assert_int_equal(layer->partitions[0].weight.kind, NVFP4_GLOBAL_AMAX);
   nvfp4_checkpoint_close(checkpoint);
 }
 
