@@ -2,6 +2,7 @@
 /*
  * Function clones for newer x86-64 processors, chosen by the loader (ifunc). For loops in plain C that the compiler vectorises: the source is the same, so
  * are the bits. fmaf without FMA is a call into libm: there the clones matter most.
+ * Names must differ between files even of static functions: clang 14 gives their resolvers external linkage.
  * Sanitizers instrument the resolvers, which run before their runtime is ready: no clones then.
  */
 #ifndef NVFP4_BASE_CLONES_H

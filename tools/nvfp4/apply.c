@@ -50,7 +50,7 @@ static bool find_layer(application *a, int *code) {
   a->info = nvfp4_checkpoint_find_layer(a->checkpoint, name);
   char hint[256];
   if (a->info == NULL) {
-    *code = cli_fail(a->run, NVFP4_E_ARG, "%s has no layer %s%s; `nvfp4 inspect` lists them", a->paths[0], name,
+    *code = cli_fail(a->run, NVFP4_E_ARG, "%s has no layer %s (`nvfp4 inspect` lists them)%s", a->paths[0], name,
                      cli_did_you_mean(name, cli_layer_name, a->checkpoint, hint, sizeof hint));
     return false;
   }

@@ -176,8 +176,8 @@ static bool parse_option(const cli *run, const option_list *list, int argc, char
       snprintf(wrong, sizeof wrong, "%.*s", (int)(length < 60 ? length : 60), name);
       did_you_mean = cli_did_you_mean(wrong, option_name, list, hint, sizeof hint);
     }
-    *code = cli_fail(run, NVFP4_E_ARG, "unknown option %s%s; `nvfp4 %s --help` lists the options, \"--\" ends them", text, did_you_mean,
-                     run->command->name);
+    *code = cli_fail(run, NVFP4_E_ARG, "unknown option %s (`nvfp4 %s --help` lists them, \"--\" ends them)%s", text, run->command->name,
+                     did_you_mean);
     return false;
   }
   const char *value = name[length] == '=' ? name + length + 1 : NULL;

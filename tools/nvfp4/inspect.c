@@ -233,7 +233,7 @@ static int print_inspection(const inspection *in) {
     }
   }
   free(told);
-  printf("%zu tensors, %zu linear layers", nvfp4_checkpoint_tensor_count(in->checkpoint), in->layer_count);
+  printf("%zu tensors, %zu layers", nvfp4_checkpoint_tensor_count(in->checkpoint), in->layer_count);
   size_t trouble = json_array_size(in->trouble);
   printf(trouble == 0 ? "; no trouble found\n" : "; trouble:\n");
   for (size_t i = 0; i < trouble; i++) {

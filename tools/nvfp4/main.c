@@ -74,7 +74,7 @@ static int dispatch(cli *run, int argc, char **argv) {
     return cli_fail(run, NVFP4_E_ARG, "a command is missing; `nvfp4 --help` lists them");
   }
   char hint[256];
-  return cli_fail(run, NVFP4_E_ARG, "unknown command %s%s; `nvfp4 --help` lists the commands", name,
+  return cli_fail(run, NVFP4_E_ARG, "unknown command %s (`nvfp4 --help` lists them)%s", name,
                   cli_did_you_mean(name, command_name, NULL, hint, sizeof hint));
 }
 
