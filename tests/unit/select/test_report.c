@@ -201,43 +201,6 @@ static void test_reasons(void **state) {
   }
 }
 
-/* Failed self-tests, missing words, and a layer without input scales. */
-static void test_reasons_of_states(void **state) {
-  (void)state;
-  nvfp4_kernel silent = field_ref_w4a4;
-  nvfp4_candidate candidates[] = {
-      {.id = "a", .kernel = &field_ref_w4a4, .self_test = NVFP4_SELF_TEST_FAILED, .self_test_reason = "row 3: found 1, needs 2"},
-      {.id = "b", .kernel = &field_ref_w4a4, .self_test = NVFP4_SELF_TEST_FAILED},
-      {.id = "c", .missing = NVFP4_STAGE_NOT_BUILT},
-      {.id = "d", .kernel = &field_ref_w4a4, .self_test = NVFP4_SELF_TEST_PASSED},
-      {.id = "e", .kernel = &silent},
-  };
-  nvfp4_machine machine = field_machine("x86-64");
-  nvfp4_layer_desc desc = field_desc(NVFP4_MODE_W4A4, NVFP4_DEVICE_CPU);
-  nvfp4_policy policy = {0};
-  nvfp4_select_input input = {candidates, 5, &machine, false, &desc, &policy, 1};
-  nvfp4_selection selection;
-  nvfp4_report *report;
-  char stages[8];
-  assert_int_equal(nvfp4_select(&input, &selection, &report, NULL), NVFP4_OK);
-  assert_string_equal(field_stages(report, stages), "ttnCe");
-  assert_string_equal(report->rows[0].reason, "row 3: found 1, needs 2");
-  assert_contains(report->rows[1].reason, "self-test failed");
-  assert_string_equal(report->rows[2].reason, "not there");
-  nvfp4_report_free(report);
-
-  input.dry_run = true; /* the tests were of this computer */
-  assert_int_equal(nvfp4_select(&input, &selection, &report, NULL), NVFP4_OK);
-  assert_string_equal(field_stages(report, stages), "Cenee");
-  assert_string_equal(report->text, "a serves M=1: first in the order that fits; not tested here");
-  nvfp4_report_free(report);
-
-  desc.partitions = &field_no_input;
-  assert_int_equal(nvfp4_select(&input, &selection, &report, NULL), NVFP4_E_POLICY);
-  assert_contains(report->rows[0].reason, "partition 0 of the layer has no input scale");
-  nvfp4_report_free(report);
-}
-
 static void test_bytes_count_runs_of_partitions(void **state) {
   (void)state;
   /* q and k share their input global, v has another: two runs, of 200 and 56 rows, each padded to 128. */
@@ -304,7 +267,6 @@ static void test_report_owns_its_strings(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_reasons),
-      cmocka_unit_test(test_reasons_of_states),
       cmocka_unit_test(test_bytes_count_runs_of_partitions),
       cmocka_unit_test(test_two_layouts_are_both_counted),
       cmocka_unit_test(test_report_owns_its_strings),
