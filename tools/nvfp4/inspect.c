@@ -73,12 +73,15 @@ static bool count_scales(inspection *in, const nvfp4_layer_info *info, scale_cou
 }
 
 static void note_trouble(inspection *in, const nvfp4_layer_info *info, const scale_counts *counts) {
+  char text[1024];
   uint64_t blocks = count_range(counts, 0, 255);
   if (count_bad(counts) > 0) {
-    json_array_append_new(in->trouble, json_sprintf("layer %s: %llu of %llu block scales are NaN or negative; it cannot be run", info->name,
-                                                    (unsigned long long)count_bad(counts), (unsigned long long)blocks));
+    snprintf(text, sizeof text, "layer %s: %llu of %llu block scales are NaN or negative; it cannot be run", info->name,
+             (unsigned long long)count_bad(counts), (unsigned long long)blocks);
+    json_array_append_new(in->trouble, cli_json_text(text));
   } else if (counts->of[0] == blocks) {
-    json_array_append_new(in->warnings, json_sprintf("layer %s: every block scale is zero: all its weights are 0", info->name));
+    snprintf(text, sizeof text, "layer %s: every block scale is zero: all its weights are 0", info->name);
+    json_array_append_new(in->warnings, cli_json_text(text));
   }
 }
 
