@@ -229,6 +229,6 @@ const cli_command cli_apply = {
         "LAYER is a name as `nvfp4 inspect` lists it; its bias is taken from the checkpoint. Which kernel ran, and why, is said on stderr.",
     .examples =
         "  nvfp4 apply model/ model.layers.0.mlp.down_proj --input x.safetensors --output y.safetensors\n"
-        "  nvfp4 apply model/ lm_head --input x.safetensors --output y.safetensors --mode w4a16 --out-dtype f32\n",
+        "  nvfp4 apply model/ lm_head --input x.safetensors --output y.safetensors --mode w4a16\n",
     .run = run_apply,
 };

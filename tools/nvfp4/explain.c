@@ -101,9 +101,7 @@ static bool ask(explanation *e, const nvfp4_layer_info *info, nvfp4_layer_desc d
     nvfp4_report *report = NULL;
     nvfp4_reason reason = {0};
     nvfp4_explain(e->context, e->machine_name != NULL ? &e->machine : NULL, &desc, NULL, e->m, &report, &reason);
-    /* A name that no kernel has is bad use, not an answer. */
-    if (report == NULL || report->status == NVFP4_E_ARG) {
-      nvfp4_report_free(report);
+    if (report == NULL) {
       *code = cli_fail_reason(e->run, &reason);
       return false;
     }
@@ -340,8 +338,7 @@ static void print_head(const explanation *e, const answer *first, size_t count) 
   const char *plural = count == 1 ? "" : "s", *mode = nvfp4_mode_name(first->info->mode);
   char head[1024], device[16], more[64] = "";
   if (report == NULL) {
-    snprintf(head, sizeof head, "%zu layer%s not NVFP4 (%s)%s%s", count, plural, mode, first->info->note[0] != '\0' ? ": " : "",
-             first->info->note);
+    snprintf(head, sizeof head, "%zu layer%s not NVFP4: %s", count, plural, first->info->note[0] != '\0' ? first->info->note : mode);
     cli_print_wrapped(stdout, 0, 2, head);
     return;
   }

@@ -24,8 +24,9 @@ static void print_help(void) {
   }
   cli_table_print(&table, 2);
   printf(
-      "\n`nvfp4 COMMAND --help` tells options, units and defaults; every command has --json. `nvfp4 --version` tells the version.\n"
-      "\nCKPT and MODEL are a folder (config.json, *.safetensors), a .safetensors file, an index .json or a .gguf file.\n"
+      "\n`nvfp4 COMMAND --help` tells options, units and defaults; every command has --json.\n"
+      "`nvfp4 --version` tells the version.\n"
+      "\nCKPT and MODEL are a folder (config.json, *.safetensors), a .safetensors file, an index .json or a\n.gguf file.\n"
       "\nEnvironment\n");
   static const char *const variables[][2] = {
       {"NVFP4_KERNEL", "as --kernel"},
