@@ -517,7 +517,8 @@ enum { NVFP4_OPEN_SKIP_SCALES = 1 /* do not read every block scale in search of 
 
 /* Opens a folder (config.json and *.safetensors, with or without an index), one .safetensors file, an index .json, or a .gguf file. Files are mapped
  * read-only; nothing is copied. Everything is checked: lengths, overlaps, names, types, shapes, scales; an error names the file, the tensor, the
- * value found and the value needed. On success *out is the caller's and is freed by nvfp4_checkpoint_close. Views borrow from it. */
+ * value found and the value needed. On success *out is the caller's and is freed by nvfp4_checkpoint_close. Views borrow from it. While it is open
+ * the files must not be shortened: reading what is gone ends the process (SIGBUS), as with any mapping; replace them by renaming. */
 NVFP4_API nvfp4_status nvfp4_checkpoint_open(const char *path, uint32_t flags, nvfp4_checkpoint **out, nvfp4_reason *reason);
 NVFP4_API void nvfp4_checkpoint_close(nvfp4_checkpoint *checkpoint);
 
@@ -541,7 +542,8 @@ NVFP4_API const nvfp4_tensor *nvfp4_checkpoint_tensor(const nvfp4_checkpoint *ch
 NVFP4_API const nvfp4_tensor *nvfp4_checkpoint_find(const nvfp4_checkpoint *checkpoint, const char *name);
 
 /* Converts elements first .. first+count of a tensor (row-major) to fp32; F32, F16, BF16, F64, F8_E4M3, Q4_0, Q4_1, Q8_0, GGUF_NVFP4 (without its
- * separate global). For blocked types first and count are multiples of the block. Exact but for F64. */
+ * separate global; as ggml has it, a scale's sign bit is ignored and the scale 0x7F is 0). For blocked types first and count are multiples of the
+ * block. Exact, but for F64 and the sum d * code + m of Q4_1: these are rounded once. */
 NVFP4_API nvfp4_status nvfp4_tensor_to_f32(const nvfp4_tensor *tensor, uint64_t first, uint64_t count, float *out, nvfp4_reason *reason);
 
 /* Writes a safetensors file that holds one tensor (F32, F16, BF16, F64, F8_*, or an integer type; row-major, without gaps). It has a temporary name until it

@@ -7,6 +7,7 @@ from pathlib import Path
 UNTESTED = {  # source without a test of its own: why
 }
 EXTRA = {  # test without a source of its own: what it tests
+    "checkpoint/golden": "every golden and every broken file, through the whole room",
 }
 
 

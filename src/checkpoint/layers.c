@@ -63,11 +63,11 @@ typedef enum finding {
 } finding;
 
 static const char *const finding_texts[FINDING_COUNT] = {
-    [FINDING_NOT_QUANTISED] = "layers that the config says are quantised hold plain weights: taken as unquantised",
-    [FINDING_NOT_EXCLUDED] = "layers that the config says are not NVFP4 have NVFP4 tensors: taken as NVFP4",
-    [FINDING_INPUT_DROPPED] = "layers have an input scale though the config says weight-only (W4A16): the input scale is ignored",
-    [FINDING_DENORMAL] = "layers have a global scale that is denormal: results may be inaccurate",
-    [FINDING_SCALE_U8] = "layers hold their block scales as U8: taken as F8_E4M3 bytes",
+    [FINDING_NOT_QUANTISED] = "layers that the config says are quantised hold plain weights, taken as unquantised",
+    [FINDING_NOT_EXCLUDED] = "layers that the config says are not NVFP4 have NVFP4 tensors, taken as NVFP4",
+    [FINDING_INPUT_DROPPED] = "layers that have an input scale though the config says weight-only (W4A16), which is ignored",
+    [FINDING_DENORMAL] = "layers that have a global scale that is denormal, so results may be inaccurate",
+    [FINDING_SCALE_U8] = "layers that hold their block scales as U8, taken as F8_E4M3 bytes",
 };
 
 typedef struct builder {
@@ -498,8 +498,8 @@ static nvfp4_status choose_mode(builder *b, const nvfp4_quant_scheme *scheme, pa
   bool weight_only = p->weight_only || (scheme->known && scheme->mode == NVFP4_MODE_W4A16);
   if (scheme->known && scheme->mode == NVFP4_MODE_W4A4 && p->input == NULL && names->input != NULL) {
     return nvfp4_reject(b->reason, NVFP4_E_FORMAT,
-                        "tensor %s%s is missing: the config says W4A4 (%s), which needs it; for weight-only use W4A16_NVFP4", p->base,
-                        names->input, scheme->why);
+                        "%s: tensor %s%s is missing: the config says W4A4 (%s), which needs it; for weight-only use W4A16_NVFP4",
+                        p->weight->file, p->base, names->input, scheme->why);
   }
   if (scheme->known && (scheme->mode == NVFP4_MODE_UNQUANTISED || scheme->mode == NVFP4_MODE_FP8)) {
     found(b, FINDING_NOT_EXCLUDED, p->base);
@@ -638,7 +638,7 @@ static int compare_layers(const void *a, const void *b) {
 static nvfp4_status warn_findings(builder *b) {
   for (int i = 0; i < FINDING_COUNT; i++) {
     if (b->findings[i].count > 0) {
-      NVFP4_TRY(nvfp4_checkpoint_warn(b->checkpoint, b->reason, "%zu %s (the first: %s)", b->findings[i].count, finding_texts[i],
+      NVFP4_TRY(nvfp4_checkpoint_warn(b->checkpoint, b->reason, "%s: %zu (the first: %s)", finding_texts[i], b->findings[i].count,
                                       b->findings[i].first));
     }
   }

@@ -27,7 +27,7 @@ enum {
   CODE_LAST = 0x7E,
   CODE_ONE = 0x38,
   LANES = 8, /* scales tried at once */
-  BELOW = 2  /* how far below the rounded scale the trial begins: measured, of the fastest */
+  BELOW = 2  /* how far below the rounded scale the trial begins: measured, 2 is faster than 3 and 4 */
 };
 
 static double step_of(int code, float global) { return (double)nvfp4_e4m3_table[code] * (double)global; }
@@ -40,14 +40,9 @@ static double step_of(int code, float global) { return (double)nvfp4_e4m3_table[
  * double is t. t has at most 25 bits, so |p - t*d|, not being 0, is at least one unit of t*d's 49 bits (or of p's 6): p/d is at least 2^-49 away from t,
  * relatively, while the double is within 2^-53 of p/d.
  */
-static inline float dequantise(int doubled, float scale, nvfp4_global global) {
-  double value = 0.5 * doubled * (double)scale;
-  return (float)(global.is_divisor ? value / (double)global.value : value * (double)global.value);
-}
-
 float nvfp4_dequantise(uint8_t code, uint8_t scale, nvfp4_global global) {
-  float value = dequantise(nvfp4_e2m1_doubled(code & 7), nvfp4_e4m3_to_f32(scale), global);
-  return (code & 8) != 0 ? -value : value; /* the integer has no -0 */
+  double value = (double)nvfp4_e2m1_to_f32(code) * (double)nvfp4_e4m3_to_f32(scale);
+  return (float)(global.is_divisor ? value / (double)global.value : value * (double)global.value);
 }
 
 static void dequantise_row(const uint8_t *codes, const uint8_t *scales, int64_t k, nvfp4_global global, float *out) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _POSIX_C_SOURCE 200809L
 /*
- * lint: mirrors no single source. The whole way from a file to numbers, on every golden checkpoint: written by the tools people use, opened by
+ * Mirrors no single source (scripts/lint/mirror.py knows): the whole way from a file to numbers, on every golden checkpoint: written by the tools people use, opened by
  * checkpoint.c, safetensors.c, gguf.c, layers.c, dequantised by format/weight.c. And every broken file, which must be refused in words that help.
  */
 #include <stdio.h>

@@ -206,7 +206,7 @@ static void other_layers_are_listed(void **state) {
   }
   assert_non_null(strstr(nvfp4_checkpoint_find_layer(checkpoint, "mlp.experts.down_proj")->note, "not supported"));
   assert_string_equal(nvfp4_checkpoint_warning(checkpoint, 0),
-                      "1 layers that the config says are quantised hold plain weights: taken as unquantised (the first: gate)");
+                      "layers that the config says are quantised hold plain weights, taken as unquantised: 1 (the first: gate)");
   nvfp4_checkpoint_close(checkpoint);
 }
 

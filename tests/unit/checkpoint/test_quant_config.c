@@ -223,12 +223,12 @@ static void modelopt_mixed(void **state) {
   assert_int_equal(mode_of(config, "model.language_model.b"), NVFP4_MODE_W4A4);
   assert_int_equal(mode_of(config, "model.layers.2.a"), NVFP4_MODE_UNQUANTISED);
   nvfp4_quant_config_free(config);
-  refuses(NULL, MODELOPT("\"quant_algo\": \"MIXED_PRECISION\""), "quantized_layers is missing");
+  refuses(NULL, MODELOPT("\"quant_algo\": \"MIXED_PRECISION\""), "hf_quant_config.json: quantized_layers is missing");
   refuses(NULL, MODELOPT("\"quant_algo\": \"MIXED_PRECISION\", \"quantized_layers\": {}"), "quantized_layers is empty");
   refuses(NULL, MODELOPT("\"quant_algo\": \"MIXED_PRECISION\", \"quantized_layers\": {\"x\": {}}"), "x: quant_algo is missing");
   refuses(NULL,
           MODELOPT("\"quant_algo\": \"MIXED_PRECISION\", \"quantized_layers\": {\"x\": {\"quant_algo\": \"NVFP4\", \"group_size\": 32}}"),
-          "x: group_size is 32");
+          "hf_quant_config.json: quantized_layers: x: group_size is 32");
 }
 
 static void config_json_counts_first(void **state) {
@@ -273,7 +273,7 @@ static void compressed_tensors(void **state) {
 static void compressed_tensors_refusals(void **state) {
   (void)state;
   refuses(CT("\"ignore\": []"), NULL, "config_groups is missing");
-  refuses(CT("\"config_groups\": {\"a\": 1}"), NULL, "config_groups.a is not an object");
+  refuses(CT("\"config_groups\": {\"a\": 1}"), NULL, "config.json: config_groups.a: it is not an object");
   refuses(CT("\"config_groups\": {\"a\": " GROUP("\"Linear\"", FP4("32"), "null") "}"), NULL, "config_groups.a: group_size is 32");
   refuses(CT("\"config_groups\": {\"a\": " GROUP("\"Linear\"", FP4("null"), "null") "}"), NULL, "weights.group_size is null");
   refuses(CT("\"config_groups\": {\"a\": " GROUP("\"Linear\"", FP4("16"), FP8) "}"), NULL, "input_activations have num_bits 8");
@@ -285,7 +285,7 @@ static void compressed_tensors_refusals(void **state) {
           NULL, "no zero points");
   refuses(CT("\"config_groups\": {\"a\": {\"format\": \"x\", \"weights\": " FP4("16") "}}"), NULL, "format is \"x\"");
   refuses(CT("\"transform_config\": {\"r\": {}}, \"config_groups\": {}"), NULL, "transform_config");
-  refuses(CT("\"ignore\": [\"re:[a-\"], \"config_groups\": {}"), NULL, "re:[a-");
+  refuses(CT("\"ignore\": [\"re:[a-\"], \"config_groups\": {}"), NULL, "config.json: ignore: broken pattern \"re:[a-\"");
 }
 
 static void patterns_end_in_time(void **state) {
