@@ -61,7 +61,8 @@ static void check_output(nvfp4_layout_kind layout, bool calibrated, bool lm_head
     assert_int_equal(layer->layout, layout);
     assert_int_equal(layer->mode, calibrated ? NVFP4_MODE_W4A4 : NVFP4_MODE_W4A16);
     assert_int_equal(layer->partition_count, 1);
-    assert_int_equal(layer->partitions[0].weight.is_divisor, layout == NVFP4_LAYOUT_COMPRESSED_TENSORS);
+    assert_int_equal(layer->partitions[0].weight.kind,
+                     layout == NVFP4_LAYOUT_COMPRESSED_TENSORS ? NVFP4_GLOBAL_DIVISOR : NVFP4_GLOBAL_MULTIPLIER);
     assert_f32_bits(layer->partitions[0].weight.value, layout == NVFP4_LAYOUT_COMPRESSED_TENSORS ? 2688.0f / amax : amax / 2688.0f);
     assert_int_equal(layer->partitions[0].input.value > 0, calibrated);
     quantised++;
