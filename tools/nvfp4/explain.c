@@ -290,11 +290,11 @@ static void print_shapes(const answer *answers, const size_t *members, size_t co
   }
   cli_table table = {.columns = 4, .right = "rrrl"};
   for (size_t i = 0; i < line_count && (all || i < SHOWN); i++) {
-    char count[24] = "";
+    char times[24] = "";
     if (lines[i].count > 1) {
-      snprintf(count, sizeof count, "%lld x", (long long)lines[i].count);
+      snprintf(times, sizeof times, "%lld x", (long long)lines[i].count);
     }
-    cli_table_add(&table, "%s", count);
+    cli_table_add(&table, "%s", times);
     cli_table_add(&table, "N %lld", (long long)lines[i].n);
     cli_table_add(&table, "K %lld", (long long)lines[i].k);
     cli_table_add(&table, "%s", lines[i].pattern);
