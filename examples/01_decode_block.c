@@ -31,7 +31,7 @@ static double decode_e4m3(unsigned byte) {
 int main(void) {
   static const uint8_t codes[NVFP4_BLOCK / 2] = {0x10, 0x32, 0x54, 0x76, 0x98, 0xBA, 0xDC, 0xFE};
   static const uint8_t scale = 0x3A; /* 1.25 */
-  const nvfp4_partition partition = {.n_first = 0, .n_rows = 1, .weight = {.value = 0.02f, .is_divisor = false}};
+  const nvfp4_partition partition = {.n_first = 0, .n_rows = 1, .weight = {.value = 0.02f, .kind = NVFP4_GLOBAL_MULTIPLIER}};
 
   puts("E2M1, the 16 codes:");
   for (unsigned code = 0; code < 16; code++) {

@@ -60,7 +60,7 @@ int main(void) {
   printf("relative squared error of the weights: %.4f\n\n", error[0] / error[1]);
 
   /* Describe. W4A16: the activations stay as they are, so there is no input scale. */
-  const nvfp4_partition partition = {.n_first = 0, .n_rows = N, .weight = {.value = global, .is_divisor = false}};
+  const nvfp4_partition partition = {.n_first = 0, .n_rows = N, .weight = {.value = global, .kind = NVFP4_GLOBAL_MULTIPLIER}};
   const nvfp4_layer_desc desc = {.struct_size = sizeof desc,
                                  .name = "example",
                                  .n = N,

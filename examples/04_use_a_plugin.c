@@ -74,7 +74,7 @@ int main(int argc, char **argv) {
                                  .codes_stride_bytes = K / 2,
                                  .scales = scales,
                                  .scales_stride_bytes = K / NVFP4_BLOCK};
-  const nvfp4_partition partition = {.n_first = 0, .n_rows = N, .weight = {.value = global, .is_divisor = false}};
+  const nvfp4_partition partition = {.n_first = 0, .n_rows = N, .weight = {.value = global, .kind = NVFP4_GLOBAL_MULTIPLIER}};
   const nvfp4_layer_desc desc = {.struct_size = sizeof desc,
                                  .name = "example",
                                  .n = N,

@@ -54,18 +54,18 @@ extern "C" {
 /* Numbers are stable: they never change their meaning. */
 typedef enum nvfp4_status {
   NVFP4_OK = 0,
-  NVFP4_E_ARG = 1,         /* an argument is missing or out of its range */
-  NVFP4_E_SHAPE = 2,       /* a dimension or stride does not fit */
-  NVFP4_E_DTYPE = 3,       /* an element type does not fit */
-  NVFP4_E_MACHINE = 4,     /* this computer lacks what is needed */
-  NVFP4_E_NOT_BUILT = 5,   /* this build lacks what is needed */
-  NVFP4_E_POLICY = 6,      /* the policy leaves no kernel, or names one that cannot serve */
-  NVFP4_E_NOMEM = 7,       /* out of memory */
-  NVFP4_E_IO = 8,          /* the operating system refused to open, read, map or write a file */
-  NVFP4_E_FORMAT = 9,      /* a file is not what its format says */
-  NVFP4_E_DEVICE = 10,     /* a device or its driver reported an error */
-  NVFP4_E_UNSUPPORTED = 11,/* sound, but not something this library does */
-  NVFP4_E_INTERNAL = 12    /* a defect of this library: please report it */
+  NVFP4_E_ARG = 1,          /* an argument is missing or out of its range */
+  NVFP4_E_SHAPE = 2,        /* a dimension or stride does not fit */
+  NVFP4_E_DTYPE = 3,        /* an element type does not fit */
+  NVFP4_E_MACHINE = 4,      /* this computer lacks what is needed */
+  NVFP4_E_NOT_BUILT = 5,    /* this build lacks what is needed */
+  NVFP4_E_POLICY = 6,       /* the policy leaves no kernel, or names one that cannot serve */
+  NVFP4_E_NOMEM = 7,        /* out of memory */
+  NVFP4_E_IO = 8,           /* the operating system refused to open, read, map or write a file */
+  NVFP4_E_FORMAT = 9,       /* a file is not what its format says */
+  NVFP4_E_DEVICE = 10,      /* a device or its driver reported an error */
+  NVFP4_E_UNSUPPORTED = 11, /* sound, but not something this library does */
+  NVFP4_E_INTERNAL = 12     /* a defect of this library: please report it */
 } nvfp4_status;
 
 /* A refusal, owned by the caller. text is always terminated; a longer sentence is cut. */
@@ -106,11 +106,11 @@ typedef enum nvfp4_dtype {
   NVFP4_DTYPE_I64,
   NVFP4_DTYPE_BOOL,
   /* GGUF blocks */
-  NVFP4_DTYPE_Q4_0, /* 32 elements, 18 bytes */
-  NVFP4_DTYPE_Q4_1, /* 32 elements, 20 bytes */
-  NVFP4_DTYPE_Q8_0, /* 32 elements, 34 bytes */
+  NVFP4_DTYPE_Q4_0,       /* 32 elements, 18 bytes */
+  NVFP4_DTYPE_Q4_1,       /* 32 elements, 20 bytes */
+  NVFP4_DTYPE_Q8_0,       /* 32 elements, 34 bytes */
   NVFP4_DTYPE_GGUF_NVFP4, /* 64 elements, 36 bytes */
-  NVFP4_DTYPE_OTHER /* known to the file format, not to this library: size and name only */
+  NVFP4_DTYPE_OTHER       /* known to the file format, not to this library: size and name only */
 } nvfp4_dtype;
 
 /* "F32", "BF16", "F8_E4M3", "Q4_1", ...: a static string for any value. */
@@ -140,12 +140,21 @@ typedef enum nvfp4_mode {
 /* "unquantised", "w4a4", "w4a16", "fp8". */
 NVFP4_API const char *nvfp4_mode_name(nvfp4_mode mode);
 
-/* A second-level ("global") scale as a checkpoint holds it. ModelOpt, GGUF and Comfy store multipliers (amax/2688),
- * compressed-tensors stores divisors (2688/amax). Both are kept as stored, since 13 % of fp32 values have no exact partner; only
- * the layer turns them into alpha, from doubles, rounded once. value == 0 means: there is none. */
+/* What the stored number of a second-level ("global") scale is. */
+typedef enum nvfp4_global_kind {
+  NVFP4_GLOBAL_MULTIPLIER = 0, /* the factor itself, amax/2688: ModelOpt, GGUF, Comfy */
+  NVFP4_GLOBAL_DIVISOR = 1,    /* 2688/amax: the factor is 1/value: compressed-tensors */
+  NVFP4_GLOBAL_AMAX = 2        /* amax: the factor is value/2688: MLX */
+} nvfp4_global_kind;
+
+/* "multiplier", "divisor", "amax". */
+NVFP4_API const char *nvfp4_global_kind_name(nvfp4_global_kind kind);
+
+/* A global scale, kept as its checkpoint stores it, since 13 % of fp32 values have no exact partner; only the layer turns it into alpha,
+ * from doubles, rounded once. value == 0 means: there is none. */
 typedef struct nvfp4_global {
-  float value;     /* finite and > 0, or 0 for none */
-  bool is_divisor; /* the true factor is 1/value */
+  float value; /* finite and > 0, or 0 for none */
+  nvfp4_global_kind kind;
 } nvfp4_global;
 
 /* A run of output rows that share their global scales: q, k and v of a fused layer are three partitions. */
@@ -197,9 +206,9 @@ typedef struct nvfp4_gpu {
 typedef struct nvfp4_machine {
   uint32_t struct_size;
   nvfp4_arch arch;
-  uint32_t isa;    /* nvfp4_isa bits */
-  char cpu[64];    /* the processor's own name */
-  int cores;       /* processors this process may run on */
+  uint32_t isa;                           /* nvfp4_isa bits */
+  char cpu[64];                           /* the processor's own name */
+  int cores;                              /* processors this process may run on */
   uint64_t l1d_bytes, l2_bytes, l3_bytes; /* per core, per core, in all; 0 unknown */
   uint64_t memory_bytes;
   char cuda_missing[128]; /* why there is no usable CUDA driver; empty if there is one */
@@ -229,15 +238,15 @@ NVFP4_API const char *nvfp4_recorded_machine(const char *name);
 
 /* ----------------------------------------------------------------------------------------------------------------- policy */
 
-enum { /* nvfp4_policy.require */
-  NVFP4_REQUIRE_CANONICAL = 1,       /* the bits of the reference, on any machine */
-  NVFP4_REQUIRE_BATCH_INVARIANT = 2, /* row i of any batch = the same row alone, bit for bit, over the whole plan */
-  NVFP4_REQUIRE_DETERMINISTIC = 4    /* the same call gives the same bits */
+enum {                                    /* nvfp4_policy.require */
+       NVFP4_REQUIRE_CANONICAL = 1,       /* the bits of the reference, on any machine */
+       NVFP4_REQUIRE_BATCH_INVARIANT = 2, /* row i of any batch = the same row alone, bit for bit, over the whole plan */
+       NVFP4_REQUIRE_DETERMINISTIC = 4    /* the same call gives the same bits */
 };
 
-enum { /* nvfp4_policy.allow */
-  NVFP4_ALLOW_BOUNDED = 1, /* kernels of class BOUNDED on the CPU too (on CUDA they are allowed anyway) */
-  NVFP4_ALLOW_W4A16 = 2    /* a W4A16 kernel may serve a W4A4 layer: activations more precise than the checkpoint asks */
+enum {                          /* nvfp4_policy.allow */
+       NVFP4_ALLOW_BOUNDED = 1, /* kernels of class BOUNDED on the CPU too (on CUDA they are allowed anyway) */
+       NVFP4_ALLOW_W4A16 = 2    /* a W4A16 kernel may serve a W4A4 layer: activations more precise than the checkpoint asks */
 };
 
 /* What the user wants of a selection. All zero is the default: on the CPU only CANONICAL kernels, on CUDA BOUNDED and DETERMINISTIC ones,
@@ -315,8 +324,8 @@ NVFP4_API int nvfp4_context_threads(const nvfp4_context *context);
 /* What selection needs to know of a layer; no weights. Borrowed strings and arrays are copied by whoever keeps them. */
 typedef struct nvfp4_layer_desc {
   uint32_t struct_size;
-  const char *name; /* for reports; may be NULL */
-  int64_t n, k;     /* n > 0; k > 0 and a multiple of 16 */
+  const char *name;        /* for reports; may be NULL */
+  int64_t n, k;            /* n > 0; k > 0 and a multiple of 16 */
   int64_t m_first, m_last; /* the M that the plan must serve; 0, 0 means 1 .. NVFP4_M_MAX. M = 0 is always allowed */
   nvfp4_mode mode;         /* W4A4 or W4A16: what the checkpoint says */
   nvfp4_dtype x_dtype;     /* F32, F16 or BF16 */
@@ -354,8 +363,8 @@ typedef enum nvfp4_class {
 NVFP4_API const char *nvfp4_class_name(nvfp4_class numerics_class);
 
 enum { /* promises of a kernel, beside its class */
-  NVFP4_FLAG_BATCH_INVARIANT = 1,
-  NVFP4_FLAG_DETERMINISTIC = 2
+       NVFP4_FLAG_BATCH_INVARIANT = 1,
+       NVFP4_FLAG_DETERMINISTIC = 2
 };
 
 typedef struct nvfp4_report_row {
@@ -395,8 +404,8 @@ typedef struct nvfp4_kernel_info {
   uint32_t flags;    /* NVFP4_FLAG_* */
   const char *order; /* of the additions */
   nvfp4_device_kind device;
-  nvfp4_stage stage;  /* NOT_BUILT, DISABLED, PLUGIN_MISSING, UNSUPPORTED_MACHINE or ELIGIBLE */
-  const char *reason; /* of the stage; empty if eligible */
+  nvfp4_stage stage;    /* NOT_BUILT, DISABLED, PLUGIN_MISSING, UNSUPPORTED_MACHINE or ELIGIBLE */
+  const char *reason;   /* of the stage; empty if eligible */
   const char *verified; /* on which machine it was last proven, or "compiles; never executed by us" */
 } nvfp4_kernel_info;
 
@@ -477,7 +486,7 @@ typedef struct nvfp4_quantised_x {
 
 typedef struct nvfp4_apply_args {
   uint32_t struct_size;
-  int64_t m; /* 0 is allowed and does nothing */
+  int64_t m;     /* 0 is allowed and does nothing */
   const void *x; /* [m, K] of the description's x_dtype; NULL if quantised_x is given */
   int64_t ldx_elems;
   const nvfp4_quantised_x *quantised_x; /* W4A4 only; NULL otherwise */
@@ -502,12 +511,12 @@ NVFP4_API nvfp4_status nvfp4_layer_apply(const nvfp4_layer *layer, const nvfp4_a
 typedef struct nvfp4_checkpoint nvfp4_checkpoint;
 
 typedef enum nvfp4_layout_kind { /* how NVFP4 weights lie in a file */
-  NVFP4_LAYOUT_NONE = 0,
-  NVFP4_LAYOUT_MODELOPT,
-  NVFP4_LAYOUT_COMPRESSED_TENSORS,
-  NVFP4_LAYOUT_GGUF,
-  NVFP4_LAYOUT_MLX,
-  NVFP4_LAYOUT_COMFY
+                                 NVFP4_LAYOUT_NONE = 0,
+                                 NVFP4_LAYOUT_MODELOPT,
+                                 NVFP4_LAYOUT_COMPRESSED_TENSORS,
+                                 NVFP4_LAYOUT_GGUF,
+                                 NVFP4_LAYOUT_MLX,
+                                 NVFP4_LAYOUT_COMFY
 } nvfp4_layout_kind;
 
 /* "none", "modelopt", "compressed-tensors", "gguf", "mlx", "comfy". */
@@ -517,7 +526,8 @@ enum { NVFP4_OPEN_SKIP_SCALES = 1 /* do not read every block scale in search of 
 
 /* Opens a folder (config.json and *.safetensors, with or without an index), one .safetensors file, an index .json, or a .gguf file. Files are mapped
  * read-only; nothing is copied. Everything is checked: lengths, overlaps, names, types, shapes, scales; an error names the file, the tensor, the
- * value found and the value needed. On success *out is the caller's and is freed by nvfp4_checkpoint_close. Views borrow from it. */
+ * value found and the value needed. On success *out is the caller's and is freed by nvfp4_checkpoint_close. Views borrow from it. While it is open
+ * the files must not be shortened: reading what is gone ends the process (SIGBUS), as with any mapping; replace them by renaming. */
 NVFP4_API nvfp4_status nvfp4_checkpoint_open(const char *path, uint32_t flags, nvfp4_checkpoint **out, nvfp4_reason *reason);
 NVFP4_API void nvfp4_checkpoint_close(nvfp4_checkpoint *checkpoint);
 
@@ -541,7 +551,8 @@ NVFP4_API const nvfp4_tensor *nvfp4_checkpoint_tensor(const nvfp4_checkpoint *ch
 NVFP4_API const nvfp4_tensor *nvfp4_checkpoint_find(const nvfp4_checkpoint *checkpoint, const char *name);
 
 /* Converts elements first .. first+count of a tensor (row-major) to fp32; F32, F16, BF16, F64, F8_E4M3, Q4_0, Q4_1, Q8_0, GGUF_NVFP4 (without its
- * separate global). For blocked types first and count are multiples of the block. Exact but for F64. */
+ * separate global; as ggml has it, a scale's sign bit is ignored and the scale 0x7F is 0). For blocked types first and count are multiples of the
+ * block. Exact, but for F64 and the sum d * code + m of Q4_1: these are rounded once. */
 NVFP4_API nvfp4_status nvfp4_tensor_to_f32(const nvfp4_tensor *tensor, uint64_t first, uint64_t count, float *out, nvfp4_reason *reason);
 
 /* Writes a safetensors file that holds one tensor (F32, F16, BF16, F64, F8_*, or an integer type; row-major, without gaps). It has a temporary name until it

@@ -32,19 +32,19 @@ typedef struct nvfp4_quantize_options {
   uint32_t struct_size;
   nvfp4_layout_kind layout; /* NVFP4_LAYOUT_MODELOPT or NVFP4_LAYOUT_COMPRESSED_TENSORS; NONE means MODELOPT */
   nvfp4_scale_search scales;
-  bool lm_head;            /* quantise the output projection too (a tied one becomes its own tensor) */
-  const char *calibration; /* UTF-8 text, or NULL. With it the model is run and input scales are written: W4A4. Without: W4A16 */
+  bool lm_head;               /* quantise the output projection too (a tied one becomes its own tensor) */
+  const char *calibration;    /* UTF-8 text, or NULL. With it the model is run and input scales are written: W4A4. Without: W4A16 */
   int64_t calibration_tokens; /* at most that many; 0: 4096 */
-  const char *tool;        /* for the config's producer; NULL: "libnvfp4" */
-  nvfp4_progress_fn progress; /* in bytes of input; NULL: none. Called from the calling thread */
+  const char *tool;           /* for the config's producer; NULL: "libnvfp4" */
+  nvfp4_progress_fn progress; /* in bytes of input, those that are read twice counted twice; NULL: none. Called from the calling thread */
   void *progress_cookie;
 } nvfp4_quantize_options;
 
 typedef struct nvfp4_quantize_stats {
   uint32_t struct_size;
-  int64_t layers;            /* quantised */
-  int64_t copied_tensors;    /* taken over as they were */
-  uint64_t weights;          /* elements quantised */
+  int64_t layers;         /* quantised */
+  int64_t copied_tensors; /* taken over as they were */
+  uint64_t weights;       /* elements quantised */
   uint64_t input_bytes, output_bytes;
   double relative_squared_error; /* sum (w - q)^2 / sum w^2 over all quantised weights */
   double worst_relative_squared_error;
@@ -54,7 +54,11 @@ typedef struct nvfp4_quantize_stats {
 /* Quantises the linear layers of checkpoint `input` (f32, f16, bf16 safetensors, or GGUF) into the folder `output`: model.safetensors, config.json,
  * hf_quant_config.json, the tokenizer's files. Embeddings, norms and (unless asked) lm_head are copied. A tensor at a time: memory stays below a few
  * times the largest tensor, but for calibration, which holds the model. Everything is written to temporary names and renamed at the end;
- * an existing folder is refused if it holds a checkpoint. stats may be NULL. */
+ * an existing folder is refused if it holds a checkpoint. The same input and options give the same bytes with any number of threads. stats may be NULL.
+ * What is written: each layer has a global scale of its own, also those that engines fuse (q/k/v, gate/up); this library keeps them apart. Copied tensors
+ * keep their bits; from GGUF, F32 tensors become bf16 where that is exact, and blocks (a Q8_0 embedding) are rounded to bf16.
+ * Errors: NVFP4_E_UNSUPPORTED for an input that is quantised already, has no linear layer or cannot be translated (architectures but llama and qwen2 of
+ * GGUF files), NVFP4_E_FORMAT for weights that are not finite, NVFP4_E_IO; after an error no file is left behind. */
 NVFP4_API nvfp4_status nvfp4_quantize_checkpoint(nvfp4_context *context, const char *input, const char *output,
                                                  const nvfp4_quantize_options *options, nvfp4_quantize_stats *stats, nvfp4_reason *reason);
 

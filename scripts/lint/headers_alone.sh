@@ -10,6 +10,6 @@ for header in include/nvfp4/*.h; do
 done
 for header in $(find src tests -name '*.h'); do
   # A header's functions are not all used by a file that holds nothing else.
-  clang -x c -std=c11 "${flags[@]}" -Wno-unused-function -Isrc "$header" || status=1
+  clang -x c -std=c11 "${flags[@]}" -Wno-unused-function -Isrc -Itests "$header" || status=1
 done
 exit $status

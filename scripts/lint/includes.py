@@ -32,7 +32,9 @@ def main():
                     errors.append(f'{path}: includes "{target}"; only <nvfp4/...> and headers beside the file are allowed')
                 continue
             own, other = path.parts[1], target.split("/")[0]
-            if other not in table:
+            if other == "nvfp4":
+                errors.append(f'{path}: includes "{target}"; public headers are written <{target}>')
+            elif other not in table:
                 errors.append(f'{path}: includes "{target}"; write the path from src/, such as "{own}/{target}"')
             elif other != own and other not in table[own]:
                 errors.append(f'{path}: includes "{target}"; {own} may include {", ".join(sorted(table[own])) or "nothing of ours"}')

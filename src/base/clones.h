@@ -2,6 +2,7 @@
 /*
  * Function clones for newer x86-64 processors, chosen by the loader (ifunc). For loops in plain C that the compiler vectorises: the source is the same, so
  * are the bits. fmaf without FMA is a call into libm: there the clones matter most.
+ * Names must differ between files even of static functions: clang 14 gives their resolvers external linkage.
  * Sanitizers instrument the resolvers, which run before their runtime is ready: no clones then.
  */
 #ifndef NVFP4_BASE_CLONES_H
@@ -16,10 +17,10 @@
 #endif
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && !defined(NVFP4_NO_CLONES)
-#define NVFP4_CLONES_INT __attribute__((target_clones("avx2", "default")))
+#define NVFP4_CLONES_AVX2 __attribute__((target_clones("avx2", "default")))
 #define NVFP4_CLONES_FMA __attribute__((target_clones("avx512f", "fma", "default")))
 #else
-#define NVFP4_CLONES_INT
+#define NVFP4_CLONES_AVX2
 #define NVFP4_CLONES_FMA
 #endif
 

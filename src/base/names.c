@@ -68,6 +68,12 @@ const char *nvfp4_class_name(nvfp4_class numerics_class) {
   return NAME_OF(names, numerics_class, "unknown class");
 }
 
+const char *nvfp4_global_kind_name(nvfp4_global_kind kind) {
+  static const char *const names[] = {
+      [NVFP4_GLOBAL_MULTIPLIER] = "multiplier", [NVFP4_GLOBAL_DIVISOR] = "divisor", [NVFP4_GLOBAL_AMAX] = "amax"};
+  return NAME_OF(names, kind, "unknown kind");
+}
+
 const char *nvfp4_layout_kind_name(nvfp4_layout_kind kind) {
   static const char *const names[] = {
       [NVFP4_LAYOUT_NONE] = "none", [NVFP4_LAYOUT_MODELOPT] = "modelopt", [NVFP4_LAYOUT_COMPRESSED_TENSORS] = "compressed-tensors",

@@ -55,7 +55,7 @@ nvfp4_status nvfp4_threads_create(int count, nvfp4_parallel_for_fn parallel_for,
   }
   threads->count = count > 0 ? count : nvfp4_processor_count();
   /* Idle workers spin for the next task, which is soon there when a model runs; with more workers than processors they would be in each other's way. */
-  threads->flags = threads->count > nvfp4_processor_count() ? PTHREADPOOL_FLAG_YIELD_WORKERS : 0;
+  threads->flags = PTHREADPOOL_FLAG_YIELD_WORKERS;
   threads->parallel_for = parallel_for;
   threads->cookie = cookie;
   if (parallel_for == NULL && threads->count > 1) {

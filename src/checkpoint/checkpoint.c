@@ -394,7 +394,7 @@ static nvfp4_status list_safetensors(nvfp4_checkpoint *checkpoint, char ***paths
   return NVFP4_OK;
 }
 
-/* The index if there is one; else model.safetensors, since other .safetensors beside it (adapters, expected values) are not the model; else all. */
+/* The index if there is one; else model.safetensors, since others beside it (adapters, expected values) are not the model; else all. */
 static nvfp4_status open_folder(nvfp4_checkpoint *checkpoint, nvfp4_reason *reason) {
   char *index = joined(checkpoint, checkpoint->folder, INDEX_NAME);
   char *single = joined(checkpoint, checkpoint->folder, "model.safetensors");

@@ -41,8 +41,8 @@ struct nvfp4_checkpoint {
   struct nvfp4_arena *arena; /* strings and partitions that live as long as the checkpoint */
 };
 
-/* As nvfp4_checkpoint_open for one file, .safetensors or .gguf, that lies in memory already; `name` stands for its path. data is borrowed until
- * the checkpoint is closed. */
+/* As nvfp4_checkpoint_open for one file, .safetensors or .gguf, that lies in memory already; `name` stands for its path. data is borrowed
+ * until the checkpoint is closed. */
 nvfp4_status nvfp4_checkpoint_open_memory(const char *name, const void *data, uint64_t bytes, uint32_t flags, nvfp4_checkpoint **out,
                                           nvfp4_reason *reason);
 

@@ -285,6 +285,19 @@ static nvfp4_status read_alignment(const reader *in, const nvfp4_gguf_metadata *
   return NVFP4_OK;
 }
 
+/* llama.cpp splits large models into files that each hold some of the tensors. */
+static nvfp4_status warn_of_split(nvfp4_checkpoint *checkpoint, const reader *in) {
+  int64_t parts, part;
+  if (!nvfp4_gguf_get_int(checkpoint->gguf, "split.count", &parts) || parts <= 1 ||
+      !nvfp4_gguf_get_int(checkpoint->gguf, "split.no", &part) || part < 0 || part >= parts) {
+    return NVFP4_OK;
+  }
+  return nvfp4_checkpoint_warn(
+      checkpoint, in->reason,
+      "%s is part %lld of %lld of a split model: the other parts' tensors are missing; llama-gguf-split --merge joins them", in->file,
+      (long long)part + 1, (long long)parts);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------ tensors */
 
 /* Dimensions, slowest first; elements and the length of a row. */
@@ -450,6 +463,7 @@ nvfp4_status nvfp4_gguf_read(nvfp4_checkpoint *checkpoint, size_t index, nvfp4_r
   }
   NVFP4_TRY(read_metadata(&in, checkpoint->gguf, pairs));
   NVFP4_TRY(read_alignment(&in, checkpoint->gguf, &alignment));
+  NVFP4_TRY(warn_of_split(checkpoint, &in));
   return read_tensors(checkpoint, &in, tensors, alignment);
 }
 

@@ -27,9 +27,6 @@
 /* A projection fused on disk has at most q, k and v. */
 #define MAX_PARTS 3
 
-/* amax -> multiplier: the largest E2M1 times the largest E4M3. */
-#define MLX_DIVISOR 2688.0f
-
 /* Bytes of a GGUF block: 4 scales, then the codes of 4 times 16 elements. */
 #define GGUF_BLOCK_ELEMS 64
 #define GGUF_BLOCK_BYTES 36
@@ -38,18 +35,19 @@
 static const struct convention {
   const char *weight, *scale, *global, *input; /* NULL: it has none */
   nvfp4_dtype weight_dtype, scale_dtype;
-  int k_per_column; /* elements of K a column of the weight tensor holds */
-  bool is_divisor;
-  bool global_optional; /* without: multiplier 1 */
+  int k_per_column;       /* elements of K a column of the weight tensor holds */
+  nvfp4_global_kind kind; /* of the global scale, if there is one */
+  bool global_optional;   /* without: multiplier 1 */
 } conventions[] = {
-    [NVFP4_LAYOUT_MODELOPT] = {".weight", ".weight_scale", ".weight_scale_2", ".input_scale", NVFP4_DTYPE_U8, NVFP4_DTYPE_F8_E4M3, 2, false,
-                               false},
+    [NVFP4_LAYOUT_MODELOPT] = {".weight", ".weight_scale", ".weight_scale_2", ".input_scale", NVFP4_DTYPE_U8, NVFP4_DTYPE_F8_E4M3, 2,
+                               NVFP4_GLOBAL_MULTIPLIER, false},
     [NVFP4_LAYOUT_COMPRESSED_TENSORS] = {".weight_packed", ".weight_scale", ".weight_global_scale", ".input_global_scale", NVFP4_DTYPE_U8,
-                                         NVFP4_DTYPE_F8_E4M3, 2, true, false},
-    [NVFP4_LAYOUT_GGUF] = {".weight", NULL, ".scale", ".input_scale", NVFP4_DTYPE_GGUF_NVFP4, NVFP4_DTYPE_NONE, 1, false, true},
-    [NVFP4_LAYOUT_MLX] = {".weight", ".scales", ".global_scale", NULL, NVFP4_DTYPE_U32, NVFP4_DTYPE_U8, 8, false, true},
-    [NVFP4_LAYOUT_COMFY] = {".weight", ".weight_scale", ".weight_scale_2", ".input_scale", NVFP4_DTYPE_U8, NVFP4_DTYPE_F8_E4M3, 2, false,
-                            false},
+                                         NVFP4_DTYPE_F8_E4M3, 2, NVFP4_GLOBAL_DIVISOR, false},
+    [NVFP4_LAYOUT_GGUF] = {".weight", NULL, ".scale", ".input_scale", NVFP4_DTYPE_GGUF_NVFP4, NVFP4_DTYPE_NONE, 1, NVFP4_GLOBAL_MULTIPLIER,
+                           true},
+    [NVFP4_LAYOUT_MLX] = {".weight", ".scales", ".global_scale", NULL, NVFP4_DTYPE_U32, NVFP4_DTYPE_U8, 8, NVFP4_GLOBAL_AMAX, true},
+    [NVFP4_LAYOUT_COMFY] = {".weight", ".weight_scale", ".weight_scale_2", ".input_scale", NVFP4_DTYPE_U8, NVFP4_DTYPE_F8_E4M3, 2,
+                            NVFP4_GLOBAL_MULTIPLIER, false},
 };
 
 /* Things worth one warning each, however many layers they concern. */
@@ -63,11 +61,11 @@ typedef enum finding {
 } finding;
 
 static const char *const finding_texts[FINDING_COUNT] = {
-    [FINDING_NOT_QUANTISED] = "layers that the config says are quantised hold plain weights: taken as unquantised",
-    [FINDING_NOT_EXCLUDED] = "layers that the config says are not NVFP4 have NVFP4 tensors: taken as NVFP4",
-    [FINDING_INPUT_DROPPED] = "layers have an input scale though the config says weight-only (W4A16): the input scale is ignored",
-    [FINDING_DENORMAL] = "layers have a global scale that is denormal: results may be inaccurate",
-    [FINDING_SCALE_U8] = "layers hold their block scales as U8: taken as F8_E4M3 bytes",
+    [FINDING_NOT_QUANTISED] = "layers that the config says are quantised hold plain weights, taken as unquantised",
+    [FINDING_NOT_EXCLUDED] = "layers that the config says are not NVFP4 have NVFP4 tensors, taken as NVFP4",
+    [FINDING_INPUT_DROPPED] = "layers that have an input scale though the config says weight-only (W4A16), which is ignored",
+    [FINDING_DENORMAL] = "layers that have a global scale that is denormal, so results may be inaccurate",
+    [FINDING_SCALE_U8] = "layers that hold their block scales as U8, taken as F8_E4M3 bytes",
 };
 
 typedef struct builder {
@@ -345,13 +343,9 @@ static nvfp4_status read_global(builder *b, const parts *p, const nvfp4_tensor *
   }
   memcpy(values, tensor->data, tensor->bytes);
   for (uint64_t i = 0; i < entries; i++) {
-    float stored = values[i];
-    if (p->layout == NVFP4_LAYOUT_MLX) {
-      values[i] = stored / MLX_DIVISOR;
-    }
-    if (!isfinite(stored) || !(values[i] > 0)) {
+    if (!isfinite(values[i]) || !(values[i] > 0)) {
       return nvfp4_reject(b->reason, NVFP4_E_FORMAT, "%s: tensor %s, entry %" PRIu64 " is %g; a global scale must be finite and > 0",
-                          tensor->file, tensor->name, i, (double)stored);
+                          tensor->file, tensor->name, i, (double)values[i]);
     }
     if (fpclassify(values[i]) == FP_SUBNORMAL) {
       found(b, FINDING_DENORMAL, p->base);
@@ -416,8 +410,8 @@ static nvfp4_status make_partitions(builder *b, const parts *p, nvfp4_layer_info
   int64_t first = 0;
   for (int64_t i = 0; i < count; i++) {
     partitions[i] = (nvfp4_partition){.n_first = first, .n_rows = rows[i]};
-    partitions[i].weight = (nvfp4_global){weights[weight_count > 1 ? i : 0], names->is_divisor};
-    partitions[i].input = (nvfp4_global){inputs[input_count > 1 ? i : 0], names->is_divisor};
+    partitions[i].weight = (nvfp4_global){weights[weight_count > 1 ? i : 0], p->global != NULL ? names->kind : NVFP4_GLOBAL_MULTIPLIER};
+    partitions[i].input = (nvfp4_global){inputs[input_count > 1 ? i : 0], names->kind};
     first += rows[i];
   }
   layer->partitions = partitions;
@@ -498,8 +492,8 @@ static nvfp4_status choose_mode(builder *b, const nvfp4_quant_scheme *scheme, pa
   bool weight_only = p->weight_only || (scheme->known && scheme->mode == NVFP4_MODE_W4A16);
   if (scheme->known && scheme->mode == NVFP4_MODE_W4A4 && p->input == NULL && names->input != NULL) {
     return nvfp4_reject(b->reason, NVFP4_E_FORMAT,
-                        "tensor %s%s is missing: the config says W4A4 (%s), which needs it; for weight-only use W4A16_NVFP4", p->base,
-                        names->input, scheme->why);
+                        "%s: tensor %s%s is missing: the config says W4A4 (%s), which needs it; for weight-only use W4A16_NVFP4",
+                        p->weight->file, p->base, names->input, scheme->why);
   }
   if (scheme->known && (scheme->mode == NVFP4_MODE_UNQUANTISED || scheme->mode == NVFP4_MODE_FP8)) {
     found(b, FINDING_NOT_EXCLUDED, p->base);
@@ -638,7 +632,7 @@ static int compare_layers(const void *a, const void *b) {
 static nvfp4_status warn_findings(builder *b) {
   for (int i = 0; i < FINDING_COUNT; i++) {
     if (b->findings[i].count > 0) {
-      NVFP4_TRY(nvfp4_checkpoint_warn(b->checkpoint, b->reason, "%zu %s (the first: %s)", b->findings[i].count, finding_texts[i],
+      NVFP4_TRY(nvfp4_checkpoint_warn(b->checkpoint, b->reason, "%s: %zu (the first: %s)", finding_texts[i], b->findings[i].count,
                                       b->findings[i].first));
     }
   }

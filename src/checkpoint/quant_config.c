@@ -119,13 +119,13 @@ static const char *describe(const json_t *value, char text[64]) {
 static bool is_nothing(const json_t *value) { return value == NULL || json_is_null(value); }
 
 /* A group_size that is there must be 16. */
-static nvfp4_status check_group_size(const json_t *object, const char *where, nvfp4_reason *reason) {
+static nvfp4_status check_group_size(const json_t *object, nvfp4_reason *reason) {
   const json_t *size = json_object_get(object, "group_size");
   if (is_nothing(size) || (json_is_number(size) && json_number_value(size) == NVFP4_BLOCK)) {
     return NVFP4_OK;
   }
   char text[64];
-  return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s: group_size is %s; NVFP4 needs %d", where, describe(size, text), NVFP4_BLOCK);
+  return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "group_size is %s; NVFP4 needs %d", describe(size, text), NVFP4_BLOCK);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------- rules */
@@ -351,7 +351,7 @@ static void free_rules(rule_list *list) {
 /* ------------------------------------------------------------------------------------------------------------------ ModelOpt */
 
 /* The algorithms that ModelOpt's exporter can name. */
-static nvfp4_status mode_of_algo(const char *algo, const char *where, nvfp4_mode *out, nvfp4_reason *reason) {
+static nvfp4_status mode_of_algo(const char *algo, nvfp4_mode *out, nvfp4_reason *reason) {
   static const struct {
     const char *name;
     nvfp4_mode mode;
@@ -375,31 +375,36 @@ static nvfp4_status mode_of_algo(const char *algo, const char *where, nvfp4_mode
       verdict = "is not supported";
     }
   }
-  return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s: quant_algo \"%.60s\" %s; needs NVFP4, W4A16_NVFP4, FP8 or MIXED_PRECISION", where,
-                      algo, verdict);
+  return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "quant_algo \"%.60s\" %s; needs NVFP4, W4A16_NVFP4, FP8 or MIXED_PRECISION", algo,
+                      verdict);
 }
 
-static nvfp4_status read_quantized_layers(nvfp4_quant_config *config, json_t *layers, const char *where, nvfp4_reason *reason) {
+static nvfp4_status read_quantized_layer(nvfp4_quant_config *config, const char *name, const json_t *entry, nvfp4_reason *reason) {
+  const char *algo = json_string_value(json_object_get(entry, "quant_algo"));
+  if (algo == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_FORMAT, "quant_algo is missing");
+  }
+  nvfp4_mode mode = NVFP4_MODE_UNQUANTISED;
+  NVFP4_TRY(mode_of_algo(algo, &mode, reason));
+  if (mode != NVFP4_MODE_FP8) {
+    NVFP4_TRY(check_group_size(entry, reason));
+  }
+  return add_rule(&config->targets, SYNTAX_NAME, name, mode, algo, reason);
+}
+
+static nvfp4_status read_quantized_layers(nvfp4_quant_config *config, json_t *layers, nvfp4_reason *reason) {
   if (!json_is_object(layers) || json_object_size(layers) == 0) {
     char text[64];
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: quantized_layers is %s; MIXED_PRECISION needs an object with an entry a layer", where,
+    return nvfp4_reject(reason, NVFP4_E_FORMAT, "quantized_layers is %s; MIXED_PRECISION needs an object with an entry a layer",
                         json_is_object(layers) ? "empty" : describe(layers, text));
   }
   const char *name;
   json_t *entry;
   json_object_foreach(layers, name, entry) {
-    char place[256];
-    snprintf(place, sizeof place, "%s: quantized_layers: %.150s", where, name);
-    const char *algo = json_string_value(json_object_get(entry, "quant_algo"));
-    if (algo == NULL) {
-      return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: quant_algo is missing", place);
+    nvfp4_status status = read_quantized_layer(config, name, entry, reason);
+    if (status != NVFP4_OK) {
+      return nvfp4_reason_prefix(reason, status, "quantized_layers: %.150s: ", name);
     }
-    nvfp4_mode mode = NVFP4_MODE_UNQUANTISED;
-    NVFP4_TRY(mode_of_algo(algo, place, &mode, reason));
-    if (mode != NVFP4_MODE_FP8) {
-      NVFP4_TRY(check_group_size(entry, place, reason));
-    }
-    NVFP4_TRY(add_rule(&config->targets, SYNTAX_NAME, name, mode, algo, reason));
   }
   return NVFP4_OK;
 }
@@ -419,29 +424,29 @@ static bool groups_are_weight_only(json_t *groups) {
   return true;
 }
 
-static nvfp4_status read_modelopt(nvfp4_quant_config *config, const json_t *object, const char *where, nvfp4_reason *reason) {
+static nvfp4_status read_modelopt(nvfp4_quant_config *config, const json_t *object, nvfp4_reason *reason) {
   /* Exports of towers that were never quantised, but not excluded either. */
   static const char *const never[] = {"vision_tower", "vision_model", "vit_large_projector"};
   config->layout = NVFP4_LAYOUT_MODELOPT;
   char text[64];
   const json_t *algo = json_object_get(object, "quant_algo");
   if (!json_is_string(algo)) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: quant_algo is %s; needs a string such as \"NVFP4\"", where, describe(algo, text));
+    return nvfp4_reject(reason, NVFP4_E_FORMAT, "quant_algo is %s; needs a string such as \"NVFP4\"", describe(algo, text));
   }
   const char *name = json_string_value(algo);
   snprintf(config->otherwise_why, sizeof config->otherwise_why, "quant_algo %.40s", name);
   if (strcasecmp(name, "MIXED_PRECISION") == 0) {
     snprintf(config->otherwise_why, sizeof config->otherwise_why, "not in quantized_layers");
-    NVFP4_TRY(read_quantized_layers(config, json_object_get(object, "quantized_layers"), where, reason));
+    NVFP4_TRY(read_quantized_layers(config, json_object_get(object, "quantized_layers"), reason));
   } else {
-    NVFP4_TRY(mode_of_algo(name, where, &config->otherwise, reason));
+    NVFP4_TRY(mode_of_algo(name, &config->otherwise, reason));
   }
   json_t *groups = json_object_get(object, "config_groups");
   if (config->otherwise == NVFP4_MODE_W4A4 || config->otherwise == NVFP4_MODE_W4A16) {
-    NVFP4_TRY(check_group_size(object, where, reason));
+    NVFP4_TRY(check_group_size(object, reason));
     const char *key;
     json_t *group;
-    json_object_foreach(groups, key, group) { NVFP4_TRY(check_group_size(json_object_get(group, "weights"), where, reason)); }
+    json_object_foreach(groups, key, group) { NVFP4_TRY(check_group_size(json_object_get(group, "weights"), reason)); }
   }
   if (config->otherwise == NVFP4_MODE_W4A4 && groups_are_weight_only(groups)) {
     config->otherwise = NVFP4_MODE_W4A16;
@@ -470,23 +475,23 @@ static bool differs(const json_t *object, const char *key, const char *wanted) {
 }
 
 /* A group whose weights are 4-bit floats: NVFP4, or an error that says what it is instead. */
-static nvfp4_status nvfp4_group_mode(const json_t *group, const char *format, const char *where, nvfp4_mode *mode, nvfp4_reason *reason) {
+static nvfp4_status nvfp4_group_mode(const json_t *group, const char *format, nvfp4_mode *mode, nvfp4_reason *reason) {
   const json_t *weights = json_object_get(group, "weights"), *inputs = json_object_get(group, "input_activations");
   char text[64];
   if (is_nothing(json_object_get(weights, "group_size"))) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: weights.group_size is %s; NVFP4 needs %d", where,
+    return nvfp4_reject(reason, NVFP4_E_FORMAT, "weights.group_size is %s; NVFP4 needs %d",
                         describe(json_object_get(weights, "group_size"), text), NVFP4_BLOCK);
   }
-  NVFP4_TRY(check_group_size(weights, where, reason));
+  NVFP4_TRY(check_group_size(weights, reason));
   if (differs(weights, "strategy", "tensor_group")) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s: weights.strategy is %s; NVFP4 needs \"tensor_group\"", where,
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "weights.strategy is %s; NVFP4 needs \"tensor_group\"",
                         describe(json_object_get(weights, "strategy"), text));
   }
   if (json_is_false(json_object_get(weights, "symmetric"))) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s: weights.symmetric is false; NVFP4 has no zero points", where);
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "weights.symmetric is false; NVFP4 has no zero points");
   }
   if (format != NULL && strcmp(format, "nvfp4-pack-quantized") != 0 && strcmp(format, "mixed-precision") != 0) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s: format is \"%.40s\"; NVFP4 needs \"nvfp4-pack-quantized\"", where, format);
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "format is \"%.40s\"; NVFP4 needs \"nvfp4-pack-quantized\"", format);
   }
   if (is_nothing(inputs)) {
     *mode = NVFP4_MODE_W4A16;
@@ -494,25 +499,24 @@ static nvfp4_status nvfp4_group_mode(const json_t *group, const char *format, co
   }
   if (!is_float_bits(inputs, 4)) {
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
-                        "%s: input_activations have num_bits %s; NVFP4 weights need activations of 4-bit floats, or null", where,
+                        "input_activations have num_bits %s; NVFP4 weights need activations of 4-bit floats, or null",
                         describe(json_object_get(inputs, "num_bits"), text));
   }
   *mode = NVFP4_MODE_W4A4;
-  return check_group_size(inputs, where, reason);
+  return check_group_size(inputs, reason);
 }
 
 static nvfp4_status read_group(nvfp4_quant_config *config, const char *key, const json_t *group, const char *format, nvfp4_reason *reason) {
-  char where[96], what[48];
-  snprintf(where, sizeof where, "config.json: config_groups.%.60s", key);
+  char what[48];
   snprintf(what, sizeof what, "config group %.30s", key);
   if (!json_is_object(group)) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s is not an object", where);
+    return nvfp4_reject(reason, NVFP4_E_FORMAT, "it is not an object");
   }
   const json_t *weights = json_object_get(group, "weights");
   const char *own = json_string_value(json_object_get(group, "format"));
   nvfp4_mode mode = NVFP4_MODE_UNQUANTISED; /* integers, and what else there is: the tensors will say */
   if (is_float_bits(weights, 4)) {
-    NVFP4_TRY(nvfp4_group_mode(group, own != NULL ? own : format, where, &mode, reason));
+    NVFP4_TRY(nvfp4_group_mode(group, own != NULL ? own : format, &mode, reason));
   } else if (is_float_bits(weights, 8)) {
     mode = NVFP4_MODE_FP8;
   }
@@ -526,22 +530,23 @@ static nvfp4_status read_compressed_tensors(nvfp4_quant_config *config, const js
   char text[64];
   const json_t *transforms = json_object_get(object, "transform_config");
   if (!is_nothing(transforms) && json_object_size(transforms) != 0) {
-    return nvfp4_reject(
-        reason, NVFP4_E_UNSUPPORTED,
-        "config.json: transform_config is not empty: the weights are rotated and so must be the activations; not supported");
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
+                        "transform_config is not empty: the weights are rotated and so must be the activations; not supported");
   }
   config->ignore.key = "ignore";
   NVFP4_TRY(add_strings(&config->ignore, SYNTAX_COMPRESSED_TENSORS, json_object_get(object, "ignore"), NVFP4_MODE_UNQUANTISED, "", reason));
   config->targets.key = "targets";
   json_t *groups = json_object_get(object, "config_groups");
   if (!json_is_object(groups)) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "config.json: quantization_config.config_groups is %s; needs an object",
-                        describe(groups, text));
+    return nvfp4_reject(reason, NVFP4_E_FORMAT, "quantization_config.config_groups is %s; needs an object", describe(groups, text));
   }
   const char *key;
   json_t *group;
   json_object_foreach(groups, key, group) {
-    NVFP4_TRY(read_group(config, key, group, json_string_value(json_object_get(object, "format")), reason));
+    nvfp4_status status = read_group(config, key, group, json_string_value(json_object_get(object, "format")), reason);
+    if (status != NVFP4_OK) {
+      return nvfp4_reason_prefix(reason, status, "config_groups.%.60s: ", key);
+    }
   }
   return NVFP4_OK;
 }
@@ -559,7 +564,7 @@ static nvfp4_status read_mlx(nvfp4_quant_config *config, json_t *object, nvfp4_r
   char text[64];
   snprintf(config->otherwise_why, sizeof config->otherwise_why, "mode %.50s", describe(json_object_get(object, "mode"), text));
   if (config->otherwise == NVFP4_MODE_W4A16) {
-    NVFP4_TRY(check_group_size(object, "config.json: quantization", reason));
+    NVFP4_TRY(check_group_size(object, reason));
   }
   const char *name;
   json_t *entry;
@@ -574,32 +579,38 @@ static nvfp4_status read_mlx(nvfp4_quant_config *config, json_t *object, nvfp4_r
 
 /* -------------------------------------------------------------------------------------------------------------------- public */
 
-/* Finds out whose convention the texts follow. config.json's quantization_config counts before hf_quant_config.json, as in vLLM. */
-static nvfp4_status read_texts(nvfp4_quant_config *config, const json_t *root, const json_t *hf, nvfp4_reason *reason) {
+/* Finds out whose convention the objects follow. config.json's quantization_config counts before hf_quant_config.json, as in vLLM. */
+static nvfp4_status read_config(nvfp4_quant_config *config, const json_t *root, nvfp4_reason *reason) {
   json_t *quantization = json_object_get(root, "quantization_config");
-  if (json_is_object(quantization)) {
-    const char *method = json_string_value(json_object_get(quantization, "quant_method"));
-    const json_t *inner = json_object_get(quantization, "quantization");
-    if (method != NULL && strcmp(method, "compressed-tensors") == 0) {
-      return read_compressed_tensors(config, quantization, reason);
-    }
-    if (method != NULL ? strncmp(method, "modelopt", 8) == 0
-                       : json_object_get(json_is_object(inner) ? inner : quantization, "quant_algo") != NULL) {
-      return read_modelopt(config, json_is_object(inner) ? inner : quantization, "config.json: quantization_config", reason);
-    }
-    if (method == NULL && json_object_get(quantization, "bits") != NULL) {
-      return read_mlx(config, quantization, reason);
-    }
+  const json_t *inner = json_object_get(quantization, "quantization");
+  const json_t *modelopt = json_is_object(inner) ? inner : quantization;
+  const char *method = json_string_value(json_object_get(quantization, "quant_method"));
+  if (!json_is_object(quantization)) {
+    return NVFP4_OK;
+  }
+  if (method != NULL && strcmp(method, "compressed-tensors") == 0) {
+    return read_compressed_tensors(config, quantization, reason);
+  }
+  if (method != NULL ? strncmp(method, "modelopt", 8) == 0 : json_object_get(modelopt, "quant_algo") != NULL) {
+    return read_modelopt(config, modelopt, reason);
+  }
+  return method == NULL && json_object_get(quantization, "bits") != NULL ? read_mlx(config, quantization, reason) : NVFP4_OK;
+}
+
+static nvfp4_status read_objects(nvfp4_quant_config *config, const json_t *root, const json_t *hf, nvfp4_reason *reason) {
+  nvfp4_status status = read_config(config, root, reason);
+  if (status != NVFP4_OK || config->layout != NVFP4_LAYOUT_NONE) {
+    return nvfp4_reason_prefix(reason, status, "config.json: ");
   }
   if (hf != NULL) {
     const json_t *object = json_object_get(hf, "quantization");
-    if (!json_is_object(object)) {
-      return nvfp4_reject(reason, NVFP4_E_FORMAT, "hf_quant_config.json has no object \"quantization\"");
-    }
-    return read_modelopt(config, object, "hf_quant_config.json", reason);
+    status = json_is_object(object) ? read_modelopt(config, object, reason)
+                                    : nvfp4_reject(reason, NVFP4_E_FORMAT, "there is no object \"quantization\"");
+    return nvfp4_reason_prefix(reason, status, "hf_quant_config.json: ");
   }
   json_t *mlx = json_object_get(root, "quantization");
-  return json_is_object(mlx) && json_object_get(mlx, "bits") != NULL ? read_mlx(config, mlx, reason) : NVFP4_OK;
+  status = json_is_object(mlx) && json_object_get(mlx, "bits") != NULL ? read_mlx(config, mlx, reason) : NVFP4_OK;
+  return nvfp4_reason_prefix(reason, status, "config.json: ");
 }
 
 nvfp4_status nvfp4_quant_config_parse(const char *config_json, const char *hf_quant_config_json, nvfp4_quant_config **out,
@@ -619,7 +630,7 @@ nvfp4_status nvfp4_quant_config_parse(const char *config_json, const char *hf_qu
     status = load_object(hf_quant_config_json, "hf_quant_config.json", &hf, reason);
   }
   if (status == NVFP4_OK) {
-    status = read_texts(config, root, hf, reason);
+    status = read_objects(config, root, hf, reason);
   }
   json_decref(root);
   json_decref(hf);

@@ -11,13 +11,14 @@
 typedef struct nvfp4_quant_config nvfp4_quant_config;
 
 typedef struct nvfp4_quant_scheme {
-  bool known;       /* the config says something about this layer; otherwise only the tensors tell */
+  bool known; /* the config says something about this layer; otherwise only the tensors tell */
   nvfp4_mode mode;
-  char why[160];    /* "ignore: lm_head", "quantized_layers: FP8", ... */
+  char why[160]; /* "ignore: lm_head", "quantized_layers: FP8", ... */
 } nvfp4_quant_scheme;
 
 /* Either text may be NULL; both NULL, or neither with a quantisation: *out = NULL and NVFP4_OK. */
-nvfp4_status nvfp4_quant_config_parse(const char *config_json, const char *hf_quant_config_json, nvfp4_quant_config **out, nvfp4_reason *reason);
+nvfp4_status nvfp4_quant_config_parse(const char *config_json, const char *hf_quant_config_json, nvfp4_quant_config **out,
+                                      nvfp4_reason *reason);
 void nvfp4_quant_config_free(nvfp4_quant_config *config);
 
 /* Which tool's conventions: MODELOPT, COMPRESSED_TENSORS, MLX or NONE. */

@@ -270,8 +270,9 @@ static nvfp4_status reject_json(const char *file, const char *header, uint64_t h
     before[i] = (char)(c >= ' ' && c <= '~' ? c : '?');
   }
   before[length] = '\0';
-  return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: header JSON: line %d column %d: %s, after: %s", file, error->line, error->column,
-                      error->text, before);
+  nvfp4_status status = json_error_code(error) == json_error_out_of_memory ? NVFP4_E_NOMEM : NVFP4_E_FORMAT;
+  return nvfp4_reject(reason, status, "%s: header JSON: line %d column %d: %s, after: %s", file, error->line, error->column, error->text,
+                      before);
 }
 
 nvfp4_status nvfp4_safetensors_read(nvfp4_checkpoint *checkpoint, size_t index, nvfp4_reason *reason) {

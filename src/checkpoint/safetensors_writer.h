@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes one safetensors file, a tensor at a time: declare every tensor, begin (header is written), then write the data in the order of declaration, in pieces
- * of any size. The file has a temporary name until finish renames it, so that a reader never sees half of one.
+ * Writes one safetensors file, a tensor at a time: declare every tensor, begin (header is written), then write the data in the order of
+ * declaration, in pieces of any size. The file has a temporary name until finish renames it, so that a reader never sees half of one.
  */
 #ifndef NVFP4_CHECKPOINT_SAFETENSORS_WRITER_H
 #define NVFP4_CHECKPOINT_SAFETENSORS_WRITER_H

@@ -90,8 +90,8 @@ static void q8_0_block(const uint8_t *block, float *out) {
   }
 }
 
-/* 4 scale bytes, one per 16 elements (E4M3; the sign bit is ignored and 0x7F is 0, as ggml has it); then per 16 elements 8 bytes of codes: byte j
- * holds element j in its low and j + 8 in its high nibble. */
+/* 4 scale bytes, one per 16 elements (E4M3; the sign bit is ignored and 0x7F is 0, as ggml has it); then per 16 elements 8 bytes of codes:
+ * byte j holds element j in its low and j + 8 in its high nibble. */
 static void nvfp4_block(const uint8_t *block, float *out) {
   for (int group = 0; group < 4; group++) {
     uint8_t byte = block[group] & 0x7F;

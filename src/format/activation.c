@@ -5,8 +5,18 @@
 
 #include "format/e2m1.h"
 #include "format/e4m3.h"
+#include "format/global.h"
 
-float nvfp4_activation_factor(nvfp4_global input) { return input.is_divisor ? input.value : 1.0f / input.value; }
+float nvfp4_activation_factor(nvfp4_global input) {
+  switch (input.kind) {
+    case NVFP4_GLOBAL_DIVISOR:
+      return input.value;
+    case NVFP4_GLOBAL_AMAX:
+      return (float)NVFP4_GLOBAL_RANGE / input.value;
+    default:
+      return 1.0f / input.value;
+  }
+}
 
 /* max |x| by the bits: magnitudes are ordered as integers, and a NaN is above all of them, so it comes out where there is one. */
 static inline float block_amax(const float *x) {

@@ -22,15 +22,26 @@ static inline int nvfp4_e2m1_doubled(uint8_t code) {
   return (code & 8) != 0 ? -magnitude : magnitude;
 }
 
-/* Round to nearest, ties to the even code, saturating at 6. The sign of zero is kept (-0 gives 8). NaN gives +-6, as PTX's cvt.satfinite.
- * Inline and without branches, so that a loop over it vectorises; the comparisons are negated so that NaN passes all seven. */
+/*
+ * Round to nearest, ties to the even code, saturating at 6. The sign of zero is kept (-0 gives 8). NaN gives +-6, as PTX's cvt.satfinite.
+ *
+ * Where the levels are 1/2 apart (below 2) the code is rint(2a), from 2 to 4 it is rint(a) + 2, above rint(a/2) + 4; the lines cross at 2 and 4, so the
+ * code is the least of the three. Floats in [2^23, 2^24) are integers: adding 2^23 rounds, in the default rounding mode. No branches and
+ * 32 bits throughout, so that a loop over it vectorises.
+ */
 static inline uint8_t nvfp4_e2m1_from_f32(float value) {
-  uint32_t bits;
+  uint32_t bits, rounded;
   memcpy(&bits, &value, sizeof bits);
   float a = value < 0 ? -value : value;
-  uint32_t magnitude = (uint32_t) !(a <= 0.25f) + (uint32_t) !(a < 0.75f) + (uint32_t) !(a <= 1.25f) + (uint32_t) !(a < 1.75f) +
-                       (uint32_t) !(a <= 2.5f) + (uint32_t) !(a < 3.5f) + (uint32_t) !(a <= 5.0f);
-  return (uint8_t)((bits >> 28 & 8) | magnitude);
+  float halves = 2 * a + 0x1p23f;
+  float ones = a + (0x1p23f + 2);
+  float twos = 0.5f * a + (0x1p23f + 4);
+  float least = 0x1p23f + 7;
+  least = halves < least ? halves : least; /* NaN compares false */
+  least = ones < least ? ones : least;
+  least = twos < least ? twos : least;
+  memcpy(&rounded, &least, sizeof rounded);
+  return (uint8_t)((bits >> 28 & 8) | (rounded & 7));
 }
 
 /* codes of one row: out[k] = value of code k, for k in [0, count), count even. */

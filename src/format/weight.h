@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Weight blocks both ways. The public functions nvfp4_quantise_matrix, nvfp4_global_from_amax (quantize.h) and nvfp4_weights_dequantise (nvfp4.h)
- * are here too.
+ * are here too. Values are finite, globals finite and above 0: those public functions check it, the functions here do not. They expect the default
+ * floating-point environment.
  */
 #ifndef NVFP4_FORMAT_WEIGHT_H
 #define NVFP4_FORMAT_WEIGHT_H

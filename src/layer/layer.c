@@ -9,6 +9,7 @@
 #include "base/reason.h"
 #include "format/activation.h"
 #include "format/e4m3.h"
+#include "format/global.h"
 
 /* Rows that share one input global. */
 typedef struct layer_run {
@@ -72,8 +73,6 @@ static nvfp4_status check_weights(const nvfp4_weights *w, const nvfp4_layer_desc
 
 /* ------------------------------------------------------------------------------------------------------------- making runs */
 
-static bool same_global(nvfp4_global a, nvfp4_global b) { return a.value == b.value && a.is_divisor == b.is_divisor; }
-
 static void find_layouts(nvfp4_layer *layer) {
   for (size_t i = 0; i < layer->plan->range_count; i++) {
     const nvfp4_layout *layout = layer->plan->ranges[i].kernel->layout;
@@ -92,7 +91,7 @@ static void find_runs(nvfp4_layer *layer) {
   for (int64_t i = 0; i < desc->partition_count; i++) {
     const nvfp4_partition *partition = &desc->partitions[i];
     layer_run *last = layer->run_count > 0 ? &layer->runs[layer->run_count - 1] : NULL;
-    if (last != NULL && same_global(last->partitions[0].input, partition->input)) {
+    if (last != NULL && nvfp4_global_same(last->partitions[0].input, partition->input)) {
       last->partition_count++;
       last->n_rows += partition->n_rows;
     } else {
@@ -261,10 +260,10 @@ static nvfp4_status check_quantised_x(const nvfp4_layer *layer, const nvfp4_kern
   }
   for (size_t i = 0; i < layer->run_count; i++) {
     nvfp4_global own = layer->runs[i].partitions[0].input;
-    if (!same_global(own, q->input)) {
+    if (!nvfp4_global_same(own, q->input)) {
       return nvfp4_reject(reason, NVFP4_E_ARG, "x was quantised with the input %s %.9g; rows from %lld on need the %s %.9g",
-                          q->input.is_divisor ? "divisor" : "multiplier", (double)q->input.value, (long long)layer->runs[i].n_first,
-                          own.is_divisor ? "divisor" : "multiplier", (double)own.value);
+                          nvfp4_global_kind_name(q->input.kind), (double)q->input.value, (long long)layer->runs[i].n_first,
+                          nvfp4_global_kind_name(own.kind), (double)own.value);
     }
   }
   return NVFP4_OK;

@@ -62,18 +62,24 @@ static void observe(void *cookie, const char *layer, const float *x, int64_t m, 
   }
 }
 
-static nvfp4_status run_windows(nvfp4_model *model, const int32_t *tokens, size_t count, nvfp4_reason *reason) {
+/* lm_head is run for the tokens whose logits are asked for: for all of them only if it is to be quantised. */
+static nvfp4_status run_windows(nvfp4_quantize_job *job, nvfp4_model *model, const int32_t *tokens, size_t count, nvfp4_reason *reason) {
   nvfp4_model_info info;
   nvfp4_model_get_info(model, &info);
-  float *logits = malloc((size_t)info.vocabulary * sizeof *logits);
+  size_t window = info.context_tokens < WINDOW_TOKENS ? (size_t)info.context_tokens : WINDOW_TOKENS;
+  size_t rows = job->options.lm_head ? window : 1;
+  float *logits = calloc(rows, (size_t)info.vocabulary * sizeof *logits);
   if (logits == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the logits of %lld tokens", (long long)info.vocabulary);
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the logits of %zu times %lld tokens", rows, (long long)info.vocabulary);
   }
   nvfp4_status status = NVFP4_OK;
-  size_t window = info.context_tokens < WINDOW_TOKENS ? (size_t)info.context_tokens : WINDOW_TOKENS;
   for (size_t first = 0; first < count && status == NVFP4_OK; first += window) {
+    size_t length = count - first < window ? count - first : window;
     nvfp4_model_rewind(model, 0);
-    status = nvfp4_model_forward(model, tokens + first, count - first < window ? count - first : window, false, logits, reason);
+    status = nvfp4_model_forward(model, tokens + first, length, job->options.lm_head, logits, reason);
+    if (job->options.progress != NULL) { /* reads no input, but takes its time */
+      job->options.progress(job->options.progress_cookie, job->done, job->total);
+    }
   }
   free(logits);
   return status;
@@ -117,12 +123,11 @@ nvfp4_status nvfp4_quantize_calibrate(nvfp4_quantize_job *job, nvfp4_reason *rea
   }
   if (status == NVFP4_OK) {
     nvfp4_model_options options = {.struct_size = sizeof options, .activation = NVFP4_DTYPE_F32, .batch_tokens = WINDOW_TOKENS};
-    options.context_tokens = count < WINDOW_TOKENS ? (int64_t)count : 0; /* never beyond what the model allows: 0 asks it */
     status = nvfp4_model_create(job->context, job->source, &options, &model, reason);
   }
   if (status == NVFP4_OK) {
     nvfp4_model_observe(model, observe, job);
-    status = run_windows(model, tokens, count < limit ? count : limit, reason);
+    status = run_windows(job, model, tokens, count < limit ? count : limit, reason);
   }
   if (status == NVFP4_OK) {
     status = check_seen(job, reason);

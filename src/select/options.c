@@ -37,15 +37,28 @@ static nvfp4_status read_flags(const char *name, const flag_word *words, size_t 
   return NVFP4_OK;
 }
 
+static nvfp4_status read_batch_invariant(uint32_t *require, nvfp4_reason *reason) {
+  const char *value = get("VLLM_BATCH_INVARIANT"), *list = value;
+  nvfp4_list_item item, more;
+  if (!nvfp4_list_next(&list, &item)) {
+    return NVFP4_OK;
+  }
+  bool one = nvfp4_item_is(item, "1");
+  if ((!one && !nvfp4_item_is(item, "0")) || nvfp4_list_next(&list, &more)) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "VLLM_BATCH_INVARIANT is \"%.60s\"; needs 0 or 1", value);
+  }
+  *require |= one ? NVFP4_REQUIRE_BATCH_INVARIANT : 0;
+  return NVFP4_OK;
+}
+
 static nvfp4_status read_policy(nvfp4_policy *policy, nvfp4_reason *reason) {
   static const flag_word requirements[] = {{"canonical", NVFP4_REQUIRE_CANONICAL},
                                            {"batch_invariant", NVFP4_REQUIRE_BATCH_INVARIANT},
                                            {"deterministic", NVFP4_REQUIRE_DETERMINISTIC}};
   static const flag_word allowances[] = {{"bounded", NVFP4_ALLOW_BOUNDED}, {"w4a16", NVFP4_ALLOW_W4A16}};
-  static const flag_word batch_invariant[] = {{"0", 0}, {"1", NVFP4_REQUIRE_BATCH_INVARIANT}};
   NVFP4_TRY(read_flags("NVFP4_REQUIRE", requirements, 3, "canonical, batch_invariant, deterministic", &policy->require, reason));
   NVFP4_TRY(read_flags("NVFP4_ALLOW", allowances, 2, "bounded, w4a16", &policy->allow, reason));
-  NVFP4_TRY(read_flags("VLLM_BATCH_INVARIANT", batch_invariant, 2, "0, 1", &policy->require, reason));
+  NVFP4_TRY(read_batch_invariant(&policy->require, reason));
   policy->env_kernel = get("NVFP4_KERNEL");
   policy->disable = get("NVFP4_DISABLE");
   policy->vllm_disable = get("VLLM_DISABLED_KERNELS");

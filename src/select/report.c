@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/reason.h"
+#include "format/global.h"
 #include "select/selecting.h"
 
 /* ------------------------------------------------------------------------------------------------------------------ reasons */
@@ -24,8 +25,7 @@ static size_t layouts_of(const nvfp4_selecting *s, const nvfp4_selection *select
   size_t count = 0;
   for (size_t i = 0; i < selection->range_count; i++) {
     const nvfp4_layout *layout = s->input->candidates[selection->ranges[i].candidate].kernel->layout;
-    bool known = (count > 0 && layouts[0] == layout) || (count > 1 && layouts[1] == layout);
-    if (!known && count < 2) {
+    if (count == 0 || (count == 1 && layout != layouts[0])) {
       layouts[count++] = layout;
     }
   }
@@ -123,13 +123,21 @@ static void put_ids_that_can(nvfp4_selecting *s, FILE *out) {
   s->force = force;
 }
 
-/* id: reason, those that came furthest first; of a list that decides only what it names. */
+/* Whether the sentence gives this candidate's reason: of a list that decides only what it names; otherwise not the kernels of other devices. */
+static bool worth_a_reason(const nvfp4_selecting *s, size_t i) {
+  const nvfp4_kernel *kernel = s->input->candidates[i].kernel;
+  if (s->force.list != NULL && !s->force.then_auto) {
+    return s->verdicts[i].place != NVFP4_NOT_LISTED;
+  }
+  return kernel == NULL || kernel->device == s->desc.device.kind;
+}
+
+/* id: reason, those that came furthest first. */
 static void put_reasons(const nvfp4_selecting *s, FILE *out) {
   for (int stage = NVFP4_STAGE_ELIGIBLE; stage >= 0; stage--) {
     for (size_t i = 0; i < s->input->candidate_count; i++) {
-      const nvfp4_verdict *verdict = &s->verdicts[i];
-      if ((int)verdict->stage == stage && (s->force.list == NULL || s->force.then_auto || verdict->place != NVFP4_NOT_LISTED)) {
-        fprintf(out, "; %s: %s", s->input->candidates[i].id, verdict->reason.text);
+      if ((int)s->verdicts[i].stage == stage && worth_a_reason(s, i)) {
+        fprintf(out, "; %s: %s", s->input->candidates[i].id, s->verdicts[i].reason.text);
       }
     }
   }
@@ -179,7 +187,7 @@ static uint64_t packed_bytes(const nvfp4_layer_desc *desc, const nvfp4_layout *l
   for (int64_t i = 0; i < desc->partition_count; i++) {
     rows += desc->partitions[i].n_rows;
     const nvfp4_global *input = &desc->partitions[i].input, *next = i + 1 < desc->partition_count ? &desc->partitions[i + 1].input : NULL;
-    if (next == NULL || next->value != input->value || next->is_divisor != input->is_divisor) {
+    if (next == NULL || !nvfp4_global_same(*next, *input)) {
       bytes += layout->packed_bytes(rows, desc->k);
       rows = 0;
     }

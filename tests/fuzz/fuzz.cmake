@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# Each tests/fuzz/fuzz_*.c is a target twice: replay_NAME, which ctest runs over the golden and the broken files, and, with NVFP4_FUZZ, fuzz_NAME with
-# libFuzzer:  CC=clang cmake -DNVFP4_FUZZ=ON -DNVFP4_SANITIZE=address,undefined ...;  build/tests/fuzz_gguf -max_total_time=60 CORPUS tests/golden/broken
+# Each tests/fuzz/fuzz_*.c is a target twice: replay_NAME, which ctest runs over the golden and the broken files, and, with NVFP4_FUZZ,
+# fuzz_NAME with libFuzzer:
+#   CC=clang cmake -B build-fuzz -DNVFP4_FUZZ=ON -DNVFP4_SANITIZE=address,undefined
+#   build-fuzz/tests/fuzz_gguf -max_total_time=60 CORPUS tests/golden/broken
 file(GLOB fuzz_targets CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR}/fuzz fuzz/fuzz_*.c)
 if(NVFP4_FUZZ)
   if(NOT CMAKE_C_COMPILER_ID MATCHES Clang)

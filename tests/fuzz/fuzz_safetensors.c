@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes, opened as a safetensors file. Of what is accepted every byte is read, so that a sanitizer sees a tensor that leaves the file. */
+/* Any bytes, opened as a safetensors file; of what is accepted every byte is read, so that a sanitizer sees a tensor leave the file. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The main of a fuzz target without libFuzzer: runs it over files, and over folders with what lies below them, as a corpus that must not crash. Each file is also
- * given cut in half and with single bits turned over, at places that are the same in every run.
+ * The main of a fuzz target without libFuzzer: runs it over files, and over folders with what lies below them, as a corpus that must not
+ * crash. Each file is also given cut in half and with single bits turned over, at places that are the same in every run.
  */
 #define _XOPEN_SOURCE 700
 #include <ftw.h>

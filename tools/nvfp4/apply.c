@@ -50,7 +50,7 @@ static bool find_layer(application *a, int *code) {
   a->info = nvfp4_checkpoint_find_layer(a->checkpoint, name);
   char hint[256];
   if (a->info == NULL) {
-    *code = cli_fail(a->run, NVFP4_E_ARG, "%s has no layer %s%s; `nvfp4 inspect` lists them", a->paths[0], name,
+    *code = cli_fail(a->run, NVFP4_E_ARG, "%s has no layer %s (`nvfp4 inspect` lists them)%s", a->paths[0], name,
                      cli_did_you_mean(name, cli_layer_name, a->checkpoint, hint, sizeof hint));
     return false;
   }
@@ -229,6 +229,6 @@ const cli_command cli_apply = {
         "LAYER is a name as `nvfp4 inspect` lists it; its bias is taken from the checkpoint. Which kernel ran, and why, is said on stderr.",
     .examples =
         "  nvfp4 apply model/ model.layers.0.mlp.down_proj --input x.safetensors --output y.safetensors\n"
-        "  nvfp4 apply model/ lm_head --input x.safetensors --output y.safetensors --mode w4a16 --out-dtype f32\n",
+        "  nvfp4 apply model/ lm_head --input x.safetensors --output y.safetensors --mode w4a16\n",
     .run = run_apply,
 };

@@ -11,11 +11,13 @@ enum { MAX_OPTIONS = 40 };
 /* The command's own options, then those of the selection, then those that all have. */
 typedef struct option_list {
   cli_option items[MAX_OPTIONS];
+  char dashed[MAX_OPTIONS][32]; /* "--name", for hints */
   size_t count, own, selection;
 } option_list;
 
 static void append(option_list *list, const cli_option *options, size_t count) {
   for (size_t i = 0; i < count && list->count < MAX_OPTIONS; i++) {
+    snprintf(list->dashed[list->count], sizeof list->dashed[0], "--%s", options[i].name);
     list->items[list->count++] = options[i];
   }
 }
@@ -87,7 +89,7 @@ static void print_help(const cli_command *command, const option_list *list) {
 
 static const char *option_name(const void *cookie, size_t index) {
   const option_list *list = cookie;
-  return index < list->count ? list->items[index].name : NULL;
+  return index < list->count ? list->dashed[index] : NULL;
 }
 
 static const cli_option *find_option(const option_list *list, const char *name, size_t length) {
@@ -173,11 +175,11 @@ static bool parse_option(const cli *run, const option_list *list, int argc, char
     const char *did_you_mean = "";
     if (text[1] == '-') {
       char wrong[64];
-      snprintf(wrong, sizeof wrong, "%.*s", (int)(length < 60 ? length : 60), name);
+      snprintf(wrong, sizeof wrong, "--%.*s", (int)(length < 60 ? length : 60), name);
       did_you_mean = cli_did_you_mean(wrong, option_name, list, hint, sizeof hint);
     }
-    *code = cli_fail(run, NVFP4_E_ARG, "unknown option %s%s; `nvfp4 %s --help` lists the options, \"--\" ends them", text, did_you_mean,
-                     run->command->name);
+    *code = cli_fail(run, NVFP4_E_ARG, "unknown option %s (`nvfp4 %s --help` lists them, \"--\" ends them)%s", text, run->command->name,
+                     did_you_mean);
     return false;
   }
   const char *value = name[length] == '=' ? name + length + 1 : NULL;

@@ -10,7 +10,7 @@
 /* One answer: a layer on a device. */
 typedef struct answer {
   const nvfp4_layer_info *info;
-  nvfp4_device device;
+  size_t device;        /* index */
   nvfp4_report *report; /* NULL: not an NVFP4 layer */
 } answer;
 
@@ -24,6 +24,7 @@ typedef struct explanation {
   bool all;
   nvfp4_device devices[NVFP4_MAX_GPUS + 1];
   size_t device_count;
+  size_t like[NVFP4_MAX_GPUS + 1]; /* the first device that is the same hardware: its answer is told for both */
   answer *answers;
   size_t count, capacity;
 } explanation;
@@ -32,12 +33,25 @@ static bool is_nvfp4(const nvfp4_layer_info *info) { return info->mode == NVFP4_
 
 /* ----------------------------------------------------------------------------------------------------------------- devices */
 
+static bool same_gpu(const nvfp4_gpu *a, const nvfp4_gpu *b) {
+  return strcmp(a->name, b->name) == 0 && a->sm == b->sm && a->multiprocessors == b->multiprocessors && a->memory_bytes == b->memory_bytes;
+}
+
+static void list_devices(explanation *e) {
+  e->devices[e->device_count++] = (nvfp4_device){NVFP4_DEVICE_CPU, 0};
+  for (int i = 0; i < e->machine.gpu_count; i++) {
+    int first = 0;
+    while (!same_gpu(&e->machine.gpus[first], &e->machine.gpus[i])) {
+      first++;
+    }
+    e->like[e->device_count] = (size_t)first + 1;
+    e->devices[e->device_count++] = (nvfp4_device){NVFP4_DEVICE_CUDA, i};
+  }
+}
+
 static bool find_devices(explanation *e, const char *device, int *code) {
   if (strcmp(device, "auto") == 0) {
-    e->devices[e->device_count++] = (nvfp4_device){NVFP4_DEVICE_CPU, 0};
-    for (int i = 0; i < e->machine.gpu_count; i++) {
-      e->devices[e->device_count++] = (nvfp4_device){NVFP4_DEVICE_CUDA, i};
-    }
+    list_devices(e);
     return true;
   }
   nvfp4_reason reason = {0};
@@ -57,7 +71,7 @@ static bool find_devices(explanation *e, const char *device, int *code) {
 
 /* ----------------------------------------------------------------------------------------------------------------- answers */
 
-static bool add_answer(explanation *e, const nvfp4_layer_info *info, nvfp4_device device, nvfp4_report *report, int *code) {
+static bool add_answer(explanation *e, const nvfp4_layer_info *info, size_t device, nvfp4_report *report, int *code) {
   if (e->count == e->capacity) {
     size_t capacity = e->capacity != 0 ? 2 * e->capacity : 256;
     answer *grown = realloc(e->answers, capacity * sizeof *grown);
@@ -91,7 +105,7 @@ static bool ask(explanation *e, const nvfp4_layer_info *info, nvfp4_layer_desc d
       *code = cli_fail_reason(e->run, &reason);
       return false;
     }
-    if (!add_answer(e, info, e->devices[i], report, code)) {
+    if (!add_answer(e, info, i, report, code)) {
       return false;
     }
   }
@@ -105,7 +119,7 @@ static bool ask_checkpoint(explanation *e, const nvfp4_checkpoint *checkpoint, c
       continue;
     }
     if (!is_nvfp4(info)) {
-      if (!add_answer(e, info, e->devices[0], NULL, code)) {
+      if (!add_answer(e, info, 0, NULL, code)) {
         return false;
       }
       continue;
@@ -122,7 +136,7 @@ static bool ask_checkpoint(explanation *e, const nvfp4_checkpoint *checkpoint, c
   }
   if (e->count == 0 && glob != NULL) {
     char hint[256];
-    *code = cli_fail(e->run, NVFP4_E_ARG, "--layer %s: no layer has such a name%s; `nvfp4 inspect` lists them", glob,
+    *code = cli_fail(e->run, NVFP4_E_ARG, "--layer %s: no layer has such a name (`nvfp4 inspect` lists them)%s", glob,
                      cli_did_you_mean(glob, cli_layer_name, checkpoint, hint, sizeof hint));
     return false;
   }
@@ -176,7 +190,7 @@ static json_t *answer_json(const explanation *e, const answer *a) {
   }
   if (e->device_count > 1 && report != NULL) {
     char device[16];
-    json_object_set_new(json, "device", json_string(nvfp4_device_name(a->device, device)));
+    json_object_set_new(json, "device", json_string(nvfp4_device_name(e->devices[a->device], device)));
   }
   return json;
 }
@@ -205,8 +219,8 @@ static bool same_text(const char *a, const char *b) { return a == b || (a != NUL
 
 /* Whether two answers read the same but for name and shape. */
 static bool same_outcome(const answer *a, const answer *b) {
-  if (a->info->mode != b->info->mode || (a->report == NULL) != (b->report == NULL) || a->device.kind != b->device.kind ||
-      a->device.ordinal != b->device.ordinal || a->info->layout != b->info->layout) {
+  if (a->info->mode != b->info->mode || (a->report == NULL) != (b->report == NULL) || a->device != b->device ||
+      a->info->layout != b->info->layout) {
     return false;
   }
   if (a->report == NULL) {
@@ -261,7 +275,7 @@ static void print_shapes(const answer *answers, const size_t *members, size_t co
     shape_line line = {.n = info->n, .k = info->k, .count = 1};
     if (all) {
       snprintf(line.pattern, sizeof line.pattern, "%s", info->name);
-    } else {
+    } else if (info->weight != NULL) { /* otherwise it is --shape's */
       make_pattern(info->name, line.pattern, sizeof line.pattern);
     }
     size_t at = 0;
@@ -276,7 +290,7 @@ static void print_shapes(const answer *answers, const size_t *members, size_t co
   }
   cli_table table = {.columns = 4, .right = "rrrl"};
   for (size_t i = 0; i < line_count && (all || i < SHOWN); i++) {
-    cli_table_add(&table, "%lld x", (long long)lines[i].count);
+    cli_table_add(&table, lines[i].count > 1 ? "%lld x" : "", (long long)lines[i].count);
     cli_table_add(&table, "N %lld", (long long)lines[i].n);
     cli_table_add(&table, "K %lld", (long long)lines[i].k);
     cli_table_add(&table, "%s", lines[i].pattern);
@@ -317,30 +331,44 @@ static void print_ranking(const nvfp4_report *report) {
   cli_table_print(&table, 4);
 }
 
-static void print_group(const explanation *e, const size_t *members, size_t count) {
+/* "14 layers w4a4 on cpu: ref_w4a4, by order of preference" */
+static void print_head(const explanation *e, const answer *first, size_t count) {
   static const char *const modes[] = {"w4a4", "w4a16"};
-  const answer *first = &e->answers[members[0]];
   const nvfp4_report *report = first->report;
-  const char *plural = count == 1 ? "" : "s";
-  char head[1024], device[16];
+  const char *plural = count == 1 ? "" : "s", *mode = nvfp4_mode_name(first->info->mode);
+  char head[1024], device[16], more[64] = "";
   if (report == NULL) {
-    snprintf(head, sizeof head, "%zu layer%s not NVFP4 (%s)%s%s", count, plural, nvfp4_mode_name(first->info->mode),
-             first->info->note[0] != '\0' ? ": " : "", first->info->note);
-  } else {
-    const char *mode = e->mode >= 0 ? modes[e->mode] : nvfp4_mode_name(first->info->mode);
-    int used = snprintf(head, sizeof head, "%zu layer%s %s on %s: ", count, plural, mode, nvfp4_device_name(first->device, device));
-    if (report->chosen == NULL) {
-      snprintf(head + used, sizeof head - (size_t)used, "NO KERNEL: %s", report->text);
-    } else {
-      bool order = strcmp(report->decided_by, "order") == 0, option = strcmp(report->decided_by, "option") == 0;
-      snprintf(head + used, sizeof head - (size_t)used, "%s, by %s", report->chosen,
-               order    ? "order of preference"
-               : option ? "--kernel"
-                        : report->decided_by);
-    }
+    snprintf(head, sizeof head, "%zu layer%s not NVFP4: %s", count, plural, first->info->note[0] != '\0' ? first->info->note : mode);
+    cli_print_wrapped(stdout, 0, 2, head);
+    return;
   }
-  putchar('\n');
+  size_t alike = 0;
+  for (size_t i = 0; i < e->device_count; i++) {
+    alike += i != first->device && first->device != 0 && e->like[i] == first->device;
+  }
+  if (alike > 0) {
+    snprintf(more, sizeof more, " (and %zu GPU%s like it)", alike, alike == 1 ? "" : "s");
+  }
+  int used = snprintf(head, sizeof head, "%zu layer%s %s on %s%s: ", count, plural, e->mode >= 0 ? modes[e->mode] : mode,
+                      nvfp4_device_name(e->devices[first->device], device), more);
+  bool order = report->decided_by == NULL || strcmp(report->decided_by, "order") == 0;
+  if (report->chosen == NULL) {
+    /* Without a wish of the user's, the ranking below says it all. */
+    snprintf(head + used, sizeof head - (size_t)used, "NO KERNEL%s%s", order ? "" : ": ", order ? "" : report->text);
+  } else {
+    bool option = !order && strcmp(report->decided_by, "option") == 0;
+    snprintf(head + used, sizeof head - (size_t)used, "%s, by %s", report->chosen,
+             order    ? "order of preference"
+             : option ? "--kernel"
+                      : report->decided_by);
+  }
   cli_print_wrapped(stdout, 0, 2, head);
+}
+
+static void print_group(const explanation *e, const size_t *members, size_t count) {
+  const nvfp4_report *report = e->answers[members[0]].report;
+  putchar('\n');
+  print_head(e, &e->answers[members[0]], count);
   print_shapes(e->answers, members, count, e->all);
   if (report == NULL) {
     return;
@@ -353,30 +381,34 @@ static void print_group(const explanation *e, const size_t *members, size_t coun
   print_ranking(report);
 }
 
-/* False if there is no memory. */
+/* Prints the group that begins with answer `first`; marks its members in told. */
+static void print_group_from(const explanation *e, size_t first, size_t *members, bool *told) {
+  size_t count = 0;
+  bool alone = e->all && e->answers[first].report != NULL;
+  for (size_t j = first; j < e->count && !(alone && count == 1); j++) {
+    if (!told[j] && same_outcome(&e->answers[first], &e->answers[j])) {
+      members[count++] = j;
+      told[j] = true;
+    }
+  }
+  print_group(e, members, count);
+}
+
+/* NVFP4 layers first. False if there is no memory. */
 static bool print_groups(const explanation *e) {
   size_t *members = malloc((e->count + 1) * sizeof *members);
   bool *told = calloc(e->count + 1, sizeof *told);
-  for (size_t i = 0; members != NULL && told != NULL && i < e->count; i++) {
-    size_t count = 0;
-    for (size_t j = i; !told[i] && j < e->count; j++) {
-      if (!told[j] && same_outcome(&e->answers[i], &e->answers[j])) {
-        members[count++] = j;
-        told[j] = j != i;
-        if (e->all && e->answers[i].report != NULL) {
-          break;
-        }
-      }
-    }
-    told[i] = true;
-    if (count > 0) {
-      print_group(e, members, count);
+  bool memory = members != NULL && told != NULL;
+  for (size_t i = 0; memory && i < 2 * e->count; i++) {
+    const answer *one = &e->answers[i % e->count];
+    bool own_kind = one->report == NULL || e->like[one->device] == 0 || e->like[one->device] == one->device;
+    if (!told[i % e->count] && own_kind && (one->report != NULL) == (i < e->count)) {
+      print_group_from(e, i % e->count, members, told);
     }
   }
-  bool done = members != NULL && told != NULL;
   free(members);
   free(told);
-  return done;
+  return memory;
 }
 
 /* Layers for which no device that was asked for has a kernel. Answers of one layer stand side by side. */

@@ -263,6 +263,6 @@ const cli_command cli_generate = {
         "end. The same seed gives the same text. A prompt that begins with - stands behind --.",
     .examples =
         "  nvfp4 generate model/ 'What is the capital of France?'\n"
-        "  nvfp4 generate model/ 'Once upon a time' --no-chat --tokens 200 --temperature 0.8 --top-p 0.95 --seed 7\n",
+        "  nvfp4 generate model/ 'Once upon a time' --no-chat --temperature 0.8 --top-p 0.95 --seed 7\n",
     .run = run_generate,
 };

@@ -47,7 +47,7 @@ typedef struct inspection {
   const nvfp4_checkpoint *checkpoint;
   scale_counts *counts; /* of each layer; zero for those that are not NVFP4 */
   size_t layer_count;
-  json_t *trouble; /* sentences */
+  json_t *trouble, *warnings; /* sentences; warnings do not fail the inspection */
 } inspection;
 
 static bool is_nvfp4(const nvfp4_layer_info *info) { return info->mode == NVFP4_MODE_W4A4 || info->mode == NVFP4_MODE_W4A16; }
@@ -73,12 +73,15 @@ static bool count_scales(inspection *in, const nvfp4_layer_info *info, scale_cou
 }
 
 static void note_trouble(inspection *in, const nvfp4_layer_info *info, const scale_counts *counts) {
+  char text[1024];
   uint64_t blocks = count_range(counts, 0, 255);
   if (count_bad(counts) > 0) {
-    json_array_append_new(in->trouble, json_sprintf("layer %s: %llu of %llu block scales are NaN or negative; it cannot be run", info->name,
-                                                    (unsigned long long)count_bad(counts), (unsigned long long)blocks));
+    snprintf(text, sizeof text, "layer %s: %llu of %llu block scales are NaN or negative; it cannot be run", info->name,
+             (unsigned long long)count_bad(counts), (unsigned long long)blocks);
+    json_array_append_new(in->trouble, cli_json_text(text));
   } else if (counts->of[0] == blocks) {
-    json_array_append_new(in->trouble, json_sprintf("layer %s: every block scale is zero: all its weights are 0", info->name));
+    snprintf(text, sizeof text, "layer %s: every block scale is zero: all its weights are 0", info->name);
+    json_array_append_new(in->warnings, cli_json_text(text));
   }
 }
 
@@ -104,7 +107,7 @@ static json_t *global_json(nvfp4_global global) {
   if (global.value == 0) {
     return json_null();
   }
-  return json_pack("{s:o, s:b}", "value", cli_json_real((double)global.value), "is_divisor", global.is_divisor);
+  return json_pack("{s:o, s:s}", "value", cli_json_real((double)global.value), "kind", nvfp4_global_kind_name(global.kind));
 }
 
 static json_t *layer_json(const nvfp4_layer_info *info, const scale_counts *counts) {
@@ -129,15 +132,12 @@ static json_t *layer_json(const nvfp4_layer_info *info, const scale_counts *coun
 }
 
 static void print_inspection_json(inspection *in) {
-  json_t *layers = json_array(), *warnings = json_array();
+  json_t *layers = json_array();
   for (size_t i = 0; i < in->layer_count; i++) {
     json_array_append_new(layers, layer_json(nvfp4_checkpoint_layer(in->checkpoint, i), &in->counts[i]));
   }
-  for (size_t i = 0; nvfp4_checkpoint_warning(in->checkpoint, i) != NULL; i++) {
-    json_array_append_new(warnings, cli_json_text(nvfp4_checkpoint_warning(in->checkpoint, i)));
-  }
-  cli_print_json(json_pack("{s:o, s:I, s:o, s:o, s:O}", "checkpoint", cli_json_text(nvfp4_checkpoint_path(in->checkpoint)), "tensors",
-                           (json_int_t)nvfp4_checkpoint_tensor_count(in->checkpoint), "layers", layers, "warnings", warnings, "trouble",
+  cli_print_json(json_pack("{s:o, s:I, s:o, s:O, s:O}", "checkpoint", cli_json_text(nvfp4_checkpoint_path(in->checkpoint)), "tensors",
+                           (json_int_t)nvfp4_checkpoint_tensor_count(in->checkpoint), "layers", layers, "warnings", in->warnings, "trouble",
                            in->trouble));
 }
 
@@ -148,7 +148,8 @@ static const char *global_text(nvfp4_global global, char text[32]) {
   if (global.value == 0) {
     return "-";
   }
-  snprintf(text, 32, "%s%.4g", global.is_divisor ? "1/" : "", (double)global.value);
+  snprintf(text, 32, "%s%.4g%s", global.kind == NVFP4_GLOBAL_DIVISOR ? "1/" : "", (double)global.value,
+           global.kind == NVFP4_GLOBAL_AMAX ? "/2688" : "");
   return text;
 }
 
@@ -211,8 +212,8 @@ static void print_kind(const inspection *in, size_t first, bool *told) {
     snprintf(head, sizeof head, "%zu NVFP4 layer%s, %s, %s%s%s", count, count == 1 ? "" : "s", nvfp4_layout_kind_name(like->layout),
              nvfp4_mode_name(like->mode), like->note[0] != '\0' ? ": " : "", like->note);
   } else {
-    snprintf(head, sizeof head, "%zu layer%s not NVFP4 (%s)%s%s", count, count == 1 ? "" : "s", nvfp4_mode_name(like->mode),
-             like->note[0] != '\0' ? ": " : "", like->note);
+    snprintf(head, sizeof head, "%zu layer%s not NVFP4: %s", count, count == 1 ? "" : "s",
+             like->note[0] != '\0' ? like->note : nvfp4_mode_name(like->mode));
   }
   cli_print_wrapped(stdout, 0, 2, head);
   cli_table_print(&table, 2);
@@ -233,15 +234,15 @@ static int print_inspection(const inspection *in) {
     }
   }
   free(told);
-  printf("%zu tensors, %zu linear layers", nvfp4_checkpoint_tensor_count(in->checkpoint), in->layer_count);
+  printf("%zu tensors, %zu layers", nvfp4_checkpoint_tensor_count(in->checkpoint), in->layer_count);
   size_t trouble = json_array_size(in->trouble);
   printf(trouble == 0 ? "; no trouble found\n" : "; trouble:\n");
   for (size_t i = 0; i < trouble; i++) {
     cli_print_wrapped(stdout, 2, 4, json_string_value(json_array_get(in->trouble, i)));
   }
-  for (size_t i = 0; nvfp4_checkpoint_warning(in->checkpoint, i) != NULL; i++) {
+  for (size_t i = 0; i < json_array_size(in->warnings); i++) {
     printf("warning: ");
-    cli_print_wrapped(stdout, 0, 4, nvfp4_checkpoint_warning(in->checkpoint, i));
+    cli_print_wrapped(stdout, 0, 4, json_string_value(json_array_get(in->warnings, i)));
   }
   return CLI_DONE;
 }
@@ -252,6 +253,9 @@ static int inspect(inspection *in) {
   in->counts = calloc(in->layer_count + 1, sizeof *in->counts);
   if (in->counts == NULL) {
     return cli_fail(in->run, NVFP4_E_NOMEM, "out of memory for the counts of %zu layers", in->layer_count);
+  }
+  for (size_t i = 0; nvfp4_checkpoint_warning(in->checkpoint, i) != NULL; i++) {
+    json_array_append_new(in->warnings, cli_json_text(nvfp4_checkpoint_warning(in->checkpoint, i)));
   }
   if (!read_layers(in, &code)) {
     return code;
@@ -276,10 +280,11 @@ static int run_inspect(cli *run, int argc, char **argv) {
   if (!cli_open(run, path, NVFP4_OPEN_SKIP_SCALES, &checkpoint, &code)) {
     return code;
   }
-  inspection in = {.run = run, .checkpoint = checkpoint, .trouble = json_array()};
+  inspection in = {.run = run, .checkpoint = checkpoint, .trouble = json_array(), .warnings = json_array()};
   code = inspect(&in);
   free(in.counts);
   json_decref(in.trouble);
+  json_decref(in.warnings);
   nvfp4_checkpoint_close(checkpoint);
   return code;
 }
@@ -293,7 +298,7 @@ const cli_command cli_inspect = {
         "max: of "
         "the nonzero block scales. zero, subn, 448: block scales that are zero, subnormal (below 2^-6) or the largest E4M3 value. Exit "
         "code 1: "
-        "block scales are NaN or negative, or a layer is all zero.",
+        "block scales are NaN or negative.",
     .examples =
         "  nvfp4 inspect model/\n"
         "  nvfp4 inspect model.gguf --json\n",

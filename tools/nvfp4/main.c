@@ -24,8 +24,9 @@ static void print_help(void) {
   }
   cli_table_print(&table, 2);
   printf(
-      "\n`nvfp4 COMMAND --help` tells options, units and defaults; every command has --json. `nvfp4 --version` tells the version.\n"
-      "\nCKPT and MODEL are a folder (config.json, *.safetensors), a .safetensors file, an index .json or a .gguf file.\n"
+      "\n`nvfp4 COMMAND --help` tells options, units and defaults; every command has --json.\n"
+      "`nvfp4 --version` tells the version.\n"
+      "\nCKPT and MODEL are a folder (config.json, *.safetensors), a .safetensors file, an index .json or a\n.gguf file.\n"
       "\nEnvironment\n");
   static const char *const variables[][2] = {
       {"NVFP4_KERNEL", "as --kernel"},
@@ -74,7 +75,7 @@ static int dispatch(cli *run, int argc, char **argv) {
     return cli_fail(run, NVFP4_E_ARG, "a command is missing; `nvfp4 --help` lists them");
   }
   char hint[256];
-  return cli_fail(run, NVFP4_E_ARG, "unknown command %s%s; `nvfp4 --help` lists the commands", name,
+  return cli_fail(run, NVFP4_E_ARG, "unknown command %s (`nvfp4 --help` lists them)%s", name,
                   cli_did_you_mean(name, command_name, NULL, hint, sizeof hint));
 }
 

@@ -38,7 +38,12 @@ bool cli_model_create(const cli *run, cli_model *model, int mode, int64_t contex
                                        .batch_tokens = CLI_BATCH_TOKENS};
   nvfp4_reason reason = {0};
   double start = cli_seconds();
-  if (nvfp4_model_create(model->context, model->checkpoint, &options, &model->model, &reason) != NVFP4_OK) {
+  nvfp4_status status = nvfp4_model_create(model->context, model->checkpoint, &options, &model->model, &reason);
+  if (status != NVFP4_OK && options.context_tokens != 0) {
+    *code = cli_fail(run, status, "room for %lld tokens is asked for: %s", (long long)context_tokens, reason.text);
+    return false;
+  }
+  if (status != NVFP4_OK) {
     *code = cli_fail_reason(run, &reason);
     return false;
   }

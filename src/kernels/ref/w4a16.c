@@ -33,7 +33,7 @@ static void prepare_row(void *arg, size_t row) {
 
 /* Sums of a tile of 32 n for `rows` rows of x; acc [rows][32] starts at zero. */
 NVFP4_CLONES_FMA
-static void sum_tile(const uint8_t *block_bytes, int64_t blocks, const float *x, int64_t k, int64_t rows, float (*acc)[REF_TILE]) {
+static void sum_tile_w4a16(const uint8_t *block_bytes, int64_t blocks, const float *x, int64_t k, int64_t rows, float (*acc)[REF_TILE]) {
   for (int64_t block = 0; block < blocks; block++, block_bytes += REF_BLOCK_BYTES) {
     int16_t w2[NVFP4_BLOCK][REF_TILE];
     float w[NVFP4_BLOCK][REF_TILE], sw[REF_TILE];
@@ -64,7 +64,7 @@ static void apply_tile(void *arg, size_t index) {
   int64_t tile = (int64_t)index / job->groups, m_first = (int64_t)index % job->groups * ROWS;
   int64_t rows = args->m - m_first < ROWS ? args->m - m_first : ROWS;
   float acc[ROWS][REF_TILE] = {{0}};
-  sum_tile(ref_block(job->packed, tile, 0), args->k / NVFP4_BLOCK, job->x + m_first * args->k, args->k, rows, acc);
+  sum_tile_w4a16(ref_block(job->packed, tile, 0), args->k / NVFP4_BLOCK, job->x + m_first * args->k, args->k, rows, acc);
   ref_store_tile(job->host, args, tile, m_first, rows, acc);
 }
 

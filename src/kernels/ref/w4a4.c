@@ -61,9 +61,9 @@ static void prepare_row(void *arg, size_t row) {
 }
 
 /* Sums of a tile of 32 n for `rows` rows of x; acc [rows][32] starts at zero. */
-NVFP4_CLONES_INT
-static void sum_tile(const uint8_t *block_bytes, int64_t blocks, const int16_t *x2, const float *sx, int64_t k, int64_t rows,
-                     float (*acc)[REF_TILE]) {
+NVFP4_CLONES_AVX2
+static void sum_tile_w4a4(const uint8_t *block_bytes, int64_t blocks, const int16_t *x2, const float *sx, int64_t k, int64_t rows,
+                          float (*acc)[REF_TILE]) {
   for (int64_t block = 0; block < blocks; block++, block_bytes += REF_BLOCK_BYTES) {
     int16_t w2[NVFP4_BLOCK][REF_TILE];
     float sw[REF_TILE];
@@ -90,7 +90,7 @@ static void apply_tile(void *arg, size_t index) {
   int64_t tile = (int64_t)index / job->groups, m_first = (int64_t)index % job->groups * ROWS;
   int64_t rows = args->m - m_first < ROWS ? args->m - m_first : ROWS, blocks = args->k / NVFP4_BLOCK;
   float acc[ROWS][REF_TILE] = {{0}};
-  sum_tile(ref_block(job->packed, tile, 0), blocks, job->x2 + m_first * args->k, job->sx + m_first * blocks, args->k, rows, acc);
+  sum_tile_w4a4(ref_block(job->packed, tile, 0), blocks, job->x2 + m_first * args->k, job->sx + m_first * blocks, args->k, rows, acc);
   ref_store_tile(job->host, args, tile, m_first, rows, acc);
 }
 

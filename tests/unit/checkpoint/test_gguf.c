@@ -305,6 +305,26 @@ static void metadata_of_every_type(void **state) {
   }
 }
 
+static void a_part_of_a_split_model_is_told(void **state) {
+  (void)state;
+  for (uint64_t parts = 1; parts <= 3; parts++) {
+    maker file;
+    begin(&file, 3, 0, 2);
+    put_pair(&file, "split.no", NVFP4_GGUF_U16);
+    put(&file, parts - 1, 2);
+    put_pair(&file, "split.count", NVFP4_GGUF_U16);
+    put(&file, parts, 2);
+    nvfp4_checkpoint *checkpoint = NULL;
+    nvfp4_reason reason = {0};
+    uint8_t *memory;
+    assert_ok(open_made(&file, &checkpoint, &reason, &memory), reason);
+    const char *warning = nvfp4_checkpoint_warning(checkpoint, 0);
+    assert_true(parts == 1 ? warning == NULL : strstr(warning, parts == 2 ? "part 2 of 2" : "part 3 of 3") != NULL);
+    nvfp4_checkpoint_close(checkpoint);
+    free(memory);
+  }
+}
+
 static void golden_metadata(void **state) {
   (void)state;
   nvfp4_checkpoint *checkpoint = NULL;
@@ -439,13 +459,10 @@ static void unsound_tensors_are_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(broken_files_are_refused),
-      cmocka_unit_test(sound_file_loads),
-      cmocka_unit_test(every_truncation_is_refused),
-      cmocka_unit_test(metadata_of_every_type),
-      cmocka_unit_test(golden_metadata),
-      cmocka_unit_test(every_tensor_type_has_its_size),
-      cmocka_unit_test(unsound_files_are_refused),
+      cmocka_unit_test(broken_files_are_refused),        cmocka_unit_test(sound_file_loads),
+      cmocka_unit_test(every_truncation_is_refused),     cmocka_unit_test(metadata_of_every_type),
+      cmocka_unit_test(a_part_of_a_split_model_is_told), cmocka_unit_test(golden_metadata),
+      cmocka_unit_test(every_tensor_type_has_its_size),  cmocka_unit_test(unsound_files_are_refused),
       cmocka_unit_test(unsound_tensors_are_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _POSIX_C_SOURCE 200809L
 /*
- * lint: mirrors no single source. The whole way from a file to numbers, on every golden checkpoint: written by the tools people use, opened by
+ * Mirrors no single source (scripts/lint/mirror.py knows): the whole way from a file to numbers, on every golden checkpoint: written by the tools people use, opened by
  * checkpoint.c, safetensors.c, gguf.c, layers.c, dequantised by format/weight.c. And every broken file, which must be refused in words that help.
  */
 #include <stdio.h>
@@ -81,7 +81,10 @@ static void every_layer_has_its_mode(void **state) {
       assert_int_equal(layer->partition_count, 1);
       assert_int_equal(layer->partitions[0].n_rows, layer->n);
       assert_int_equal(layer->partitions[0].input.value != 0, g->mode == NVFP4_MODE_W4A4);
-      assert_int_equal(layer->partitions[0].weight.is_divisor, g->layout == NVFP4_LAYOUT_COMPRESSED_TENSORS);
+      bool mlx = g->layout == NVFP4_LAYOUT_MLX && strncmp(layer->name, "global", 6) == 0;
+      assert_int_equal(layer->partitions[0].weight.kind, g->layout == NVFP4_LAYOUT_COMPRESSED_TENSORS ? NVFP4_GLOBAL_DIVISOR
+                                                         : mlx                                        ? NVFP4_GLOBAL_AMAX
+                                                                                                      : NVFP4_GLOBAL_MULTIPLIER);
       bool has_bias = strstr(g->path, "_bias") != NULL && strstr(layer->name, "self_attn") != NULL && strstr(layer->name, "o_proj") == NULL;
       assert_int_equal(layer->bias != NULL, has_bias);
     }
@@ -93,18 +96,6 @@ static void every_layer_has_its_mode(void **state) {
     }
     nvfp4_checkpoint_close(checkpoint);
   }
-}
-
-/* Steps between two floats of the same sign. */
-static uint32_t steps_apart(float a, float b) {
-  uint32_t x = f32_bits(a), y = f32_bits(b);
-  return x > y ? x - y : y - x;
-}
-
-/* MLX stores amax and multiplies with fl32(amax/2688), but L.w knows amax/2688 exactly: u = 2^-24 for that quotient and for either rounding to fp32, 3u in all, and
- * a step is at least u of the value. */
-static uint32_t steps_allowed(const nvfp4_layer_info *layer) {
-  return layer->layout == NVFP4_LAYOUT_MLX && layer->partitions[0].weight.value != 1 ? 3 : 0;
 }
 
 /* Dequantises a layer and compares with L.w, bit for bit. Comfy has rows of padding on disk, which must be zero. */
@@ -126,7 +117,7 @@ static void check_weights(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_
     }
     /* ggml's table of codes holds integers, so the tool has no -0. */
     bool same_zero = layer->layout == NVFP4_LAYOUT_GGUF && w[i] == 0 && value == 0;
-    if (!same_zero && steps_apart(w[i], value) > steps_allowed(layer)) {
+    if (!same_zero && f32_bits(w[i]) != f32_bits(value)) {
       fail_msg("%s: row %d, column %d is %a; needs %a", layer->name, (int)(i / layer->k), (int)(i % layer->k), (double)w[i], (double)value);
     }
   }
@@ -195,13 +186,15 @@ static void mlx_multiplier_is_that_of_mlx(void **state) {
   for (size_t i = 0; i < nvfp4_checkpoint_layer_count(checkpoint); i++) {
     const nvfp4_layer_info *layer = nvfp4_checkpoint_layer(checkpoint, i);
     const uint8_t *want = golden_tensor(expected, layer->name, "w_mlx")->data;
+    nvfp4_global global = layer->partitions[0].weight;
+    float multiplier = global.kind == NVFP4_GLOBAL_AMAX ? global.value / 2688.0f : global.value;
     nvfp4_weights weights;
     void *owned = NULL;
     nvfp4_reason reason;
     assert_ok(nvfp4_checkpoint_weights(checkpoint, layer, &weights, &owned, &reason), reason);
     for (int64_t e = 0; e < layer->n * layer->k; e++) {
       uint8_t code = (uint8_t)(weights.codes[e / 2] >> 4 * (e % 2));
-      float scale = nvfp4_e4m3_to_f32(weights.scales[e / NVFP4_BLOCK]) * layer->partitions[0].weight.value, value;
+      float scale = nvfp4_e4m3_to_f32(weights.scales[e / NVFP4_BLOCK]) * multiplier, value;
       memcpy(&value, want + 4 * e, sizeof value);
       assert_f32_bits(nvfp4_e2m1_to_f32(code) * scale, value);
     }

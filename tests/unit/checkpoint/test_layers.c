@@ -93,7 +93,7 @@ static void modelopt_fields(void **state) {
   assert_int_equal(layer->layout, NVFP4_LAYOUT_MODELOPT);
   assert_int_equal(layer->mode, NVFP4_MODE_W4A4);
   assert_f32_bits(layer->partitions[0].weight.value, 0.5f);
-  assert_false(layer->partitions[0].weight.is_divisor);
+  assert_int_equal(layer->partitions[0].weight.kind, NVFP4_GLOBAL_MULTIPLIER);
 
   nvfp4_weights weights;
   void *owned = &weights;
@@ -206,7 +206,7 @@ static void other_layers_are_listed(void **state) {
   }
   assert_non_null(strstr(nvfp4_checkpoint_find_layer(checkpoint, "mlp.experts.down_proj")->note, "not supported"));
   assert_string_equal(nvfp4_checkpoint_warning(checkpoint, 0),
-                      "1 layers that the config says are quantised hold plain weights: taken as unquantised (the first: gate)");
+                      "layers that the config says are quantised hold plain weights, taken as unquantised: 1 (the first: gate)");
   nvfp4_checkpoint_close(checkpoint);
 }
 
@@ -247,6 +247,33 @@ static void fused_layers_have_partitions(void **state) {
     }
     nvfp4_checkpoint_close(checkpoint);
   }
+}
+
+static void inputs_of_fused_layers(void **state) {
+  (void)state;
+  nvfp4_checkpoint *checkpoint = empty();
+  add_modelopt(checkpoint, "a.gate_up_proj", N, 1, false);
+  add(checkpoint, "a.gate_up_proj.input_scale", NVFP4_DTYPE_F32, 2, -1, one_scale);
+  const nvfp4_layer_info *layer = only_layer(checkpoint);
+  assert_int_equal(layer->partition_count, 2);
+  for (int64_t p = 0; p < 2; p++) {
+    assert_f32_bits(layer->partitions[p].weight.value, one_scale[0]);
+    assert_f32_bits(layer->partitions[p].input.value, one_scale[p]);
+  }
+  nvfp4_checkpoint_close(checkpoint);
+  checkpoint = empty();
+  add_modelopt(checkpoint, "a.gate_up_proj", N, 2, false);
+  add(checkpoint, "a.gate_up_proj.input_scale", NVFP4_DTYPE_F32, 3, -1, one_scale);
+  refused(checkpoint, "input_scale has 3 entries and a.gate_up_proj.weight_scale_2 has 2");
+}
+
+/* A 16-bit weight beside a weight_scale was never quantised, or the wrong tensor was. */
+static void scales_of_a_plain_weight(void **state) {
+  (void)state;
+  nvfp4_checkpoint *checkpoint = empty();
+  add(checkpoint, "a.weight", NVFP4_DTYPE_F16, N, K, bytes);
+  add(checkpoint, "a.weight_scale", NVFP4_DTYPE_F8_E4M3, N, K / 16, bytes);
+  refused(checkpoint, "a.weight is F16, but the layer has NVFP4 scales");
 }
 
 /* Every byte in every place: what is legal opens, and what is not is named by row and block. */
@@ -363,7 +390,8 @@ static void mlx_global_is_an_amax(void **state) {
   const nvfp4_layer_info *layer = only_layer(checkpoint);
   assert_int_equal(layer->layout, NVFP4_LAYOUT_MLX);
   assert_int_equal(layer->mode, NVFP4_MODE_W4A16);
-  assert_f32_bits(layer->partitions[0].weight.value, 2);
+  assert_f32_bits(layer->partitions[0].weight.value, amax);
+  assert_int_equal(layer->partitions[0].weight.kind, NVFP4_GLOBAL_AMAX);
   nvfp4_checkpoint_close(checkpoint);
 }
 
@@ -426,6 +454,8 @@ int main(void) {
       cmocka_unit_test(modes_follow_config_and_tensors),
       cmocka_unit_test(other_layers_are_listed),
       cmocka_unit_test(fused_layers_have_partitions),
+      cmocka_unit_test(inputs_of_fused_layers),
+      cmocka_unit_test(scales_of_a_plain_weight),
       cmocka_unit_test(block_scales),
       cmocka_unit_test(gguf_blocks),
       cmocka_unit_test(comfy_marker),

@@ -132,6 +132,14 @@ static void modelopt_weight_only_by_its_groups(void **state) {
   }
 }
 
+static void fp8_stays_fp8(void **state) {
+  (void)state;
+  nvfp4_quant_config *config = parse(
+      "{\"quantization_config\": {\"quant_algo\": \"FP8_PB_WO\", \"config_groups\": {\"a\": {\"weights\": {\"group_size\": 128}}}}}", NULL);
+  assert_int_equal(mode_of(config, "x"), NVFP4_MODE_FP8);
+  nvfp4_quant_config_free(config);
+}
+
 static void modelopt_exclusion(void **state) {
   (void)state;
   nvfp4_quant_config *config =
@@ -215,12 +223,12 @@ static void modelopt_mixed(void **state) {
   assert_int_equal(mode_of(config, "model.language_model.b"), NVFP4_MODE_W4A4);
   assert_int_equal(mode_of(config, "model.layers.2.a"), NVFP4_MODE_UNQUANTISED);
   nvfp4_quant_config_free(config);
-  refuses(NULL, MODELOPT("\"quant_algo\": \"MIXED_PRECISION\""), "quantized_layers is missing");
+  refuses(NULL, MODELOPT("\"quant_algo\": \"MIXED_PRECISION\""), "hf_quant_config.json: quantized_layers is missing");
   refuses(NULL, MODELOPT("\"quant_algo\": \"MIXED_PRECISION\", \"quantized_layers\": {}"), "quantized_layers is empty");
   refuses(NULL, MODELOPT("\"quant_algo\": \"MIXED_PRECISION\", \"quantized_layers\": {\"x\": {}}"), "x: quant_algo is missing");
   refuses(NULL,
           MODELOPT("\"quant_algo\": \"MIXED_PRECISION\", \"quantized_layers\": {\"x\": {\"quant_algo\": \"NVFP4\", \"group_size\": 32}}"),
-          "x: group_size is 32");
+          "hf_quant_config.json: quantized_layers: x: group_size is 32");
 }
 
 static void config_json_counts_first(void **state) {
@@ -265,7 +273,7 @@ static void compressed_tensors(void **state) {
 static void compressed_tensors_refusals(void **state) {
   (void)state;
   refuses(CT("\"ignore\": []"), NULL, "config_groups is missing");
-  refuses(CT("\"config_groups\": {\"a\": 1}"), NULL, "config_groups.a is not an object");
+  refuses(CT("\"config_groups\": {\"a\": 1}"), NULL, "config.json: config_groups.a: it is not an object");
   refuses(CT("\"config_groups\": {\"a\": " GROUP("\"Linear\"", FP4("32"), "null") "}"), NULL, "config_groups.a: group_size is 32");
   refuses(CT("\"config_groups\": {\"a\": " GROUP("\"Linear\"", FP4("null"), "null") "}"), NULL, "weights.group_size is null");
   refuses(CT("\"config_groups\": {\"a\": " GROUP("\"Linear\"", FP4("16"), FP8) "}"), NULL, "input_activations have num_bits 8");
@@ -277,7 +285,7 @@ static void compressed_tensors_refusals(void **state) {
           NULL, "no zero points");
   refuses(CT("\"config_groups\": {\"a\": {\"format\": \"x\", \"weights\": " FP4("16") "}}"), NULL, "format is \"x\"");
   refuses(CT("\"transform_config\": {\"r\": {}}, \"config_groups\": {}"), NULL, "transform_config");
-  refuses(CT("\"ignore\": [\"re:[a-\"], \"config_groups\": {}"), NULL, "re:[a-");
+  refuses(CT("\"ignore\": [\"re:[a-\"], \"config_groups\": {}"), NULL, "config.json: ignore: broken pattern \"re:[a-\"");
 }
 
 static void patterns_end_in_time(void **state) {
@@ -356,12 +364,19 @@ static void rows_of_q_k_v(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(nothing_said),         cmocka_unit_test(not_json),
-      cmocka_unit_test(modelopt_algos),       cmocka_unit_test(modelopt_weight_only_by_its_groups),
-      cmocka_unit_test(modelopt_exclusion),   cmocka_unit_test(globs_are_those_of_fnmatch),
-      cmocka_unit_test(modelopt_mixed),       cmocka_unit_test(config_json_counts_first),
-      cmocka_unit_test(compressed_tensors),   cmocka_unit_test(compressed_tensors_refusals),
-      cmocka_unit_test(patterns_end_in_time), cmocka_unit_test(mlx),
+      cmocka_unit_test(nothing_said),
+      cmocka_unit_test(not_json),
+      cmocka_unit_test(modelopt_algos),
+      cmocka_unit_test(modelopt_weight_only_by_its_groups),
+      cmocka_unit_test(fp8_stays_fp8),
+      cmocka_unit_test(modelopt_exclusion),
+      cmocka_unit_test(globs_are_those_of_fnmatch),
+      cmocka_unit_test(modelopt_mixed),
+      cmocka_unit_test(config_json_counts_first),
+      cmocka_unit_test(compressed_tensors),
+      cmocka_unit_test(compressed_tensors_refusals),
+      cmocka_unit_test(patterns_end_in_time),
+      cmocka_unit_test(mlx),
       cmocka_unit_test(rows_of_q_k_v),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

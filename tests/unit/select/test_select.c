@@ -127,7 +127,7 @@ static const selection_case cases[] = {
         .policy = VLLM(" CUTLASS ")),
     ROW("b200", CUDA, W4A4, 1, "dddd n ddddd dddd d dd d", "", "VLLM_NVFP4_GEMM_BACKEND", .policy = VLLM("FlashInfer_TRTLLM")),
     ROW("b200", CUDA, W4A4, 1, "eeme n mmoeo llll m ll p", "", "VLLM_NVFP4_GEMM_BACKEND", .policy = VLLM("flashinfer")),
-    ROW("h100", CUDA, W4A4, 1, "mmmm n ddddd llll m dd p", "", "order",
+    ROW("h100", CUDA, W4A4, 1, "mmmm n odddd llll m dd p", "", "order",
         .policy = VLLM_DISABLE("EmulationNvFp4LinearKernel, MarlinNvFp4LinearKernel,MacheteLinearKernel")),
 };
 
@@ -215,7 +215,7 @@ typedef struct random_field {
   nvfp4_layout layouts[3];
   nvfp4_kernel kernels[MOST_KERNELS];
   nvfp4_candidate candidates[MOST_KERNELS];
-  char ids[MOST_KERNELS][8];
+  char ids[MOST_KERNELS][24];
   size_t count;
   int64_t first, last; /* of the layer */
 } random_field;

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+# apply: every golden layer in both modes against the expected values; the same bits for any threads and rows; wrong inputs.
+. tests/cli/support.sh
+check="python3 tests/cli/apply_check.py"
+
+apply() { # apply CHECKPOINT LAYER INPUT OUTPUT [options]
+  local checkpoint=$1 layer=$2 input=$3 output=$4
+  shift 4
+  expect 0 "$nvfp4" apply "$checkpoint" "$layer" --input "$scratch/$input" --output "$scratch/$output" "$@"
+}
+
+for folder in modelopt_nvfp4 modelopt_nvfp4_bias modelopt_nvfp4_lmhead modelopt_nvfp4_sharded modelopt_nvfp4_split modelopt_w4a16 ct_nvfp4 ct_nvfp4a16 \
+  modelopt_mixed ct_mixed_fp8; do
+  expected=$golden/$folder/expected.safetensors
+  modes="w4a16 w4a4"
+  case $folder in *a16) modes=w4a16 ;; esac
+  for layer in $($check list $expected); do
+    $check make $expected "$layer" "$scratch"
+    for mode in $modes; do
+      apply $golden/$folder "$layer" x.safetensors y.safetensors --mode $mode --out-dtype f32 --threads 2
+      err_has "ref_"
+      $check outputs $expected "$layer" $mode "$scratch/y.safetensors" || fail "$folder"
+      [ "$layer" = "$($check list $expected | head -n 1)" ] || continue
+      apply $golden/$folder "$layer" x.safetensors one.safetensors --mode $mode --out-dtype f32 --threads 1
+      cmp "$scratch/y.safetensors" "$scratch/one.safetensors" || fail "$folder $layer: another number of threads gives other bits"
+      apply $golden/$folder "$layer" row.safetensors row_y.safetensors --mode $mode --out-dtype f32
+      $check row "$scratch/y.safetensors" "$scratch/row_y.safetensors" || fail "$folder $layer $mode"
+    done
+  done
+done
+
+# What it says, and the types it writes.
+checkpoint=$golden/modelopt_nvfp4
+layer=model.layers.1.self_attn.q_proj
+$check bad "$scratch"
+apply $checkpoint $layer good.safetensors y.safetensors --json
+json 'set(j) == {"schema", "layer", "M", "N", "K", "mode", "x_dtype", "y_dtype", "kernel", "decided_by", "reason", "output"}'
+json '(j["M"], j["N"], j["K"], j["mode"], j["y_dtype"], j["kernel"]) == (1, 128, 128, "w4a4", "F32", "ref_w4a4")'
+for dtype in f32 f16 bf16; do
+  apply $checkpoint $layer good.safetensors y.safetensors --out-dtype $dtype --json
+  json "j['y_dtype'].lower() == '$dtype'"
+done
+apply $checkpoint $layer good.safetensors y.safetensors --kernel ref_w4a16 --json
+json 'j["kernel"] == "ref_w4a16" and j["decided_by"] == "option" and "more precise than asked" in j["reason"]'
+apply $checkpoint $layer empty.safetensors y.safetensors --json
+json 'j["M"] == 0'
+[ "$(find "$scratch" -name '*.part' | wc -l)" = 0 ] || fail "a temporary file is left"
+
+refuse_apply() { # refuse_apply TEXT CHECKPOINT LAYER INPUT [options]
+  local text=$1 checkpoint=$2 layer=$3 input=$4
+  shift 4
+  rm -f "$scratch/y.safetensors"
+  refuse "$text" "$nvfp4" apply "$checkpoint" "$layer" --input "$scratch/$input" --output "$scratch/y.safetensors" "$@"
+  [ ! -e "$scratch/y.safetensors" ] || fail "a refused apply wrote its output"
+}
+refuse_apply "did you mean model.layers.1.self_attn.q_proj" $checkpoint model.layers.1.self_attn.qproj good.safetensors
+refuse_apply "did you mean model.layers.0.self_attn.q_proj or model.layers.1.self_attn.q_proj?" $checkpoint q_proj good.safetensors
+refuse_apply "is not NVFP4" $checkpoint lm_head good.safetensors
+refuse_apply "FP8" $golden/modelopt_mixed $layer good.safetensors
+refuse_apply "has no input scale" $golden/modelopt_w4a16 $layer good.safetensors --mode w4a4
+refuse_apply "has no tensor x (but z)" $checkpoint $layer name.safetensors
+refuse_apply "x is I32; needs F32, F16 or BF16" $checkpoint $layer dtype.safetensors
+refuse_apply "needs 2: [M, 128]" $checkpoint $layer rank.safetensors
+refuse_apply "x is [2, 64]; layer $layer needs [M, 128]" $checkpoint $layer columns.safetensors
+refuse_apply "cannot be opened" $checkpoint $layer none.safetensors
+refuse_apply "no_such_kernel" $checkpoint $layer good.safetensors --kernel no_such_kernel
+refuse_apply "cuda:0" $checkpoint $layer good.safetensors --device cuda:0
+refuse_apply "needs one of f32|f16|bf16" $checkpoint $layer good.safetensors --out-dtype f8
+refuse_apply "NaN" $golden/broken/val_scale_nan_7f.safetensors model.layers.0.mlp.down_proj columns.safetensors
+refuse "--output FILE is missing" "$nvfp4" apply $checkpoint $layer --input "$scratch/good.safetensors"
+refuse "--input FILE is missing" "$nvfp4" apply $checkpoint $layer --output "$scratch/y.safetensors"
+refuse "none/y.safetensors" "$nvfp4" apply $checkpoint $layer --input "$scratch/good.safetensors" --output "$scratch/none/y.safetensors"
+cp "$scratch/good.safetensors" "$scratch/kept.safetensors"
+ln -s good.safetensors "$scratch/link.safetensors"
+for output in good.safetensors link.safetensors; do
+  refuse "same file as the input" "$nvfp4" apply $checkpoint $layer --input "$scratch/good.safetensors" --output "$scratch/$output"
+done
+cmp "$scratch/good.safetensors" "$scratch/kept.safetensors"
