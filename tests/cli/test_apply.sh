@@ -9,30 +9,21 @@ apply() { # apply CHECKPOINT LAYER INPUT OUTPUT [options]
   expect 0 "$nvfp4" apply "$checkpoint" "$layer" --input "$scratch/$input" --output "$scratch/$output" "$@"
 }
 
-for folder in modelopt_nvfp4 modelopt_nvfp4_bias modelopt_nvfp4_lmhead modelopt_nvfp4_sharded modelopt_nvfp4_split modelopt_w4a16 ct_nvfp4 ct_nvfp4a16 \
-  modelopt_mixed ct_mixed_fp8; do
-  expected=$golden/$folder/expected.safetensors
-  modes="w4a16 w4a4"
-  case $folder in *a16) modes=w4a16 ;; esac
-  for layer in $($check list $expected); do
-    $check make $expected "$layer" "$scratch"
-    for mode in $modes; do
-      apply $golden/$folder "$layer" x.safetensors y.safetensors --mode $mode --out-dtype f32 --threads 2
-      err_has "ref_"
-      $check outputs $expected "$layer" $mode "$scratch/y.safetensors" || fail "$folder"
-      [ "$layer" = "$($check list $expected | head -n 1)" ] || continue
-      apply $golden/$folder "$layer" x.safetensors one.safetensors --mode $mode --out-dtype f32 --threads 1
-      cmp "$scratch/y.safetensors" "$scratch/one.safetensors" || fail "$folder $layer: another number of threads gives other bits"
-      apply $golden/$folder "$layer" row.safetensors row_y.safetensors --mode $mode --out-dtype f32
-      $check row "$scratch/y.safetensors" "$scratch/row_y.safetensors" || fail "$folder $layer $mode"
-    done
-  done
+for folder in modelopt_nvfp4 modelopt_nvfp4_bias modelopt_nvfp4_lmhead modelopt_nvfp4_sharded modelopt_nvfp4_split modelopt_mixed ct_nvfp4 ct_mixed_fp8; do
+  $check golden "$nvfp4" $golden/$folder $golden/$folder/expected.safetensors "$scratch" w4a16 w4a4
 done
+for folder in modelopt_w4a16 ct_nvfp4a16; do
+  $check golden "$nvfp4" $golden/$folder $golden/$folder/expected.safetensors "$scratch" w4a16
+done
+for file in llama-modelopt-nvfp4.gguf llama-quantize-nvfp4.gguf mlx-nvfp4.safetensors; do
+  $check golden "$nvfp4" $golden/gguf_mlx/$file $golden/gguf_mlx/${file%.*}.expected.safetensors "$scratch" w4a16
+done
+$check golden "$nvfp4" $golden/comfy/comfy-nvfp4.safetensors $golden/comfy/expected.safetensors "$scratch" w4a16
 
 # What it says, and the types it writes.
 checkpoint=$golden/modelopt_nvfp4
 layer=model.layers.1.self_attn.q_proj
-$check bad "$scratch"
+$check inputs "$scratch"
 apply $checkpoint $layer good.safetensors y.safetensors --json
 json 'set(j) == {"schema", "layer", "M", "N", "K", "mode", "x_dtype", "y_dtype", "kernel", "decided_by", "reason", "output"}'
 json '(j["M"], j["N"], j["K"], j["mode"], j["y_dtype"], j["kernel"]) == (1, 128, 128, "w4a4", "F32", "ref_w4a4")'
