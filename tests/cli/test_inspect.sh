@@ -15,7 +15,9 @@ for folder in modelopt_nvfp4 modelopt_nvfp4_bias modelopt_nvfp4_lmhead modelopt_
 done
 
 expect 0 "$nvfp4" inspect $golden/ct_nvfp4 --json
-json 'all(p["global"]["is_divisor"] and p["input_global"]["is_divisor"] for l in j["layers"] if l["layout"] for p in l["partitions"])'
+json 'all(p["global"]["kind"] == p["input_global"]["kind"] == "divisor" for l in j["layers"] if l["layout"] for p in l["partitions"])'
+expect 0 "$nvfp4" inspect $golden/modelopt_nvfp4 --json
+json 'all(p["global"]["kind"] == p["input_global"]["kind"] == "multiplier" for l in j["layers"] if l["layout"] for p in l["partitions"])'
 expect 0 "$nvfp4" inspect $golden/modelopt_w4a16 --json
 json 'all(l["mode"] == "w4a16" and p["input_global"] is None for l in j["layers"] if l["layout"] for p in l["partitions"])'
 expect 0 "$nvfp4" inspect $golden/modelopt_mixed --json
