@@ -17,9 +17,10 @@ typedef enum nvfp4_scale_search {
   NVFP4_SCALES_SWEEP = 1 /* of all 126 positive finite E4M3 codes the one with least squared error; ties: the smallest code */
 } nvfp4_scale_search;
 
-/* Quantises rows of a matrix x [n, k] (fp32, row-major, ld k) with the multiplier `global`: codes [n, k/2], scales [n, k/16] (linear). A zero block gets
- * codes 0 and scale 1.0 (0x38), as ModelOpt writes it. Non-finite input is an error that names row and column. If error is not NULL,
- * error[0] gets the sum of squared errors and error[1] the sum of squares, in double. Uses no threads: call it for ranges of rows. */
+/* Quantises rows of a matrix x [n, k] (fp32, row-major, ld k) with the multiplier `global`: codes [n, k/2], scales [n, k/16] (linear). A
+ * zero block gets codes 0 and scale 1.0 (0x38), as ModelOpt writes it. Non-finite input is an error that names row and column. If error is
+ * not NULL, error[0] gets the sum of squared errors and error[1] the sum of squares, in double. Uses no threads: call it for ranges of
+ * rows. */
 NVFP4_API nvfp4_status nvfp4_quantise_matrix(const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search, uint8_t *codes,
                                              uint8_t *scales, double error[2], nvfp4_reason *reason);
 
@@ -51,14 +52,17 @@ typedef struct nvfp4_quantize_stats {
   char worst_layer[128];
 } nvfp4_quantize_stats;
 
-/* Quantises the linear layers of checkpoint `input` (f32, f16, bf16 safetensors, or GGUF) into the folder `output`: model.safetensors, config.json,
- * hf_quant_config.json, the tokenizer's files. Embeddings, norms and (unless asked) lm_head are copied. A tensor at a time: memory stays below a few
- * times the largest tensor, but for calibration, which holds the model. Everything is written to temporary names and renamed at the end;
- * an existing folder is refused if it holds a checkpoint. The same input and options give the same bytes with any number of threads. stats may be NULL.
- * What is written: each layer has a global scale of its own, also those that engines fuse (q/k/v, gate/up); this library keeps them apart. Copied tensors
- * keep their bits; from GGUF, F32 tensors become bf16 where that is exact, and blocks (a Q8_0 embedding) are rounded to bf16.
- * Errors: NVFP4_E_UNSUPPORTED for an input that is quantised already, has no linear layer or cannot be translated (architectures but llama and qwen2 of
- * GGUF files), NVFP4_E_FORMAT for weights that are not finite, NVFP4_E_IO; after an error no file is left behind. */
+/* Quantises the linear layers of checkpoint `input` (f32, f16, bf16 safetensors, or GGUF) into the folder `output`: model.safetensors,
+ * config.json, hf_quant_config.json, the tokenizer's files. Embeddings, norms and (unless asked) lm_head are copied. A tensor at a time:
+ * memory stays below a few times the largest tensor, but for calibration, which holds the model. Everything is written to temporary names
+ * and renamed at the end; an existing folder is refused if it holds a checkpoint. stats may be NULL.
+ *
+ * The same input and options give the same bytes with any number of threads. Each layer has a global scale of its own, also those that
+ * engines fuse (q/k/v, gate/up): this library keeps them apart. Copied tensors keep their bits; from GGUF, F32 tensors become bf16 where
+ * that is exact, and blocks (a Q8_0 embedding) are rounded to bf16.
+ *
+ * Errors: NVFP4_E_UNSUPPORTED for an input that is quantised already, has no linear layer or cannot be translated (GGUF files of another
+ * architecture than llama and qwen2); NVFP4_E_FORMAT for weights that are not finite; NVFP4_E_IO. After an error no file is left behind. */
 NVFP4_API nvfp4_status nvfp4_quantize_checkpoint(nvfp4_context *context, const char *input, const char *output,
                                                  const nvfp4_quantize_options *options, nvfp4_quantize_stats *stats, nvfp4_reason *reason);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Input scales: the unquantised model reads a text in windows, and the largest magnitude that a linear layer is fed is its amax. The tokens of a window
- * see those before them in that window alone.
+ * Input scales: the unquantised model reads a text in windows, and the largest magnitude that a linear layer is fed is its amax. The
+ * tokens of a window see those before them in that window alone.
  */
 #include <math.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config.json: the source folder's own with a quantization_config, or one made of GGUF metadata. The keys are those that the tools write: ModelOpt 0.47
- * (hf_quant_config.json and quantization_config) and compressed-tensors 0.20 (quantization_config).
+ * config.json: the source folder's own with a quantization_config, or one made of GGUF metadata. The keys are those that the tools write:
+ * ModelOpt 0.47 (hf_quant_config.json and quantization_config) and compressed-tensors 0.20 (quantization_config).
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * tokenizer.json and tokenizer_config.json of GGUF metadata: byte-level BPE ("gpt2"). GGUF names the way text is split before merging
- * ("tokenizer.ggml.pre"), tokenizer.json spells it out: the table below, taken from the tokenizer.json of the models that the names come from.
+ * ("tokenizer.ggml.pre"), tokenizer.json spells it out: the table below, taken from the tokenizer.json of the models that the names come
+ * from.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The output folder: nothing has its final name before everything is there, and config.json, which makes a folder a checkpoint, comes last. */
+/* The output folder: nothing has its final name before everything is there, and config.json, which makes a folder a checkpoint, comes
+ * last. */
 #define _POSIX_C_SOURCE 200809L
 #include <dirent.h>
 #include <errno.h>

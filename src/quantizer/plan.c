@@ -17,8 +17,8 @@ static bool ends_with(const char *text, const char *end) {
 
 static bool is_lm_head(const char *name) { return strcmp(name, "lm_head.weight") == 0 || ends_with(name, ".lm_head.weight"); }
 
-/* Whether a 2-D tensor of that Hugging Face name is the weight of a linear layer that NVFP4 is for. Routers of mixtures of experts are left out by
- * ModelOpt and llm-compressor too: they are tiny, and an error there sends a token to another expert. */
+/* Whether a 2-D tensor of that Hugging Face name is the weight of a linear layer that NVFP4 is for. Routers of mixtures of experts are
+ * left out by ModelOpt and llm-compressor too: they are tiny, and an error there sends a token to another expert. */
 static bool is_linear_weight(const char *name) {
   static const char *const tables[] = {"embed", "wte.", "wpe.", "relative_attention_bias", "norm"};
   static const char *const routers[] = {".gate.weight", ".router.weight", ".shared_expert_gate.weight"};
@@ -47,15 +47,24 @@ static nvfp4_status refuse_quantised(const nvfp4_quantize_job *job, nvfp4_reason
                           path, layer->name, layer->mode == NVFP4_MODE_FP8 ? "FP8" : "NVFP4", nvfp4_mode_name(layer->mode));
     }
   }
-  const char *text = nvfp4_checkpoint_config(job->source);
+  return NVFP4_OK;
+}
+
+/* What config.json says against it: another quantisation, or GPT-2's linear layers, which lie transposed. */
+static nvfp4_status check_config(const nvfp4_quantize_job *job, nvfp4_reason *reason) {
+  const char *path = nvfp4_checkpoint_path(job->source), *text = nvfp4_checkpoint_config(job->source);
   json_t *config = text != NULL ? json_loads(text, 0, NULL) : NULL;
   const json_t *quantisation = json_object_get(config, "quantization_config");
+  const char *type = json_string_value(json_object_get(config, "model_type"));
   nvfp4_status status = NVFP4_OK;
   if (json_is_object(quantisation)) {
     const char *method = json_string_value(json_object_get(quantisation, "quant_method"));
     status = nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
                           "%s is quantised already: its config.json has a quantization_config (%s); give the checkpoint it was made of",
                           path, method != NULL ? method : "without quant_method");
+  } else if (type != NULL && (strcmp(type, "gpt2") == 0 || strcmp(type, "openai-gpt") == 0)) {
+    status = nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s is a %s model, whose weights lie as [K, N] (Conv1D); NVFP4 layers need [N, K]",
+                          path, type);
   }
   json_decref(config);
   return status;
@@ -74,8 +83,9 @@ static nvfp4_status exclude(nvfp4_quantize_job *job, const char *name, size_t le
   return NVFP4_OK;
 }
 
-/* The type of a tensor that is taken over. Safetensors: as it is, bit for bit. GGUF: 16-bit types as they are; F32, which its converter makes of every
- * norm, becomes bf16 again where that is exact; blocks (a Q8_0 embedding) are rounded to bf16, an error of 2^-9 against their own of about 2^-8. */
+/* The type of a tensor that is taken over. Safetensors: as it is, bit for bit. GGUF: 16-bit types as they are; F32, which its converter
+ * makes of every norm, becomes bf16 again where that is exact; blocks (a Q8_0 embedding) are rounded to bf16, which moves a value by 2^-9
+ * of itself at most, where Q8_0 moved it by 2^-8 of its block's largest. */
 static nvfp4_dtype copied_dtype(const nvfp4_tensor *source, bool gguf) {
   if (!gguf || source->dtype == NVFP4_DTYPE_F16) {
     return source->dtype;
@@ -94,9 +104,9 @@ static nvfp4_status add_tensor(nvfp4_quantize_job *job, const nvfp4_tensor *sour
   }
   bool readable = is_float(source->dtype) || is_ggml_block(source->dtype);
   bool wanted = source->rank == 2 && readable && (is_linear_weight(name) || (job->options.lm_head && is_lm_head(name)));
-  bool quantise = wanted && source->shape[1] % NVFP4_BLOCK == 0;
+  bool quantise = wanted && source->shape[0] > 0 && source->shape[1] > 0 && source->shape[1] % NVFP4_BLOCK == 0;
   size_t module_length = ends_with(name, ".weight") ? strlen(name) - strlen(".weight") : strlen(name);
-  if (!quantise && source->rank >= 2 && readable) {
+  if (!quantise && source->rank >= 2 && (readable || ends_with(name, ".weight"))) {
     NVFP4_TRY(exclude(job, name, module_length, reason));
   }
   nvfp4_planned_tensor *planned = &job->tensors[job->tensor_count];
@@ -182,8 +192,8 @@ static int by_name(const void *a, const void *b) {
 
 static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
-/* lm_head: a tied one gets its weights from the embedding if it is wanted; one that is not quantised is always named in the ignore list, since a
- * model has the module even where the checkpoint has no tensor for it. */
+/* lm_head: a tied one gets its weights from the embedding if it is wanted; one that is not quantised is always named in the ignore list,
+ * since a model has the module even where the checkpoint has no tensor for it. */
 static nvfp4_status plan_lm_head(nvfp4_quantize_job *job, nvfp4_reason *reason) {
   if (job->own_lm_head) {
     return NVFP4_OK;
@@ -203,6 +213,7 @@ static nvfp4_status plan_lm_head(nvfp4_quantize_job *job, nvfp4_reason *reason) 
 
 nvfp4_status nvfp4_quantize_plan(nvfp4_quantize_job *job, nvfp4_reason *reason) {
   NVFP4_TRY(refuse_quantised(job, reason));
+  NVFP4_TRY(check_config(job, reason));
   size_t room = nvfp4_checkpoint_tensor_count(job->source) + 1;
   job->tensors = calloc(room, sizeof *job->tensors);
   job->excluded = calloc(room, sizeof *job->excluded);

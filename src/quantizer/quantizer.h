@@ -9,8 +9,8 @@
  *   hf_tokenizer.c  tokenizer.json, tokenizer_config.json from GGUF metadata
  *   output.c        the folder: temporary names, renames, removal on an error
  *
- * Everything that can be refused from the input alone is refused before the first byte is written: hence the two readings. The second is usually
- * served by the page cache.
+ * Everything that can be refused from the input alone is refused before the first byte is written: hence the two readings. The second is
+ * usually served by the page cache.
  */
 #ifndef NVFP4_QUANTIZER_QUANTIZER_H
 #define NVFP4_QUANTIZER_QUANTIZER_H
@@ -57,8 +57,8 @@ void nvfp4_quantize_plan_free(nvfp4_quantize_job *job);
 
 /* names.c: the Hugging Face name of GGUF tensor `name` of architecture "llama" or "qwen2" into out; false if there is none. */
 bool nvfp4_gguf_hf_name(const char *name, char *out, size_t out_bytes);
-/* names.c: row of the GGUF tensor that row `row` of the Hugging Face tensor is. llama.cpp's converter stores the two halves of a head's rows
- * interleaved, since its RoPE turns neighbours and Hugging Face's turns elements half a head apart. head_rows 0: unchanged. */
+/* names.c: row of the GGUF tensor that row `row` of the Hugging Face tensor is. llama.cpp's converter stores the two halves of a head's
+ * rows interleaved, since its RoPE turns neighbours and Hugging Face's turns elements half a head apart. head_rows 0: unchanged. */
 int64_t nvfp4_gguf_source_row(int64_t row, int64_t head_rows);
 
 /* stream.c: reads rows first .. first+count of the planned tensor, in the output's order, as fp32. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Both readings of the tensors. A tensor is worked on in bands of rows: a band is cut into tasks for the threads, and its results are written before the
- * next one begins. What a task does depends on its rows alone, and sums are added in order of rows: the output does not depend on the number of
- * threads. Memory: one band (16 MiB of fp32 unless rows are very long) and the block scales of one matrix, which follow its codes in the file.
+ * Both readings of the tensors. A tensor is worked on in bands of rows: a band is cut into tasks for the threads, and its results are
+ * written before the next one begins. What a task does depends on its rows alone, and sums are added in order of rows: the output does not
+ * depend on the number of threads. Memory: one band (16 MiB of fp32 unless rows are very long) and the block scales of one matrix, which
+ * follow its codes in the file.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "quantizer/quantizer.h"
@@ -366,8 +367,8 @@ static nvfp4_status declare(nvfp4_quantize_job *job, nvfp4_safetensors_writer *w
   return nvfp4_safetensors_writer_declare(writer, name, dtype, rank, shape, reason);
 }
 
-/* The tensors of one source tensor whose elements have `element_bytes` bytes: declared, or written. The file is in order of falling element size, as
- * the safetensors library writes it, so that every tensor is aligned. */
+/* Declares what one planned tensor becomes, those tensors alone whose elements have `element_bytes` bytes: the file is in order of falling
+ * element size, as the safetensors library writes it, so that every tensor is aligned. */
 static nvfp4_status declare_size(nvfp4_quantize_job *job, const nvfp4_planned_tensor *tensor, uint64_t element_bytes,
                                  nvfp4_safetensors_writer *writer, nvfp4_reason *reason) {
   bool ct = job->options.layout == NVFP4_LAYOUT_COMPRESSED_TENSORS;
@@ -429,9 +430,12 @@ nvfp4_status nvfp4_quantize_write(nvfp4_quantize_job *job, nvfp4_safetensors_wri
   }
   for (size_t i = 0; i < job->tensor_count; i++) {
     const nvfp4_planned_tensor *tensor = &job->tensors[i];
-    job->stats.input_bytes += tensor->source->bytes;
     job->stats.copied_tensors += !tensor->quantise;
     job->stats.weights += tensor->quantise ? (uint64_t)(tensor->rows * tensor->columns) : 0;
+  }
+  const nvfp4_tensor *source;
+  for (size_t i = 0; (source = nvfp4_checkpoint_tensor(job->source, i)) != NULL; i++) { /* a tied lm_head has no tensor of its own */
+    job->stats.input_bytes += source->bytes;
   }
   job->stats.relative_squared_error = sums[1] > 0 ? sums[0] / sums[1] : 0;
   return NVFP4_OK;

@@ -290,7 +290,11 @@ static void print_shapes(const answer *answers, const size_t *members, size_t co
   }
   cli_table table = {.columns = 4, .right = "rrrl"};
   for (size_t i = 0; i < line_count && (all || i < SHOWN); i++) {
-    cli_table_add(&table, lines[i].count > 1 ? "%lld x" : "", (long long)lines[i].count);
+    char times[24] = "";
+    if (lines[i].count > 1) {
+      snprintf(times, sizeof times, "%lld x", (long long)lines[i].count);
+    }
+    cli_table_add(&table, "%s", times);
     cli_table_add(&table, "N %lld", (long long)lines[i].n);
     cli_table_add(&table, "K %lld", (long long)lines[i].k);
     cli_table_add(&table, "%s", lines[i].pattern);

@@ -264,7 +264,8 @@ static inline void tiny_tokenizer(gguf_file *file, const char *pre) {
   json_decref(config);
 }
 
-/* Adds a tensor of tiny under its GGUF name, its heads' rows interleaved as the converter does: reshape [heads, 2, half, k] -> [heads, half, 2, k]. */
+/* Adds a tensor of tiny under its GGUF name, its heads' rows interleaved as the converter does: reshape [heads, 2, half, k] -> [heads,
+ * half, 2, k]. */
 static inline void tiny_tensor(gguf_file *file, const nvfp4_checkpoint *tiny, const char *hf, const char *gguf, int heads) {
   const nvfp4_tensor *tensor = nvfp4_checkpoint_find(tiny, hf);
   assert_non_null(tensor);

@@ -32,6 +32,7 @@ static void linear_layers_are_quantised_and_all_else_copied(void **state) {
       {{"model.layers.0.self_attn.q_proj.bias", NVFP4_DTYPE_F32, 1, {32}, zeros}, false, false},
       {{"model.layers.0.self_attn.q_proj.weight", NVFP4_DTYPE_F32, 2, {32, 16}, zeros}, true, false},
       {{"model.layers.0.table", NVFP4_DTYPE_I32, 2, {4, 16}, zeros}, false, false},
+      {{"model.layers.1.up_proj.weight", NVFP4_DTYPE_I32, 2, {4, 16}, zeros}, false, true},
       {{"scalar", NVFP4_DTYPE_F32, 0, {0}, zeros}, false, false},
   };
   enum { COUNT = sizeof cases / sizeof cases[0] };
@@ -112,6 +113,8 @@ static void quantised_inputs_are_refused(void **state) {
     nvfp4_checkpoint_close(checkpoint);
     expect_refused_plan(folder, false, NVFP4_E_UNSUPPORTED, "gptq");
   }
+  write_text(folder, "config.json", "{\"model_type\": \"gpt2\"}");
+  expect_refused_plan(folder, false, NVFP4_E_UNSUPPORTED, "[K, N]");
   remove_folder(folder);
 }
 

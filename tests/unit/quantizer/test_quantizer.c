@@ -61,7 +61,8 @@ static void check_output(nvfp4_layout_kind layout, bool calibrated, bool lm_head
     assert_int_equal(layer->layout, layout);
     assert_int_equal(layer->mode, calibrated ? NVFP4_MODE_W4A4 : NVFP4_MODE_W4A16);
     assert_int_equal(layer->partition_count, 1);
-    assert_int_equal(layer->partitions[0].weight.is_divisor, layout == NVFP4_LAYOUT_COMPRESSED_TENSORS);
+    assert_int_equal(layer->partitions[0].weight.kind,
+                     layout == NVFP4_LAYOUT_COMPRESSED_TENSORS ? NVFP4_GLOBAL_DIVISOR : NVFP4_GLOBAL_MULTIPLIER);
     assert_f32_bits(layer->partitions[0].weight.value, layout == NVFP4_LAYOUT_COMPRESSED_TENSORS ? 2688.0f / amax : amax / 2688.0f);
     assert_int_equal(layer->partitions[0].input.value > 0, calibrated);
     quantised++;
@@ -92,6 +93,7 @@ static void both_layouts_open_again_and_run(void **state) {
     check_output(layout, options.calibration != NULL, options.lm_head);
     assert_int_equal(stats.layers, options.lm_head ? 15 : 14);
     assert_int_equal(stats.struct_size, sizeof stats);
+    assert_int_equal(stats.input_bytes, 2 * (86016 + 320 * 64 + 5 * 64));
     assert_true(stats.relative_squared_error > 0.005 && stats.relative_squared_error < 0.0091); /* gaussian weights, rounded to nearest */
     assert_int_equal(count_files(output), layout == NVFP4_LAYOUT_MODELOPT ? 6 : 5);
     remove_folder(output);
@@ -157,6 +159,41 @@ static void gguf_and_safetensors_give_the_same_weights(void **state) {
     remove_folder(output);
     remove_folder(other);
   }
+}
+
+/* tiny in two shards with an index; the rest of the folder as it is. */
+static void shards_are_put_together(void **state) {
+  (void)state;
+  nvfp4_checkpoint *tiny = NULL;
+  test_tensor tensors[2][32];
+  size_t counts[2] = {0, 0};
+  static const char *const shards[] = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"};
+  char input[512], other[512], path[512];
+  assert_int_equal(mkdir(path_in(parent, "sharded", input), 0777), 0);
+  assert_ok(nvfp4_checkpoint_open(TINY, 0, &tiny, &reason), reason);
+  json_t *map = json_object();
+  const nvfp4_tensor *tensor;
+  for (size_t i = 0; (tensor = nvfp4_checkpoint_tensor(tiny, i)) != NULL; i++) {
+    tensors[i % 2][counts[i % 2]++] =
+        (test_tensor){tensor->name, tensor->dtype, tensor->rank, {tensor->shape[0], tensor->shape[1]}, tensor->data};
+    json_object_set_new(map, tensor->name, json_string(shards[i % 2]));
+  }
+  write_tensors(input, shards[0], tensors[0], counts[0]);
+  write_tensors(input, shards[1], tensors[1], counts[1]);
+  json_t *index = json_pack("{s:o}", "weight_map", map);
+  assert_int_equal(json_dump_file(index, path_in(input, "model.safetensors.index.json", path), 0), 0);
+  json_decref(index);
+  char *text = test_read_file(TINY "/config.json", NULL);
+  write_text(input, "config.json", text);
+  free(text);
+  nvfp4_checkpoint_close(tiny);
+  assert_ok(nvfp4_quantize_checkpoint(context, TINY, output, NULL, NULL, &reason), reason);
+  assert_ok(nvfp4_quantize_checkpoint(context, input, path_in(parent, "other", other), NULL, NULL, &reason), reason);
+  expect_same_file(output, other, "model.safetensors");
+  expect_same_file(output, other, "config.json");
+  remove_folder(output);
+  remove_folder(other);
+  remove_folder(input);
 }
 
 typedef struct steps {
@@ -259,6 +296,7 @@ int main(void) {
       cmocka_unit_test(both_layouts_open_again_and_run),
       cmocka_unit_test(input_scales_are_those_of_the_calibration),
       cmocka_unit_test(gguf_and_safetensors_give_the_same_weights),
+      cmocka_unit_test(shards_are_put_together),
       cmocka_unit_test(progress_ends_at_its_total),
       cmocka_unit_test(refusals),
       cmocka_unit_test(a_full_disk_leaves_nothing),

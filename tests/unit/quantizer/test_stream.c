@@ -121,16 +121,19 @@ static void the_golden_model_is_quantised_bit_for_bit(void **state) {
   }
 }
 
-/* More rows than a band has, rows longer than a task, an odd number of rows: the bytes are those of one thread, and of the whole matrix at once. */
+/* More rows than a band has, rows longer than a task, an odd number of rows: the bytes are those of one thread, and of the whole matrix at
+ * once. */
 static void bands_and_threads_change_nothing(void **state) {
   (void)state;
   enum { TALL = 4113, TALL_K = 1040, WIDE = 67, WIDE_K = 80000, ODD = 3, ODD_K = 16 };
   uint16_t *tall = random_bf16((size_t)TALL * TALL_K, 1, 0.02f), *wide = random_bf16((size_t)WIDE * WIDE_K, 2, 3.0f);
   const test_tensor tensors[] = {{"a.tall.weight", NVFP4_DTYPE_BF16, 2, {TALL, TALL_K}, tall},
                                  {"b.wide.weight", NVFP4_DTYPE_BF16, 2, {WIDE, WIDE_K}, wide},
-                                 {"c.odd.weight", NVFP4_DTYPE_BF16, 2, {ODD, ODD_K}, tall}};
+                                 {"c.odd.weight", NVFP4_DTYPE_BF16, 2, {ODD, ODD_K}, tall},
+                                 {"d.half.weight", NVFP4_DTYPE_F16, 2, {40, 64}, tall}, /* the same bits, read as other numbers */
+                                 {"e.single.weight", NVFP4_DTYPE_F32, 2, {40, 64}, tall}};
   char input[256], output[2][256], path[512];
-  write_tensors(make_folder(input), "model.safetensors", tensors, 3);
+  write_tensors(make_folder(input), "model.safetensors", tensors, 5);
   char *texts[2];
   size_t bytes[2];
   for (int i = 0; i < 2; i++) {
@@ -146,6 +149,8 @@ static void bands_and_threads_change_nothing(void **state) {
   check_layer(from, to, "a.tall", false, NVFP4_SCALES_RTN, sums);
   check_layer(from, to, "b.wide", false, NVFP4_SCALES_RTN, sums);
   check_layer(from, to, "c.odd", false, NVFP4_SCALES_RTN, sums);
+  check_layer(from, to, "d.half", false, NVFP4_SCALES_RTN, sums);
+  check_layer(from, to, "e.single", false, NVFP4_SCALES_RTN, sums);
   nvfp4_checkpoint_close(from);
   nvfp4_checkpoint_close(to);
   for (int i = 0; i < 2; i++) {
