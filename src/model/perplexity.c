@@ -31,9 +31,9 @@ static void score_row(void *arg, size_t row) {
   }
   double sum = 0;
   for (int64_t i = 0; i < job->vocabulary; i++) {
-    sum += exp((double)(logits[i] - largest));
+    sum += exp((double)logits[i] - (double)largest);
   }
-  job->loss[row] = log(sum) - (double)(logits[job->targets[row]] - largest);
+  job->loss[row] = log(sum) - ((double)logits[job->targets[row]] - (double)largest);
 }
 
 typedef struct sums {

@@ -90,9 +90,9 @@ static void golden_logits(void **state) {
     const char *name;
     bool w4a4;
   } models[] = {
-      {"modelopt_nvfp4", true},  {"modelopt_nvfp4_bias", true}, {"modelopt_nvfp4_lmhead", true}, {"modelopt_nvfp4_sharded", true},
-      {"modelopt_nvfp4_split", true}, {"modelopt_mixed", true}, {"modelopt_w4a16", false},       {"ct_nvfp4", true},
-      {"ct_nvfp4a16", false},    {"ct_mixed_fp8", true},
+      {"modelopt_nvfp4", true},       {"modelopt_nvfp4_bias", true}, {"modelopt_nvfp4_lmhead", true}, {"modelopt_nvfp4_sharded", true},
+      {"modelopt_nvfp4_split", true}, {"modelopt_mixed", true},      {"modelopt_w4a16", false},       {"ct_nvfp4", true},
+      {"ct_nvfp4a16", false},         {"ct_mixed_fp8", true},
   };
   for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
     char path[256];
