@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "nvfp4/model.h"
+#include <nvfp4/model.h>
 
 /* SplitMix64 (Steele, Lea, Flood 2014): 53 random bits in [0, 1). */
 static double next_uniform(uint64_t *state) {
