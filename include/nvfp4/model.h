@@ -23,8 +23,8 @@ NVFP4_API void nvfp4_tokenizer_destroy(nvfp4_tokenizer *tokenizer);
 
 /* Encodes `text` (UTF-8, `bytes` long). Special tokens in the text ("<|im_start|>") become their ids if parse_special. *tokens is malloc'ed for the
  * caller, who frees it with nvfp4_tokens_free. */
-NVFP4_API nvfp4_status nvfp4_tokenize(const nvfp4_tokenizer *tokenizer, const char *text, size_t bytes, bool parse_special, int32_t **tokens,
-                                      size_t *count, nvfp4_reason *reason);
+NVFP4_API nvfp4_status nvfp4_tokenize(const nvfp4_tokenizer *tokenizer, const char *text, size_t bytes, bool parse_special,
+                                      int32_t **tokens, size_t *count, nvfp4_reason *reason);
 NVFP4_API void nvfp4_tokens_free(int32_t *tokens);
 
 /* The bytes of a token (may be part of a UTF-8 character); length in *bytes. Special tokens give their text. NULL if there is no such token. */
