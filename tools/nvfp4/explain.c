@@ -488,7 +488,7 @@ static int explain_shape(explanation *e, const question *asked) {
 static int explain_checkpoint(explanation *e, const question *asked) {
   nvfp4_checkpoint *checkpoint;
   int code;
-  if (!cli_open(e->run, asked->checkpoint, NVFP4_OPEN_SKIP_SCALES, &checkpoint, &code)) {
+  if (!cli_open(e->run, asked->checkpoint, 0, &checkpoint, &code)) {
     return code;
   }
   if (ask_checkpoint(e, checkpoint, asked->layer, &code)) {
