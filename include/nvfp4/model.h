@@ -21,7 +21,8 @@ typedef struct nvfp4_tokenizer nvfp4_tokenizer;
 NVFP4_API nvfp4_status nvfp4_tokenizer_create(const nvfp4_checkpoint *checkpoint, nvfp4_tokenizer **out, nvfp4_reason *reason);
 NVFP4_API void nvfp4_tokenizer_destroy(nvfp4_tokenizer *tokenizer);
 
-/* Encodes `text` (UTF-8, `bytes` long). Special tokens in the text ("<|im_start|>") become their ids if parse_special. *tokens is malloc'ed for the
+/* Encodes `text` (UTF-8, `bytes` long; taken as it is, without Unicode normalisation). A begin token is put before it if the tokenizer asks for one
+ * (add_bos_token) and the text does not begin with it. Special tokens in the text ("<|im_start|>") become their ids if parse_special. *tokens is malloc'ed for the
  * caller, who frees it with nvfp4_tokens_free. */
 NVFP4_API nvfp4_status nvfp4_tokenize(const nvfp4_tokenizer *tokenizer, const char *text, size_t bytes, bool parse_special,
                                       int32_t **tokens, size_t *count, nvfp4_reason *reason);

@@ -430,9 +430,12 @@ nvfp4_status nvfp4_quantize_write(nvfp4_quantize_job *job, nvfp4_safetensors_wri
   }
   for (size_t i = 0; i < job->tensor_count; i++) {
     const nvfp4_planned_tensor *tensor = &job->tensors[i];
-    job->stats.input_bytes += tensor->source->bytes;
     job->stats.copied_tensors += !tensor->quantise;
     job->stats.weights += tensor->quantise ? (uint64_t)(tensor->rows * tensor->columns) : 0;
+  }
+  const nvfp4_tensor *source;
+  for (size_t i = 0; (source = nvfp4_checkpoint_tensor(job->source, i)) != NULL; i++) { /* a tied lm_head has no tensor of its own */
+    job->stats.input_bytes += source->bytes;
   }
   job->stats.relative_squared_error = sums[1] > 0 ? sums[0] / sums[1] : 0;
   return NVFP4_OK;

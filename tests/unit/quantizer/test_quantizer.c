@@ -93,6 +93,7 @@ static void both_layouts_open_again_and_run(void **state) {
     check_output(layout, options.calibration != NULL, options.lm_head);
     assert_int_equal(stats.layers, options.lm_head ? 15 : 14);
     assert_int_equal(stats.struct_size, sizeof stats);
+    assert_int_equal(stats.input_bytes, 2 * (86016 + 320 * 64 + 5 * 64));
     assert_true(stats.relative_squared_error > 0.005 && stats.relative_squared_error < 0.0091); /* gaussian weights, rounded to nearest */
     assert_int_equal(count_files(output), layout == NVFP4_LAYOUT_MODELOPT ? 6 : 5);
     remove_folder(output);
