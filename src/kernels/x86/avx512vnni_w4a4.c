@@ -122,6 +122,7 @@ AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x
   for (int64_t block = 0; block < blocks; block++, x += rows) {
     const uint8_t *at = tile + block / N16K64_BLOCKS * N16K64_TILE_BYTES;
     int64_t b = block % N16K64_BLOCKS;
+    avx512_prefetch(tile, block, x, rows * (int)sizeof *x);
     __m512i w[4];
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
