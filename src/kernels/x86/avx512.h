@@ -22,6 +22,13 @@
 
 /* For functions that run on processors without AVX-512, too. */
 #define AVX512_PLAIN __attribute__((target("no-avx")))
+/* Before a loop whose sums must stay in registers. */
+#define AVX512_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define AVX512_UNROLL(times) AVX512_PRAGMA(clang loop unroll(full))
+#else
+#define AVX512_UNROLL(times) AVX512_PRAGMA(GCC unroll times)
+#endif
 /* For bodies that are made for several constant numbers of rows. */
 #define AVX512_INLINE static inline __attribute__((always_inline))
 
@@ -81,7 +88,7 @@ AVX512_INLINE void avx512_prefetch(const uint8_t *tile, int64_t block, const voi
   for (int i = 0; i < 3; i++) {
     _mm_prefetch(weights + 64 * i, _MM_HINT_T0);
   }
-#pragma GCC unroll 16
+  AVX512_UNROLL(16)
   for (int i = 0; i + 64 <= bytes; i += 64) {
     _mm_prefetch((const char *)records + AVX512_X_AHEAD + i, _MM_HINT_T0);
   }

@@ -30,32 +30,36 @@ AVX512_INLINE void sum_blocks(const uint8_t *tile, int64_t block, const record *
   const uint8_t *at = tile + block / N16K64_BLOCKS * N16K64_TILE_BYTES;
   const int64_t b = together >= N16K64_BLOCKS ? 0 : block % N16K64_BLOCKS;
   __m512 part[GROUP_ROWS];
-#pragma GCC unroll 16
+  AVX512_UNROLL(16)
   for (int i = 0; i < rows * together; i++) {
     part[i] = _mm512_setzero_ps();
   }
-#pragma GCC unroll 2
+  AVX512_UNROLL(2)
   for (int half = 0; half < 2; half++) {
-#pragma GCC unroll 8
+    __m512i codes[TOGETHER];
+    AVX512_UNROLL(8)
+    for (int t = 0; t < together; t++) {
+      codes[t] = _mm512_load_si512(at + t / N16K64_BLOCKS * N16K64_TILE_BYTES + N16K64_SCALES +
+                                   (b + t % N16K64_BLOCKS) * N16K64_BLOCK_CODES + half * 64);
+      __asm__("" : "+v"(codes[t])); /* in a register: folded into the shifts, the loads would fill the load ports */
+    }
+    AVX512_UNROLL(8)
     for (int i = 0; i < 8; i++) {
-#pragma GCC unroll 8
+      AVX512_UNROLL(8)
       for (int t = 0; t < together; t++) {
-        const uint8_t *block_codes =
-            at + t / N16K64_BLOCKS * N16K64_TILE_BYTES + N16K64_SCALES + (b + t % N16K64_BLOCKS) * N16K64_BLOCK_CODES;
-        __m512i codes = _mm512_load_si512(block_codes + half * 64);
-        __m512 w = _mm512_permutexvar_ps(_mm512_srli_epi32(codes, (unsigned)(i < 4 ? 8 * i : 8 * (i - 4) + 4)), values);
-#pragma GCC unroll 16
+        __m512 w = _mm512_permutexvar_ps(_mm512_srli_epi32(codes[t], (unsigned)(i < 4 ? 8 * i : 8 * (i - 4) + 4)), values);
+        AVX512_UNROLL(16)
         for (int r = 0; r < rows; r++) {
           part[t * rows + r] = _mm512_fmadd_ps(_mm512_set1_ps(x[t * rows + r].x[half * 8 + i]), w, part[t * rows + r]);
         }
       }
     }
   }
-#pragma GCC unroll 8
+  AVX512_UNROLL(8)
   for (int t = 0; t < together; t++) {
     const uint8_t *scales = at + t / N16K64_BLOCKS * N16K64_TILE_BYTES + (b + t % N16K64_BLOCKS) * N16K64_N;
     __m512 sw = _mm512_mul_ps(avx512_e4m3_2m8(_mm_load_si128((const __m128i *)(const void *)scales)), _mm512_set1_ps(256.0f));
-#pragma GCC unroll 16
+    AVX512_UNROLL(16)
     for (int r = 0; r < rows; r++) {
       acc[r] = _mm512_fmadd_ps(part[t * rows + r], sw, acc[r]);
     }
@@ -65,7 +69,7 @@ AVX512_INLINE void sum_blocks(const uint8_t *tile, int64_t block, const record *
 AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x, float (*acc)[N16K64_N], const int rows) {
   const int together = rows > 4 ? 1 : TOGETHER / rows;
   __m512 sum[GROUP_ROWS];
-#pragma GCC unroll 16
+  AVX512_UNROLL(16)
   for (int r = 0; r < rows; r++) {
     sum[r] = _mm512_load_ps(acc[r]);
   }
@@ -79,7 +83,7 @@ AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x
   for (; block < blocks; block++) {
     sum_blocks(tile, block, x + block * rows, sum, rows, 1);
   }
-#pragma GCC unroll 16
+  AVX512_UNROLL(16)
   for (int r = 0; r < rows; r++) {
     _mm512_store_ps(acc[r], sum[r]);
   }
