@@ -71,25 +71,41 @@ static inline void decode8(const uint8_t *codes, __m256 w[8]) {
   decode4(_mm256_and_si256(_mm256_srli_epi16(both, 4), nibble), w + 4);
 }
 
-/* One row of x: weights go from the packed bytes into the sums. */
-static void sum_row(const uint8_t *tile, int64_t blocks, const float *x, float sums[N16K64_N]) {
-  __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-  for (int64_t block = 0; block < blocks; block++, x += NVFP4_BLOCK) {
-    const uint8_t *at = tile + block / N16K64_BLOCKS * N16K64_TILE_BYTES;
-    const uint8_t *codes = at + N16K64_SCALES + block % N16K64_BLOCKS * N16K64_BLOCK_CODES;
-    __m256 sw[2], part[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-    for (int half = 0; half < 2; half++) {
+/* `count` blocks of a tile for one row of x: their 2 * count chains of 16 fmaf run beside each other. `count` is a constant where this is inlined. */
+static inline __attribute__((always_inline)) void add_blocks(const uint8_t *tile, int first, int count, const float *x, __m256 acc[2]) {
+  __m256 part[2][2];
+  for (int b = 0; b < count; b++) {
+    part[b][0] = part[b][1] = _mm256_setzero_ps();
+  }
+  for (int half = 0; half < 2; half++) {
+    for (int b = 0; b < count; b++) {
       for (int h = 0; h < 2; h++) {
         __m256 w[8];
-        decode8(codes + 64 * half + 32 * h, w);
+        decode8(tile + N16K64_SCALES + (first + b) * N16K64_BLOCK_CODES + 64 * half + 32 * h, w);
         for (int i = 0; i < 8; i++) {
-          part[h] = _mm256_fmadd_ps(_mm256_set1_ps(x[8 * half + i]), w[i], part[h]);
+          part[b][h] = _mm256_fmadd_ps(_mm256_set1_ps(x[(first + b) * NVFP4_BLOCK + 8 * half + i]), w[i], part[b][h]);
         }
       }
     }
-    scales(at + block % N16K64_BLOCKS * N16K64_N, sw);
-    acc[0] = _mm256_fmadd_ps(part[0], sw[0], acc[0]);
-    acc[1] = _mm256_fmadd_ps(part[1], sw[1], acc[1]);
+  }
+  for (int b = 0; b < count; b++) {
+    __m256 sw[2];
+    scales(tile + (first + b) * N16K64_N, sw);
+    acc[0] = _mm256_fmadd_ps(part[b][0], sw[0], acc[0]);
+    acc[1] = _mm256_fmadd_ps(part[b][1], sw[1], acc[1]);
+  }
+}
+
+/* One row of x: weights go from the packed bytes into the sums. */
+static void sum_row(const uint8_t *tile, int64_t blocks, const float *x, float sums[N16K64_N]) {
+  __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+  for (; blocks >= N16K64_BLOCKS; blocks -= N16K64_BLOCKS, tile += N16K64_TILE_BYTES, x += N16K64_K) {
+    avx2_prefetch_tile(tile);
+    add_blocks(tile, 0, 2, x, acc);
+    add_blocks(tile, 2, 2, x, acc);
+  }
+  for (int b = 0; b < blocks; b++) {
+    add_blocks(tile, b, 1, x, acc);
   }
   _mm256_storeu_ps(sums, acc[0]);
   _mm256_storeu_ps(sums + 8, acc[1]);

@@ -6,23 +6,17 @@
  * A block's dot product: four VPMADDUBSW (a pair is at most 2 * 24 * 12 = 576), added in 16 bits (at most 2304), one VPMADDWD with ones.
  */
 #include <immintrin.h>
-#include <stdint.h>
-#include <string.h>
 
-/* The 4 bytes at x2 in every lane. */
-static inline __m256i four_k(const int8_t *x2) {
-  int32_t lane;
-  memcpy(&lane, x2, sizeof lane);
-  return _mm256_set1_epi32(lane);
+enum { W4A4_ROWS = 3, W4A4_START_MASK = 0xFFFF }; /* a sum is two int16 that w4a4_total adds */
+
+/* The empty asm keeps the additions in this order: compilers that balance them into trees keep all products of a block at once, more than there are registers. */
+static inline __m256i w4a4_step(__m256i sum, __m256i w, __m256i x2) {
+  sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x2));
+  __asm__("" : "+x"(sum));
+  return sum;
 }
 
-/* See avx2_w4a4_body.h. */
-static inline __m256i w4a4_dot(const __m256i w[4], const int8_t *x2, int32_t offset) {
-  __m256i sum01 = _mm256_add_epi16(_mm256_maddubs_epi16(w[0], four_k(x2)), _mm256_maddubs_epi16(w[1], four_k(x2 + 4)));
-  __m256i sum23 = _mm256_add_epi16(_mm256_maddubs_epi16(w[2], four_k(x2 + 8)), _mm256_maddubs_epi16(w[3], four_k(x2 + 12)));
-  __m256i sum = _mm256_madd_epi16(_mm256_add_epi16(sum01, sum23), _mm256_set1_epi16(1));
-  return _mm256_add_epi32(sum, _mm256_set1_epi32(offset));
-}
+static inline __m256i w4a4_total(__m256i sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
 
 #include "kernels/x86/avx2_w4a4_body.h"
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The W4A4 kernels with 256-bit vectors, but for the one step in which they differ. The file that includes this has defined before
+ * The W4A4 kernels with 256-bit vectors, but for the one step in which they differ: sums over k in 8 lanes n. The file that includes this has defined before
  *
- *   static inline __m256i w4a4_dot(const __m256i w[4], const int8_t *x2, int32_t offset)
- *     8 lanes n: offset + sum over 16 k of w * x2; w[i]: bytes [8 n][k = 4i..4i+3], unsigned; x2: 16 signed bytes
+ *   W4A4_START_MASK   start & W4A4_START_MASK in every lane is a sum of `start`, |start| <= 2304
+ *   static inline __m256i w4a4_step(__m256i sum, __m256i w, __m256i x2)   sum + 4 products a lane; w: unsigned bytes, x2: signed bytes
+ *   static inline __m256i w4a4_total(__m256i sum)                         8 int32
+ *   W4A4_ROWS         rows of x that the registers hold at once
  *
  * Dot-product instructions take one unsigned and one signed operand. Unsigned are here the weights, twice the value plus 12, 0..24; signed is x, twice the value;
- * the offset takes away what the 12 added: offset = -12 * sum of x2. Blocks beyond K are zeros with scale 0: their terms are +0, and a sum that starts at +0 and has no
+ * sums start at -12 * sum of x2, which takes away what the 12 added. Blocks beyond K are zeros with scale 0: their terms are +0, and a sum that starts at +0 and has no
  * subnormal terms is never -0.
  *
  * Workspace: [k tile][m] of w4a4_x, so that a k tile's rows of x are neighbours.
@@ -21,13 +23,13 @@
 /* 64 k of a row of x, quantised. */
 typedef struct w4a4_x {
   int8_t x2[N16K64_K];
-  int32_t offset[N16K64_BLOCKS];
-  float scale[N16K64_BLOCKS]; /* times 2^6: 2^8 for avx2_scales_2m8 and 1/4 for the doubled values */
+  int32_t start[N16K64_BLOCKS]; /* -12 * sum of x2, masked by W4A4_START_MASK */
+  float scale[N16K64_BLOCKS];   /* times 2^6: 2^8 for avx2_scales_2m8 and 1/4 for the doubled values */
 } w4a4_x;
 
 /* A tile of weights, decoded. */
 typedef struct w4a4_tile {
-  __m256i w[N16K64_BLOCKS][2][4]; /* [block][half of the 16 rows][4 k's] */
+  __m256i w[N16K64_BLOCKS][4][2]; /* [block][4 k's][half of the 16 rows] */
   __m256 sw[N16K64_BLOCKS][2];
 } w4a4_tile;
 
@@ -57,7 +59,8 @@ static inline void w4a4_put_x(w4a4_x *out, const __m256i codes[2], __m128 scales
   __m256i blocks = _mm256_hadd_epi32(sums[0], sums[1]);
   blocks = _mm256_hadd_epi32(blocks, blocks); /* 0, 2, 0, 2 | 1, 3, 1, 3 */
   __m128i ascending = _mm_unpacklo_epi32(_mm256_castsi256_si128(blocks), _mm256_extracti128_si256(blocks, 1));
-  _mm_storeu_si128((__m128i *)(void *)out->offset, _mm_mullo_epi32(ascending, _mm_set1_epi32(-12)));
+  __m128i offsets = _mm_mullo_epi32(ascending, _mm_set1_epi32(-12));
+  _mm_storeu_si128((__m128i *)(void *)out->start, _mm_and_si128(offsets, _mm_set1_epi32(W4A4_START_MASK)));
   _mm_storeu_ps(out->scale, _mm_mul_ps(scales, _mm_set1_ps(0x1p6f)));
 }
 
@@ -162,59 +165,76 @@ static void w4a4_prepare_row(void *arg, size_t row) {
 
 /* ---------------------------------------------------------------------------------------------------------------------- sums */
 
-/* 32 bytes a load, of which the low nibbles are 4 k's of 8 rows and the high nibbles the next 4. */
-static inline void w4a4_decode_block(const uint8_t *codes, __m256i w[2][4]) {
+/* w[i][h]: k's 4i .. 4i+3 of rows 8h .. 8h+7. 32 bytes of codes: the low nibbles are 4 k's of 8 rows, the high nibbles the next 4. */
+static inline void w4a4_decode_block(const uint8_t *codes, __m256i w[4][2]) {
   const __m256i nibble = _mm256_set1_epi8(15);
   const __m256i plus12 = _mm256_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0, 12, 13, 14, 15, 16, 18, 20, 24, 12, 11,
                                           10, 9, 8, 6, 4, 0);
   for (int half = 0; half < 2; half++) {
     for (int h = 0; h < 2; h++) {
       __m256i both = _mm256_load_si256((const __m256i *)(const void *)(codes + 64 * half + 32 * h));
-      w[h][2 * half] = _mm256_shuffle_epi8(plus12, _mm256_and_si256(both, nibble));
-      w[h][2 * half + 1] = _mm256_shuffle_epi8(plus12, _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble));
+      w[2 * half][h] = _mm256_shuffle_epi8(plus12, _mm256_and_si256(both, nibble));
+      w[2 * half + 1][h] = _mm256_shuffle_epi8(plus12, _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble));
     }
   }
 }
 
-/* acc + dot * (sx * sw) for 16 n and one m. The term is exact, so that the fused addition is the canonical one. */
-static inline void w4a4_add_block(const __m256i w[2][4], const __m256 sw[2], const w4a4_x *x, int b, __m256 acc[2]) {
-  for (int h = 0; h < 2; h++) {
-    __m256 dot = _mm256_cvtepi32_ps(w4a4_dot(w[h], x->x2 + b * NVFP4_BLOCK, x->offset[b]));
-    acc[h] = _mm256_fmadd_ps(_mm256_mul_ps(dot, _mm256_set1_ps(x->scale[b])), sw[h], acc[h]);
+/* The 4 bytes at x2 in every lane. */
+static inline __m256i w4a4_four_k(const int8_t *x2) {
+  int32_t lane;
+  memcpy(&lane, x2, sizeof lane);
+  return _mm256_set1_epi32(lane);
+}
+
+/* terms[m][h] = dot * sx of block b for `rows` rows of x; `rows` is a constant where this is inlined. Each w is used by all rows at once: loads are what limits. */
+static inline __attribute__((always_inline)) void w4a4_block_terms(const __m256i w[4][2], const w4a4_x *x, int rows, int b,
+                                                                   __m256 terms[][2]) {
+  __m256i sums[W4A4_ROWS][2];
+  for (int m = 0; m < rows; m++) {
+    sums[m][0] = sums[m][1] = _mm256_set1_epi32(x[m].start[b]);
+  }
+  for (int i = 0; i < 4; i++) {
+    for (int m = 0; m < rows; m++) {
+      __m256i x2 = w4a4_four_k(x[m].x2 + b * NVFP4_BLOCK + 4 * i);
+      sums[m][0] = w4a4_step(sums[m][0], w[i][0], x2);
+      sums[m][1] = w4a4_step(sums[m][1], w[i][1], x2);
+    }
+  }
+  for (int m = 0; m < rows; m++) {
+    for (int h = 0; h < 2; h++) {
+      terms[m][h] = _mm256_mul_ps(_mm256_cvtepi32_ps(w4a4_total(sums[m][h])), _mm256_set1_ps(x[m].scale[b]));
+    }
   }
 }
 
-/* One row of x: weights go from the packed bytes into the sums. */
+/* One row of x: weights go from the packed bytes into the sums. The terms are exact, so that a fused addition is the canonical one. */
 static inline void w4a4_sum_row(const uint8_t *tile, int64_t k_tiles, const w4a4_x *x, float sums[N16K64_N]) {
   __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
   for (int64_t t = 0; t < k_tiles; t++, tile += N16K64_TILE_BYTES, x++) {
+    avx2_prefetch_tile(tile);
     for (int b = 0; b < N16K64_BLOCKS; b++) {
-      __m256i w[2][4];
-      __m256 sw[2];
+      __m256i w[4][2];
+      __m256 sw[2], terms[1][2];
       w4a4_decode_block(tile + N16K64_SCALES + b * N16K64_BLOCK_CODES, w);
       avx2_scales_2m8(tile + b * N16K64_N, sw);
-      w4a4_add_block((const __m256i(*)[4])w, sw, x, b, acc);
+      w4a4_block_terms((const __m256i(*)[2])w, x, 1, b, terms);
+      acc[0] = _mm256_fmadd_ps(terms[0][0], sw[0], acc[0]);
+      acc[1] = _mm256_fmadd_ps(terms[0][1], sw[1], acc[1]);
     }
   }
   _mm256_storeu_ps(sums, acc[0]);
   _mm256_storeu_ps(sums + 8, acc[1]);
 }
 
-/* 1 or 2 rows of x times a decoded tile; `rows` is a constant where this is inlined. */
-static inline __attribute__((always_inline)) void w4a4_add_tile(const w4a4_tile *tile, const w4a4_x *x, int rows, float (*sums)[N16K64_N]) {
-  __m256 acc[2][2];
-  for (int m = 0; m < rows; m++) {
-    acc[m][0] = _mm256_loadu_ps(sums[m]);
-    acc[m][1] = _mm256_loadu_ps(sums[m] + 8);
-  }
+/* `rows` <= W4A4_ROWS rows of x times a decoded tile. */
+static inline __attribute__((always_inline)) void w4a4_add_rows(const w4a4_tile *tile, const w4a4_x *x, int rows, float (*sums)[N16K64_N]) {
   for (int b = 0; b < N16K64_BLOCKS; b++) {
+    __m256 terms[W4A4_ROWS][2];
+    w4a4_block_terms(tile->w[b], x, rows, b, terms);
     for (int m = 0; m < rows; m++) {
-      w4a4_add_block(tile->w[b], tile->sw[b], x + m, b, acc[m]);
+      _mm256_storeu_ps(sums[m], _mm256_fmadd_ps(terms[m][0], tile->sw[b][0], _mm256_loadu_ps(sums[m])));
+      _mm256_storeu_ps(sums[m] + 8, _mm256_fmadd_ps(terms[m][1], tile->sw[b][1], _mm256_loadu_ps(sums[m] + 8)));
     }
-  }
-  for (int m = 0; m < rows; m++) {
-    _mm256_storeu_ps(sums[m], acc[m][0]);
-    _mm256_storeu_ps(sums[m] + 8, acc[m][1]);
   }
 }
 
@@ -229,11 +249,11 @@ static inline void w4a4_sum_rows(const uint8_t *tile, int64_t k_tiles, const w4a
       avx2_scales_2m8(tile + b * N16K64_N, decoded.sw[b]);
     }
     int64_t m = 0;
-    for (; m + 2 <= rows; m += 2) {
-      w4a4_add_tile(&decoded, x + m, 2, sums + m);
+    for (; m + W4A4_ROWS <= rows; m += W4A4_ROWS) {
+      w4a4_add_rows(&decoded, x + m, W4A4_ROWS, sums + m);
     }
-    if (m < rows) {
-      w4a4_add_tile(&decoded, x + m, 1, sums + m);
+    for (; m < rows; m++) {
+      w4a4_add_rows(&decoded, x + m, 1, sums + m);
     }
   }
 }

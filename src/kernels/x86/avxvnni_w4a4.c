@@ -6,24 +6,12 @@
  * avx2_w4a4 but for a block's dot product: four VPDPBUSD, which start at the offset.
  */
 #include <immintrin.h>
-#include <stdint.h>
-#include <string.h>
 
-/* The 4 bytes at x2 in every lane. */
-static inline __m256i four_k(const int8_t *x2) {
-  int32_t lane;
-  memcpy(&lane, x2, sizeof lane);
-  return _mm256_set1_epi32(lane);
-}
+enum { W4A4_ROWS = 2, W4A4_START_MASK = -1 };
 
-/* See avx2_w4a4_body.h. */
-static inline __m256i w4a4_dot(const __m256i w[4], const int8_t *x2, int32_t offset) {
-  __m256i sum = _mm256_set1_epi32(offset);
-  for (int i = 0; i < 4; i++) {
-    sum = _mm256_dpbusd_avx_epi32(sum, w[i], four_k(x2 + 4 * i));
-  }
-  return sum;
-}
+static inline __m256i w4a4_step(__m256i sum, __m256i w, __m256i x2) { return _mm256_dpbusd_avx_epi32(sum, w, x2); }
+
+static inline __m256i w4a4_total(__m256i sum) { return sum; }
 
 #include "kernels/x86/avx2_w4a4_body.h"
 
