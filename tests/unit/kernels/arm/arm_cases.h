@@ -58,6 +58,18 @@ static inline uint8_t *arm_at_the_edge(const void *from, size_t bytes) {
   return memcpy(map + pages * page - bytes, from, bytes);
 }
 
+/* A caller with flush-to-zero for f32 and f16, default NaNs, and f16 without infinities and NaNs (FPCR's FZ, FZ16, DN, AHP). */
+static inline void arm_other_fp_env(bool on) {
+#if defined(__aarch64__)
+  uint64_t control, bits = 0x7080000u;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+  control = on ? control | bits : control & ~bits;
+  __asm__ volatile("msr fpcr, %0" : : "r"(control) : "memory");
+#else
+  (void)on;
+#endif
+}
+
 typedef struct arm_problem {
   nvfp4_context *context;
   const nvfp4_kernel *kernel;
@@ -127,7 +139,10 @@ static inline void arm_run(arm_problem *p, int64_t m, nvfp4_dtype dtype, bool qu
   nvfp4_reason reason = {0};
   memset(workspace, 0xFF, workspace_bytes + 1); /* what a caller left there must not matter */
   workspace[workspace_bytes] = 0x5A;
-  assert_ok(p->kernel->apply_weights(&p->context->host, &p->packed, &args, &reason), reason);
+  arm_other_fp_env(true);
+  nvfp4_status status = p->kernel->apply_weights(&p->context->host, &p->packed, &args, &reason);
+  arm_other_fp_env(false);
+  assert_ok(status, reason);
   assert_int_equal(workspace[workspace_bytes], 0x5A);
   assert_int_equal(y[0], 0xA5);
   assert_int_equal(y[y_bytes + 1], 0xA5);
