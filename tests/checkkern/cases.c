@@ -139,18 +139,28 @@ static ck_case plain(int64_t m, int64_t n, int64_t k, uint64_t seed) {
 
 static int64_t dtype_of(size_t i) { return NVFP4_DTYPE_F32 + (int64_t)(i % 3); }
 
-/* The ordinary input of inference, everything else in turn: types, bias, gaps, alpha. i counts the cases. */
+/* The ordinary input of inference, everything else in turn: types, bias, gaps, alpha, threads. i counts the cases; its digits are scattered, lest a type meet
+ * the same shapes only. */
 static ck_case varied(int64_t m, int64_t n, int64_t k, size_t i, uint64_t seed) {
   ck_case c = plain(m, n, k, seed);
-  c.x = dtype_of(i);
-  c.y = dtype_of(i / 3);
-  c.bias = i % 2 == 0 ? NVFP4_DTYPE_NONE : dtype_of(i / 2);
-  c.scales = i % 5 == 4 ? CK_SCALES_ANY : CK_SCALES_TYPICAL;
-  c.values = i % 7 == 6 ? CK_VALUES_WIDE : CK_VALUES_GAUSS;
-  c.alpha = (int64_t)(i % 3);
-  c.x_gap = i % 4 < 2 ? 0 : (int64_t)(i % 9) + 1;
-  c.y_gap = i % 4 == 0 || i % 4 == 3 ? 0 : (int64_t)(i % 7) + 1;
-  c.threads = i % 3 == 2 ? 2 : i % 3;
+  uint64_t digits = (i + 1) * 0x9E3779B97F4A7C15u >> 16;
+  c.x = dtype_of(digits);
+  digits /= 3;
+  c.y = digits % 4 == 3 ? NVFP4_DTYPE_F32 : dtype_of(digits % 4);
+  digits /= 4;
+  c.bias = digits % 6 < 3 ? NVFP4_DTYPE_NONE : dtype_of(digits);
+  digits /= 6;
+  c.scales = digits % 2 == 1 ? CK_SCALES_ANY : CK_SCALES_TYPICAL;
+  digits /= 2;
+  c.values = digits % 4 == 3 ? CK_VALUES_WIDE : CK_VALUES_GAUSS;
+  digits /= 4;
+  c.alpha = (int64_t)(digits % CK_ALPHA_TINY);
+  digits /= CK_ALPHA_TINY;
+  c.x_gap = digits % 2 == 0 ? 0 : 1 + (int64_t)(digits / 2 % 9);
+  digits /= 18;
+  c.y_gap = digits % 2 == 0 ? 0 : 1 + (int64_t)(digits / 2 % 7);
+  digits /= 14;
+  c.threads = (int64_t)(digits % 3);
   return c;
 }
 
@@ -201,6 +211,21 @@ static void add_data(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed) 
     c.codes = CK_CODES_ALL;
     c.values = CK_VALUES_GAUSS;
     add(list, kernel, c);
+  }
+}
+
+/* Long sums, in which every addition rounds: another order of additions shows. */
+static void add_long_sums(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed) {
+  static const int64_t depths[] = {1024, 1040, 2048, 4096, 4112};
+  for (size_t i = 0; i < 5; i++) {
+    for (int64_t m = 1; m <= 9; m += 4) {
+      ck_case c = plain(m, 17 + (int64_t)i * 8, depths[i], seed);
+      c.scales = CK_SCALES_ANY;
+      c.values = m == 5 ? CK_VALUES_WIDE : CK_VALUES_GAUSS;
+      c.x = m == 5 ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_BF16;
+      c.threads = 2;
+      add(list, kernel, c);
+    }
   }
 }
 
@@ -270,6 +295,7 @@ ck_cases ck_cases_make(const nvfp4_kernel *kernel, uint64_t seed, bool deep) {
     uint64_t base = seed * 64 + round + 1;
     add_shapes(&list, kernel, base, deep);
     add_data(&list, kernel, base);
+    add_long_sums(&list, kernel, base);
     add_types(&list, kernel, base);
     if (kernel->numerics.mode == NVFP4_MODE_W4A4) {
       add_quantised(&list, kernel, base);

@@ -70,7 +70,8 @@ static void prove_here(const ck_command *command, nvfp4_context *context, const 
     alarm((unsigned)command->timeout_s);
     ck_check_contract(&host, context, kernel, (uint64_t)command->seed, report);
     ck_cases cases = ck_cases_make(kernel, (uint64_t)command->seed, command->deep);
-    for (size_t i = 0; i < cases.count && report->failures < CK_FAILURES; i++) {
+    size_t before = report->failures;
+    for (size_t i = 0; i < cases.count && report->failures < before + CK_CASE_FAILURES; i++) {
       alarm((unsigned)command->timeout_s);
       ck_run_case(&host, kernel, &cases.items[i], report);
     }

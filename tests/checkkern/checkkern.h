@@ -128,7 +128,7 @@ void ck_guard_describe(const void *address, char *text, size_t size);
 
 /* --------------------------------------------------------------------------------------------------------------------- running */
 
-enum { CK_TEXT = 640, CK_FAILURES = 3 };
+enum { CK_TEXT = 640, CK_FAILURES = 6, CK_CASE_FAILURES = 3 /* then a kernel's cases end */ };
 
 /* What one kernel's process tells the parent; lies in shared memory, so that it outlives a crash. */
 typedef struct ck_report {

@@ -89,7 +89,7 @@ static void make_scales(ck_problem *p, const ck_case *c) {
         p->scales[i] = 0x7E;
         break;
       case CK_SCALES_ZERO:
-        p->scales[i] = i % 3 == 1 ? 0x38 : 0;
+        p->scales[i] = i / p->blocks % 3 == 0 || i % 3 != 1 ? 0 : 0x38; /* whole rows, and some blocks of the others */
         break;
       case CK_SCALES_SUBNORMAL:
         p->scales[i] = (uint8_t)(1 + below(&s, 7));
