@@ -2,3 +2,11 @@
 # isa -> the processor it is built for (CMAKE_SYSTEM_PROCESSOR, a regular expression) and its compiler flags. One row an isa.
 set(NVFP4_ISA_any_PROCESSOR ".*")
 set(NVFP4_ISA_any_FLAGS "")
+set(NVFP4_ISA_avx512_PROCESSOR "^(x86_64|AMD64|amd64)$")
+set(NVFP4_ISA_avx512_FLAGS "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mfma")
+set(NVFP4_ISA_avx512vnni_PROCESSOR "^(x86_64|AMD64|amd64)$")
+set(NVFP4_ISA_avx512vnni_FLAGS "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mfma")
+set(NVFP4_ISA_avx2_PROCESSOR "^(x86_64|AMD64|amd64)$")
+set(NVFP4_ISA_avx2_FLAGS "-mavx2;-mfma;-mf16c")
+set(NVFP4_ISA_avxvnni_PROCESSOR "^(x86_64|AMD64|amd64)$")
+set(NVFP4_ISA_avxvnni_FLAGS "-mavx2;-mfma;-mf16c;-mavxvnni")

@@ -6,9 +6,26 @@
 #include <stdlib.h>
 
 #include "format/half.h"
+#include "kernels/registry.h"
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
+
+void skip_unless_supported(const char *kernel) {
+  nvfp4_machine machine = {.struct_size = sizeof machine};
+  nvfp4_machine_probe(&machine);
+  size_t count;
+  const nvfp4_registry_entry *entries = nvfp4_registry(&count);
+  for (size_t i = 0; i < count; i++) {
+    if (strcmp(entries[i].id, kernel) == 0) {
+      if (entries[i].kernel == NULL || entries[i].kernel->is_supported(&machine, NULL) != NVFP4_OK) {
+        skip();
+      }
+      return;
+    }
+  }
+  fail_msg("no kernel %s in the registry", kernel);
+}
 
 static nvfp4_options force(const char *kernel, int threads) {
   return (nvfp4_options){

@@ -25,8 +25,8 @@ checkpoint=$golden/modelopt_nvfp4
 layer=model.layers.1.self_attn.q_proj
 $check inputs "$scratch"
 apply $checkpoint $layer good.safetensors y.safetensors --json
-json 'set(j) == {"schema", "layer", "M", "N", "K", "mode", "x_dtype", "y_dtype", "kernel", "decided_by", "reason", "output"}'
-json '(j["M"], j["N"], j["K"], j["mode"], j["y_dtype"], j["kernel"]) == (1, 128, 128, "w4a4", "F32", "ref_w4a4")'
+json 'set(j) == {"schema", "layer", "M", "N", "K", "mode", "x_dtype", "y_dtype", "kernel", "decided_by", "reason", "output"}' \
+  '(j["M"], j["N"], j["K"], j["mode"], j["y_dtype"], j["kernel"]) == (1, 128, 128, "w4a4", "F32", "ref_w4a4")'
 for dtype in f32 f16 bf16; do
   apply $checkpoint $layer good.safetensors y.safetensors --out-dtype $dtype --json
   json "j['y_dtype'].lower() == '$dtype'"
