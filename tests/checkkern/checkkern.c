@@ -303,12 +303,14 @@ static int check_all(const ck_command *c, nvfp4_context *context, ck_result *res
   if (used == 0) {
     return bad_use("no kernel is called", c->glob != NULL ? c->glob : "anything");
   }
+  json_t *bench = NULL;
+  int code = c->bench && !c->list ? ck_bench(c, results, used, &bench) : 0;
   if (c->json) {
-    print_json(c, results, used, counts, NULL);
+    print_json(c, results, used, counts, bench);
   } else if (!c->list) {
     printf("checkkern: %zu passed, %zu failed, %zu skipped\n", counts[PASSED], counts[FAILED], counts[SKIPPED]);
   }
-  return counts[FAILED] > 0 ? 1 : 0;
+  return code != 0 ? code : counts[FAILED] > 0 ? 1 : 0;
 }
 
 static void print_log(void *cookie, nvfp4_log_level level, const char *text) {
@@ -317,7 +319,7 @@ static void print_log(void *cookie, nvfp4_log_level level, const char *text) {
 }
 
 int main(int argc, char **argv) {
-  ck_command c = {.seed = 1, .timeout_s = 20};
+  ck_command c = {.seed = 1, .timeout_s = 20, .progress = isatty(2)};
   int code;
   if (!parse_options(argc, argv, &c, &code)) {
     return code;

@@ -14,6 +14,7 @@ typedef struct ck_command {
   int64_t seed, threads;
   int timeout_s;
   bool list, deep, json, bench, l2;
+  bool progress; /* stderr is a terminal */
 } ck_command;
 
 enum { PASSED, FAILED, SKIPPED, RUNS, OUTCOMES };
@@ -27,5 +28,8 @@ typedef struct ck_result {
   ck_report *report;   /* in shared memory */
   double seconds;
 } ck_result;
+
+/* Times the kernels of `results` that passed; prints, or gives *json. Returns an exit code: 0, or 2 having said why. */
+int ck_bench(const ck_command *c, const ck_result *results, size_t count, json_t **json);
 
 #endif
