@@ -192,6 +192,7 @@ static void sum_rows(const uint8_t *tile, int64_t blocks, const float (*x)[N16K6
   memset(sums, 0, (size_t)rows * sizeof *sums);
   for (int64_t block = 0; block < blocks; block += N16K64_BLOCKS, tile += N16K64_TILE_BYTES, x += m_all) {
     w4a16_tile decoded;
+    avx2_prefetch_tile(tile);
     decode_tile(tile, &decoded);
     int here = blocks - block < N16K64_BLOCKS ? (int)(blocks - block) : N16K64_BLOCKS;
     int64_t m = 0;
