@@ -7,9 +7,6 @@ from pathlib import Path
 UNTESTED = {  # source without a test of its own: why
     "kernels/ref/n32": "test_registry unpacks what every layout has packed; test_w4a4 and test_w4a16 compute with it",
     "layer/build_info": "one constant line of text",
-    "machine/probe_arm": "one part of test_probe, on that processor",
-    "machine/probe_x86": "one part of test_probe, on that processor",
-    "select/judge": "one step of nvfp4_select: test_select",
 }
 EXTRA = {  # test without a source of its own: what it tests
     "checkpoint/golden": "every golden and every broken file, through the whole room",

@@ -6,8 +6,19 @@
 #include "checkpoint/checkpoint.h"
 
 typedef enum nvfp4_gguf_type { /* the file's own numbers */
-  NVFP4_GGUF_U8 = 0, NVFP4_GGUF_I8 = 1, NVFP4_GGUF_U16 = 2, NVFP4_GGUF_I16 = 3, NVFP4_GGUF_U32 = 4, NVFP4_GGUF_I32 = 5, NVFP4_GGUF_F32 = 6,
-  NVFP4_GGUF_BOOL = 7, NVFP4_GGUF_STRING = 8, NVFP4_GGUF_ARRAY = 9, NVFP4_GGUF_U64 = 10, NVFP4_GGUF_I64 = 11, NVFP4_GGUF_F64 = 12
+                               NVFP4_GGUF_U8 = 0,
+                               NVFP4_GGUF_I8 = 1,
+                               NVFP4_GGUF_U16 = 2,
+                               NVFP4_GGUF_I16 = 3,
+                               NVFP4_GGUF_U32 = 4,
+                               NVFP4_GGUF_I32 = 5,
+                               NVFP4_GGUF_F32 = 6,
+                               NVFP4_GGUF_BOOL = 7,
+                               NVFP4_GGUF_STRING = 8,
+                               NVFP4_GGUF_ARRAY = 9,
+                               NVFP4_GGUF_U64 = 10,
+                               NVFP4_GGUF_I64 = 11,
+                               NVFP4_GGUF_F64 = 12
 } nvfp4_gguf_type;
 
 typedef struct nvfp4_gguf_string {

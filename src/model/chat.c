@@ -21,7 +21,7 @@ static const char *default_system(const char *template, size_t *bytes) {
     at += sizeof mark - 1;
     size_t newline = at[0] == '\n' ? 1 : strncmp(at, "\\n", 2) == 0 ? 2 : 0;
     const char *text = at + newline, *end = strstr(text, im_end);
-    if (newline > 0 && end != NULL && strcspn(text, "'\"{}\\") >= (size_t)(end - text) && end > text) {
+    if (newline > 0 && end != NULL && strcspn(text, "'\"{}\\") >= (size_t)(end - text)) {
       *bytes = (size_t)(end - text);
       return text;
     }

@@ -38,14 +38,13 @@ refuse() {
 out_has() { grep -qF -- "$1" "$scratch/out" || fail "no \"$1\" on stdout: $(cat "$scratch/out")"; }
 err_has() { grep -qF -- "$1" "$scratch/err" || fail "no \"$1\" on stderr: $(cat "$scratch/err")"; }
 
-# json CONDITION: a Python expression about j, the last command's JSON object, that must be true.
+# json CONDITION...: Python expressions about j, the last command's JSON object, that must all be true.
 json() {
-  python3 - "$1" "$scratch/out" <<'PYTHON' || fail "not so: $1"
+  python3 - "$scratch/out" "$@" <<'PYTHON' || fail "the JSON object is not as it should be"
 import json, sys
-j = json.load(open(sys.argv[2]))
-ok = eval(sys.argv[1])
-if not ok:
-    print(json.dumps(j)[:2000], file=sys.stderr)
-sys.exit(not ok)
+j = json.load(open(sys.argv[1]))
+for condition in sys.argv[2:]:
+    if not eval(condition):
+        sys.exit(f"not so: {condition}\n{json.dumps(j)[:2000]}")
 PYTHON
 }

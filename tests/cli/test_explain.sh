@@ -10,16 +10,16 @@ for folder in modelopt_nvfp4 modelopt_nvfp4_bias modelopt_nvfp4_lmhead modelopt_
   expect 0 "$nvfp4" explain $golden/$folder
   out_has "order of preference"
   expect 0 "$nvfp4" explain $golden/$folder --device cpu --json
-  json 'set(j) == {"schema", "machine", "device", "layers"} and j["device"] == "cpu"'
-  json "all(set(l) == $keys for l in j['layers'] if l['chosen'])"
-  json "all(set(l) == $keys | {'reason'} and not ($is_nvfp4) and l['reason'] for l in j['layers'] if not l['chosen'])"
-  json "any($is_nvfp4 for l in j['layers'])"
-  json "all(l['decided_by'] == 'order' for l in j['layers'] if l['chosen'])"
-  json "all(set(k) == {'id', 'stage', 'reason'} for l in j['layers'] for k in l['kernels'])"
-  json "all([k['id'] for k in l['kernels'] if k['stage'] == 'chosen'] == [l['chosen']] for l in j['layers'] if l['chosen'])"
+  json 'set(j) == {"schema", "machine", "device", "layers"} and j["device"] == "cpu"' \
+    "all(set(l) == $keys for l in j['layers'] if l['chosen'])" \
+    "all(set(l) == $keys | {'reason'} and not ($is_nvfp4) and l['reason'] for l in j['layers'] if not l['chosen'])" \
+    "any($is_nvfp4 for l in j['layers'])" \
+    "all(l['decided_by'] == 'order' for l in j['layers'] if l['chosen'])" \
+    "all(set(k) == {'id', 'stage', 'reason'} for l in j['layers'] for k in l['kernels'])" \
+    "all([k['id'] for k in l['kernels'] if k['stage'] == 'chosen'] == [l['chosen']] for l in j['layers'] if l['chosen'])"
   # The plan covers every M, without gaps.
-  json "all(l['by_m'][0]['m_first'] == 1 and l['by_m'][-1]['m_last'] == 2**63 - 1 for l in j['layers'] if l['chosen'])"
-  json "all(a['m_last'] + 1 == b['m_first'] for l in j['layers'] for a, b in zip(l['by_m'], l['by_m'][1:]))"
+  json "all(l['by_m'][0]['m_first'] == 1 and l['by_m'][-1]['m_last'] == 2**63 - 1 for l in j['layers'] if l['chosen'])" \
+    "all(a['m_last'] + 1 == b['m_first'] for l in j['layers'] for a, b in zip(l['by_m'], l['by_m'][1:]))"
 done
 
 # Layers alike are told once, with --all one by one.
@@ -47,8 +47,8 @@ json "all(l['mode'] == 'w4a16' for l in j['layers'] if l['chosen'])"
 
 # Overrides: the option before the environment, NVFP4_KERNEL before vLLM's variable.
 expect 0 NVFP4_KERNEL=ref_w4a16 "$nvfp4" explain --shape 32,32 --device cpu --json
-json 'j["layers"][0]["chosen"] == "ref_w4a16" and j["layers"][0]["decided_by"] == "NVFP4_KERNEL"'
-json '"more precise than asked" in [k["reason"] for k in j["layers"][0]["kernels"] if k["stage"] == "chosen"][0]'
+json 'j["layers"][0]["chosen"] == "ref_w4a16" and j["layers"][0]["decided_by"] == "NVFP4_KERNEL"' \
+  '"more precise than asked" in [k["reason"] for k in j["layers"][0]["kernels"] if k["stage"] == "chosen"][0]'
 expect 0 NVFP4_KERNEL=ref_w4a16 "$nvfp4" explain --shape 32,32 --device cpu --kernel ref_w4a4 --json
 json 'j["layers"][0]["chosen"] == "ref_w4a4" and j["layers"][0]["decided_by"] == "option"'
 expect 0 VLLM_NVFP4_GEMM_BACKEND=emulation "$nvfp4" explain --shape 32,32 --device cpu --json
@@ -82,7 +82,7 @@ for machine in amx arm-dotprod arm-i8mm avx2 avx512-vnni b200 h100 no-driver rtx
   json 'all(l["chosen"] for l in j["layers"] if l["mode"] == "w4a4")'
 done
 expect 0 "$nvfp4" explain --shape 64,64 --machine h100 --json
-json 'j["device"] == "cpu" and j["devices"] == ["cpu"] + ["cuda:%d" % i for i in range(len(j["machine"]["gpus"]))] and len(j["devices"]) > 1'
-json '[l["device"] for l in j["layers"]] == j["devices"]'
+json 'j["device"] == "cpu" and j["devices"] == ["cpu"] + ["cuda:%d" % i for i in range(len(j["machine"]["gpus"]))] and len(j["devices"]) > 1' \
+  '[l["device"] for l in j["layers"]] == j["devices"]'
 expect 0 "$nvfp4" explain --shape 64,64 --machine h100
 out_has "(and 7 GPUs like it)"

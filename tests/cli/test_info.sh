@@ -16,8 +16,8 @@ for command in info kernels explain quantize inspect apply generate perplexity; 
   [ -z "$(awk 'length > 100' "$scratch/out")" ] || fail "$command --help is wider than 100 columns"
   # Every command says its errors in JSON too.
   expect 2 "$nvfp4" $command --json --no-such-option
-  json 'set(j) == {"schema", "error"} and j["schema"] == 1 and set(j["error"]) == {"status", "text"}'
-  json '"--no-such-option" in j["error"]["text"] and j["error"]["status"] == "bad argument"'
+  json 'set(j) == {"schema", "error"} and j["schema"] == 1 and set(j["error"]) == {"status", "text"}' \
+    '"--no-such-option" in j["error"]["text"] and j["error"]["status"] == "bad argument"'
 done
 
 expect 0 "$nvfp4" info
@@ -25,8 +25,8 @@ for label in nvfp4 build cpu isa gpu; do
   grep -q "^$label " "$scratch/out" || fail "info has no line $label"
 done
 expect 0 "$nvfp4" info --json
-json 'set(j) == {"schema", "version", "build", "machine"}'
-json 'set(j["machine"]) == {"cpu", "arch", "isa", "cores", "l1d_bytes", "l2_bytes", "l3_bytes", "memory_bytes", "cuda_driver", "cuda_missing", "gpus"}'
+json 'set(j) == {"schema", "version", "build", "machine"}' \
+  'set(j["machine"]) == {"cpu", "arch", "isa", "cores", "l1d_bytes", "l2_bytes", "l3_bytes", "memory_bytes", "cuda_driver", "cuda_missing", "gpus"}'
 
 # A machine written on one computer and read on another is the same machine.
 expect 0 "$nvfp4" info --record
@@ -47,10 +47,10 @@ out_has "none: "
 expect 0 "$nvfp4" kernels
 out_has "ref_w4a4"
 expect 0 "$nvfp4" kernels --json
-json 'set(j) == {"schema", "kernels"}'
-json 'all(set(k) == {"id", "layout", "mode", "class", "flags", "stage", "reason", "verified"} for k in j["kernels"])'
-json '{"ref_w4a4", "ref_w4a16"} <= {k["id"] for k in j["kernels"] if k["stage"] == "eligible" and k["class"] == "canonical"}'
-json 'all(k["flags"] == ["batch_invariant", "deterministic"] for k in j["kernels"] if k["id"].startswith("ref_"))'
+json 'set(j) == {"schema", "kernels"}' \
+  'all(set(k) == {"id", "layout", "mode", "class", "flags", "stage", "reason", "verified"} for k in j["kernels"])' \
+  '{"ref_w4a4", "ref_w4a16"} <= {k["id"] for k in j["kernels"] if k["stage"] == "eligible" and k["class"] == "canonical"}' \
+  'all(k["flags"] == ["batch_invariant", "deterministic"] for k in j["kernels"] if k["id"].startswith("ref_"))'
 expect 0 NVFP4_DISABLE='ref_*' "$nvfp4" kernels --json
 json 'all(k["stage"] == "disabled" and k["reason"] for k in j["kernels"] if k["id"].startswith("ref_"))'
 expect 0 "$nvfp4" kernels --disable ref_w4a4 --json

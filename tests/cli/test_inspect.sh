@@ -8,14 +8,16 @@ for folder in modelopt_nvfp4 modelopt_nvfp4_bias modelopt_nvfp4_lmhead modelopt_
   expect 0 "$nvfp4" inspect $golden/$folder
   out_has "no trouble found"
   expect 0 "$nvfp4" inspect $golden/$folder --json
-  json 'set(j) == {"schema", "checkpoint", "tensors", "layers", "warnings", "trouble"} and j["trouble"] == []'
-  json 'all(set(l) == {"name", "N", "K", "mode", "layout", "partitions", "bias", "scales", "note"} for l in j["layers"])'
-  json 'any(l["layout"] for l in j["layers"])'
-  json 'all(l["scales"]["blocks"] == l["N"] * l["K"] // 16 and 0 < l["scales"]["min"] <= l["scales"]["max"] <= 448 for l in j["layers"] if l["layout"])'
+  json 'set(j) == {"schema", "checkpoint", "tensors", "layers", "warnings", "trouble"} and j["trouble"] == []' \
+    'all(set(l) == {"name", "N", "K", "mode", "layout", "partitions", "bias", "scales", "note"} for l in j["layers"])' \
+    'any(l["layout"] for l in j["layers"])' \
+    'all(l["scales"]["blocks"] == l["N"] * l["K"] // 16 and 0 < l["scales"]["min"] <= l["scales"]["max"] <= 448 for l in j["layers"] if l["layout"])'
 done
 
 expect 0 "$nvfp4" inspect $golden/ct_nvfp4 --json
 json 'all(p["global"]["kind"] == p["input_global"]["kind"] == "divisor" for l in j["layers"] if l["layout"] for p in l["partitions"])'
+expect 0 "$nvfp4" inspect $golden/modelopt_nvfp4 --json
+json 'all(p["global"]["kind"] == p["input_global"]["kind"] == "multiplier" for l in j["layers"] if l["layout"] for p in l["partitions"])'
 expect 0 "$nvfp4" inspect $golden/modelopt_w4a16 --json
 json 'all(l["mode"] == "w4a16" and p["input_global"] is None for l in j["layers"] if l["layout"] for p in l["partitions"])'
 expect 0 "$nvfp4" inspect $golden/modelopt_mixed --json

@@ -173,7 +173,7 @@ static void tell(const application *a) {
 
 static int apply(application *a) {
   int code = CLI_DONE;
-  if (cli_open(a->run, a->paths[0], NVFP4_OPEN_SKIP_SCALES, &a->checkpoint, &code) && find_layer(a, &code) && read_input(a, &code) &&
+  if (cli_open(a->run, a->paths[0], 0, &a->checkpoint, &code) && find_layer(a, &code) && read_input(a, &code) &&
       cli_context(a->run, &a->selection, &a->context, &code) && make_layer(a, &code) && compute(a, &code)) {
     tell(a);
   }

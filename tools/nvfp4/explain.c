@@ -465,7 +465,7 @@ static int explain_shape(explanation *e, const question *asked) {
   if (!parse_shape(e->run, asked->shape, &n, &k, &code)) {
     return code;
   }
-  nvfp4_partition partition = {.n_rows = n, .weight = {1, false}, .input = {e->mode == 1 ? 0 : 1, false}};
+  nvfp4_partition partition = {.n_rows = n, .weight.value = 1, .input.value = e->mode == 1 ? 0 : 1};
   nvfp4_layer_info info = {.name = asked->shape,
                            .mode = e->mode == 1 ? NVFP4_MODE_W4A16 : NVFP4_MODE_W4A4,
                            .n = n,
@@ -488,7 +488,7 @@ static int explain_shape(explanation *e, const question *asked) {
 static int explain_checkpoint(explanation *e, const question *asked) {
   nvfp4_checkpoint *checkpoint;
   int code;
-  if (!cli_open(e->run, asked->checkpoint, NVFP4_OPEN_SKIP_SCALES, &checkpoint, &code)) {
+  if (!cli_open(e->run, asked->checkpoint, 0, &checkpoint, &code)) {
     return code;
   }
   if (ask_checkpoint(e, checkpoint, asked->layer, &code)) {

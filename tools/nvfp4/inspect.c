@@ -294,11 +294,9 @@ const cli_command cli_inspect = {
     .operands = "CKPT",
     .summary = "layers of a checkpoint, their layouts and scales, and trouble",
     .description =
-        "global, input: the second-level scales of weights and activations as stored; 1/x is a divisor (compressed-tensors), - none. min, "
-        "max: of "
-        "the nonzero block scales. zero, subn, 448: block scales that are zero, subnormal (below 2^-6) or the largest E4M3 value. Exit "
-        "code 1: "
-        "block scales are NaN or negative.",
+        "global, input: the second-level scales of weights and activations as stored; 1/x is a divisor (compressed-tensors), "
+        "x/2688 an amax (MLX), - none. min, max: of the nonzero block scales. zero, subn, 448: block scales that are zero, "
+        "subnormal (below 2^-6) or the largest E4M3 value. Exit code 1: block scales are NaN or negative.",
     .examples =
         "  nvfp4 inspect model/\n"
         "  nvfp4 inspect model.gguf --json\n",

@@ -6,7 +6,7 @@
 bool cli_model_open(const cli *run, const char *path, const cli_selection *selection, cli_model *out, int *code) {
   nvfp4_reason reason = {0};
   *out = (cli_model){0};
-  if (!cli_open(run, path, NVFP4_OPEN_SKIP_SCALES, &out->checkpoint, code)) {
+  if (!cli_open(run, path, 0, &out->checkpoint, code)) {
     return false;
   }
   if (nvfp4_tokenizer_create(out->checkpoint, &out->tokenizer, &reason) != NVFP4_OK) {

@@ -44,15 +44,16 @@ int64_t nvfp4_oracle_w4a4(nvfp4_spec_row x, nvfp4_spec_row w, int64_t k, uint64_
   int64_t sum = 0;
   uint64_t magnitude = 0;
   for (int64_t block = 0; block < k / NVFP4_BLOCK; block++) {
-    int64_t dot4 = 0;
+    int64_t dot4 = 0, magnitudes = 0;
     for (int64_t i = block * NVFP4_BLOCK; i < (block + 1) * NVFP4_BLOCK; i++) {
-      dot4 += nvfp4_e2m1_doubled(code_at(x, i)) * nvfp4_e2m1_doubled(code_at(w, i));
+      int product = nvfp4_e2m1_doubled(code_at(x, i)) * nvfp4_e2m1_doubled(code_at(w, i));
+      dot4 += product;
+      magnitudes += product < 0 ? -product : product;
     }
     int64_t sx = (int64_t)(nvfp4_e4m3_to_f32(x.scales[block]) * 512.0f);
     int64_t sw = (int64_t)(nvfp4_e4m3_to_f32(w.scales[block]) * 512.0f);
-    int64_t term = dot4 * sx * sw; /* 2^-2 * 2^-9 * 2^-9 */
-    sum += term;
-    magnitude += (uint64_t)(term < 0 ? -term : term);
+    sum += dot4 * sx * sw; /* 2^-2 * 2^-9 * 2^-9 */
+    magnitude += (uint64_t)(magnitudes * sx * sw);
   }
   if (absolute != NULL) {
     *absolute = magnitude;

@@ -22,7 +22,7 @@ float nvfp4_spec_w4a16(const float *x, nvfp4_spec_row w, int64_t k);
 /* v = bias ? fmaf(alpha, acc, *bias) : alpha * acc. A NaN becomes the positive quiet one, since its sign differs between processors. */
 float nvfp4_spec_finish(float acc, float alpha, const float *bias);
 
-/* The exact W4A4 sum (before alpha) in units of 2^-20, and in *absolute (may be NULL) the sum of the terms' magnitudes. E4M3 values are multiples of
+/* The exact W4A4 sum (before alpha) in units of 2^-20, and in *absolute (may be NULL) the sum over all k of the products' magnitudes. E4M3 values are multiples of
  * 2^-9, E2M1 values of 2^-1: a term is a multiple of 2^-20. |term| <= 16 * 36 * 448^2 < 2^27, so K/16 <= 2^16 of them stay below 2^63: exact up to
  * K = 2^20. Scales must not be NaN. */
 int64_t nvfp4_oracle_w4a4(nvfp4_spec_row x, nvfp4_spec_row w, int64_t k, uint64_t *absolute);

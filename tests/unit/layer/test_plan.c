@@ -48,7 +48,8 @@ static void test_m_range(void **state) {
   nvfp4_layer_desc desc = test_layer_desc(&test, NVFP4_MODE_W4A16);
   desc.m_first = 2;
   desc.m_last = 9;
-  assert_ok(nvfp4_init_linear_kernel(context, &desc, NULL, &plan, NULL, &reason), reason);
+  nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = "ref_w4a16"};
+  assert_ok(nvfp4_init_linear_kernel(context, &desc, &policy, &plan, NULL, &reason), reason);
   assert_null(nvfp4_plan_kernel(plan, 1));
   assert_string_equal(nvfp4_plan_kernel(plan, 2), "ref_w4a16");
   assert_string_equal(nvfp4_plan_kernel(plan, 9), "ref_w4a16");

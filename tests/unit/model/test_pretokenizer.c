@@ -42,6 +42,8 @@ static void cuts(void **state) {
   check("starcoder", "a1b", "a|1|b|");
   check("llama-bpe", "I'M 1234  years\n\n old!?", "I|'M| |123|4| | years|\n\n| old|!?|");
   check("qwen2", "I'M 1234  years\n\n old!?", "I|'M| |1|2|3|4| | years|\n\n| old|!?|");
+  /* Blanks of Unicode are blanks. */
+  check("gpt2", "a \u00a0\u3000b", "a| \u00a0|\u3000|b|");
   check("gpt2", "", "");
 }
 

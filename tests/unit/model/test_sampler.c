@@ -92,20 +92,19 @@ static void ties(void **state) {
   assert_int_equal(seen[3] + seen[4] + seen[5], 0);
 }
 
-/* The same on every machine: drawn once on x86-64, fixed since. */
+/* The same on every machine: 4000 draws, hashed; the value is that of a straightforward implementation (sorted, with libm's exp) in Python. */
 static void sequence_is_fixed(void **state) {
   (void)state;
-  static const int32_t want[16] = {70, 13, 23, 34, 4, 87, 17, 76, 30, 54, 24, 48, 53, 50, 66, 17};
   nvfp4_sampler sampler = {0.8f, 40, 0.95f, 42};
-  int32_t got[16];
-  for (int i = 0; i < 16; i++) {
+  uint32_t hash = 0x811C9DC5u;
+  for (int i = 0; i < 4000; i++) {
     float logits[100];
     for (int j = 0; j < 100; j++) {
       logits[j] = (float)((j * 37 + i * 11) % 100) * 0.0625f;
     }
-    got[i] = nvfp4_sample(&sampler, logits, 100);
+    hash = (hash ^ (uint32_t)nvfp4_sample(&sampler, logits, 100)) * 0x01000193u;
   }
-  assert_memory_equal(got, want, sizeof want);
+  assert_int_equal(hash, 0x524C768C);
 }
 
 int main(void) {

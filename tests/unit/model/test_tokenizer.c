@@ -113,6 +113,25 @@ static void merges_by_rank_then_from_the_left(void **state) {
   nvfp4_tokenizer_destroy(tokenizer);
 }
 
+/* Of added tokens that begin alike the longest is taken, if it may be. */
+static void longest_added_token(void **state) {
+  (void)state;
+  nvfp4_reason reason = {0};
+  nvfp4_tokenizer *tokenizer = NULL;
+  static const char *const vocabulary[] = {"a", "<", ">", "<>", "<>a", "<>aa"};
+  assert_ok(nvfp4_tokenizer_alloc(6, &tokenizer, &reason), reason);
+  for (size_t i = 0; i < 6; i++) {
+    uint32_t flags = (i >= 3 ? NVFP4_TOKEN_ADDED : 0) | (i == 5 ? NVFP4_TOKEN_SPECIAL : 0);
+    assert_ok(nvfp4_tokenizer_set(tokenizer, i, vocabulary[i], strlen(vocabulary[i]), i < 3, flags, &reason), reason);
+  }
+  assert_ok(nvfp4_tokenizer_index(tokenizer, 0, &reason), reason);
+  char ids[1024];
+  assert_string_equal(token_ids(tokenizer, "<>aaa<>", true, ids), "5 0 3");
+  assert_string_equal(token_ids(tokenizer, "<>aaa<>", false, ids), "4 0 0 3");
+  assert_string_equal(token_ids(tokenizer, "<a<>", true, ids), "1 0 3");
+  nvfp4_tokenizer_destroy(tokenizer);
+}
+
 /* A megabyte without a place to cut, in which every join leaves candidates behind: the heap keeps it O(n log n). */
 static void long_pieces_are_no_trouble(void **state) {
   (void)state;
@@ -143,7 +162,7 @@ int main(void) {
       cmocka_unit_test(gives_the_ids_of_hugging_face), cmocka_unit_test(special_tokens_only_if_asked),
       cmocka_unit_test(ids_outside_the_vocabulary),    cmocka_unit_test(every_byte_has_a_token),
       cmocka_unit_test(refuses_what_is_not_utf8),      cmocka_unit_test(merges_by_rank_then_from_the_left),
-      cmocka_unit_test(long_pieces_are_no_trouble),
+      cmocka_unit_test(longest_added_token),           cmocka_unit_test(long_pieces_are_no_trouble),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+# Cross-build for 64-bit Arm, whose tests run under qemu. `scripts/bootstrap --arm` gets what it names:
+#   cmake -G Ninja -S . -B build-aarch64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.toolchain.cmake
+# Debian's cross compiler brings its own libc (/usr/aarch64-linux-gnu); jansson, PCRE2, pthreadpool and cmocka lie in .cache/aarch64/root.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
+
+get_filename_component(nvfp4_arm_root "${CMAKE_CURRENT_LIST_DIR}/../.cache/aarch64/root" ABSOLUTE)
+set(CMAKE_FIND_ROOT_PATH ${nvfp4_arm_root} /usr/aarch64-linux-gnu)
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+set(ENV{PKG_CONFIG_LIBDIR} ${nvfp4_arm_root}/usr/lib/aarch64-linux-gnu/pkgconfig)
+set(ENV{PKG_CONFIG_SYSROOT_DIR} ${nvfp4_arm_root})
+
+# Which processor qemu plays: max has everything, cortex-a72 NEON alone, neoverse-n1 NEON and dotprod.
+set(NVFP4_QEMU_CPU max CACHE STRING "The processor on which qemu runs the tests")
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64 -cpu ${NVFP4_QEMU_CPU} -L /usr/aarch64-linux-gnu)
