@@ -5,6 +5,9 @@
 
 #include "layer_support.h"
 
+/* Skips the test where that kernel is not built or this processor cannot run it. */
+void skip_unless_supported(const char *kernel);
+
 void check_shapes(const char *kernel, nvfp4_mode mode);
 void check_dtypes(const char *kernel, nvfp4_mode mode);
 void check_batch_and_threads(const char *kernel, nvfp4_mode mode);

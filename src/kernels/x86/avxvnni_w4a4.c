@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * avxvnni_w4a4: y[m,n] = alpha[n] * sum over blocks b ascending ( float(dot16(x, w)) * (sx[m,b] * sw[n,b]) ) (+ bias[n])
+ *
+ * Class CANONICAL: the bits of nvfp4_spec_w4a4, for any M, N, K and any number of threads. Packed layout: n16k64.
+ * avx2_w4a4 but for a block's dot product: four VPDPBUSD, which start at the offset.
+ */
+#include <immintrin.h>
+
+enum { W4A4_ROWS = 2, W4A4_START_MASK = -1 };
+
+static inline __m256i w4a4_step(__m256i sum, __m256i w, __m256i x2) { return _mm256_dpbusd_avx_epi32(sum, w, x2); }
+
+static inline __m256i w4a4_total(__m256i sum) { return sum; }
+
+#include "kernels/x86/avx2_w4a4_body.h"
+
+static nvfp4_status is_supported(const nvfp4_machine *machine, nvfp4_reason *reason) {
+  return avx2_is_supported(machine, NVFP4_ISA_AVX2 | NVFP4_ISA_FMA | NVFP4_ISA_F16C | NVFP4_ISA_AVXVNNI, reason);
+}
+
+const nvfp4_kernel nvfp4_kernel_x86_avxvnni_w4a4 = {
+    .struct_size = sizeof(nvfp4_kernel),
+    .id = "x86_avxvnni_w4a4",
+    .summary = "the canonical W4A4 result with AVX2 and AVX-VNNI",
+    .layout = &nvfp4_layout_n16k64,
+    .numerics = {NVFP4_MODE_W4A4, NVFP4_CLASS_CANONICAL, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC, NVFP4_ORDER_CANONICAL_W4A4},
+    .device = NVFP4_DEVICE_CPU,
+    .verified = "AMD EPYC (Zen 5), 2026-11-22",
+    .is_supported = is_supported,
+    .can_implement = avx2_can_implement,
+    .workspace_bytes = w4a4_workspace_bytes,
+    .apply_weights = w4a4_apply_weights,
+};
