@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The AMX kernels over emulated tiles, as plug-ins, through checkkern: on any processor with AVX-512; elsewhere checkkern skips them.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "${NVFP4_ISA_amx_int8_PROCESSOR}")
-  foreach(name amx_w4a4 amxbf16_w4a4)
+  foreach(name amx_w4a4 amxbf16_w4a4 amxbf16k16_w4a4)
     set(target emulated_${name})
     add_library(${target} MODULE ${CMAKE_CURRENT_SOURCE_DIR}/plugins/amx_emulated.c)
     target_compile_definitions(${target} PRIVATE NVFP4_EMULATE_AMX EMULATED_SOURCE="kernels/x86/${name}.c"
