@@ -7,7 +7,7 @@
  */
 #include <immintrin.h>
 
-enum { W4A4_ROWS = 3, W4A4_START_MASK = 0xFFFF }; /* a sum is two int16 that w4a4_total adds */
+enum { W4A4_START_MASK = 0xFFFF }; /* a sum is two int16 that w4a4_total adds */
 
 /* The empty asm keeps the additions in this order: compilers that balance them into trees keep all products of a block at once, more than there are registers. */
 static inline __m256i w4a4_step(__m256i sum, __m256i w, __m256i x2) {

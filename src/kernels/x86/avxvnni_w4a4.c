@@ -7,7 +7,7 @@
  */
 #include <immintrin.h>
 
-enum { W4A4_ROWS = 2, W4A4_START_MASK = -1 };
+enum { W4A4_START_MASK = -1 };
 
 static inline __m256i w4a4_step(__m256i sum, __m256i w, __m256i x2) { return _mm256_dpbusd_avx_epi32(sum, w, x2); }
 
