@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The W4A4 kernels with 256-bit vectors, but for the one step in which they differ: sums over k in 8 lanes n. The file that includes this has defined before
- *
- *   W4A4_START_MASK   start & W4A4_START_MASK in every lane is a sum of `start`, |start| <= 2304
- *   static inline __m256i w4a4_step(__m256i sum, __m256i w, __m256i x2)   sum + 4 products a lane; w: unsigned bytes, x2: signed bytes
- *   static inline __m256i w4a4_total(__m256i sum)                         8 int32
+ * The W4A4 kernels with 256-bit vectors: all of x86_avx2_w4a4 and of x86_avxvnni_w4a4, which differ in the step alone; -mavxvnni chooses.
  *
  * Dot-product instructions take one unsigned and one signed operand. Unsigned are here the weights, twice the value plus 12, 0..24; signed is x, twice the value;
  * sums start at -12 * sum of x2, which takes away what the 12 added. Blocks beyond K are zeros with scale 0: their terms are +0, and a sum that starts at +0 and has no
@@ -12,12 +8,40 @@
  *
  * Workspace: [k tile][m] of w4a4_x, so that a k tile's rows of x are neighbours.
  */
-#ifndef NVFP4_KERNELS_X86_AVX2_W4A4_BODY_H
-#define NVFP4_KERNELS_X86_AVX2_W4A4_BODY_H
+#ifndef NVFP4_KERNELS_X86_AVX2_W4A4_H
+#define NVFP4_KERNELS_X86_AVX2_W4A4_H
 
 #include "format/e4m3.h"
 #include "format/scale_layout.h"
 #include "kernels/x86/avx2.h"
+
+/* ------------------------------------------------------------------------------------------------------------------ the step */
+
+/* w4a4_step: sum + 4 products a lane n, w unsigned bytes and x2 signed bytes. w4a4_total: 8 int32. `start & W4A4_START_MASK` in every lane is a sum of `start`. */
+#ifdef __AVXVNNI__
+
+enum { W4A4_START_MASK = -1 };
+
+static inline __m256i w4a4_step(__m256i sum, __m256i w, __m256i x2) { return _mm256_dpbusd_avx_epi32(sum, w, x2); }
+
+static inline __m256i w4a4_total(__m256i sum) { return sum; }
+
+#else
+
+enum { W4A4_START_MASK = 0xFFFF }; /* a lane is two int16: each the start and 4 pairs of products, within +-(2304 + 4 * 2 * 24 * 12) */
+
+/* The empty asm keeps the additions in this order: compilers that balance them into trees keep all products of a block at once, more than there are registers. */
+static inline __m256i w4a4_step(__m256i sum, __m256i w, __m256i x2) {
+  sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x2));
+  __asm__("" : "+x"(sum));
+  return sum;
+}
+
+static inline __m256i w4a4_total(__m256i sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
+
+#endif
+
+/* ---------------------------------------------------------------------------------------------------------------- the memory */
 
 /* Rows of x that use a weight in a register at once. */
 enum { W4A4_ROWS = 3 };
