@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Times kernels, and measures what the computer could reach at most: its roof. `nvfp4 bench` and `checkkern --bench` print what this gives.
+ *
+ *   cell     a kernel at one N, K and M
+ *   us       microseconds of a call of nvfp4_layer_apply, x and y bf16, no bias: the median, and the 10th and 90th percentile
+ *   GB/s     1e9 bytes of weights a second, counted 0.5625 bytes a weight (4-bit codes, an 8-bit scale for 16), whatever the packed layout holds
+ *   GFLOP/s  2 M N K operations
+ *   share    max(bytes / read bandwidth, operations / fastest arithmetic) / time: 1 is a kernel that the computer cannot do better
+ */
+#ifndef NVFP4_BENCH_H
+#define NVFP4_BENCH_H
+
+#include <nvfp4/nvfp4.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The best that was seen of several runs, on all threads of a context. A figure of 0 was not measured: its name then says so. */
+typedef struct nvfp4_roof {
+  uint32_t struct_size;
+  int threads;
+  double read_gbps;     /* reading a buffer that no cache holds */
+  double f32_gflops;    /* fp32 multiply-adds, two operations each, in registers */
+  const char *f32_name; /* "avx512f", "avx2+fma", "neon", "not measured"; static */
+  double i8_gops;       /* int8 dot products: of the widest instruction for it */
+  const char *i8_name;  /* "avx512vnni", "avxvnni", "avx2 maddubs", "dotprod", "not measured"; static */
+} nvfp4_roof;
+
+/* Takes about half a second. buffer_bytes: of the buffer to read; 0: four times the last-level cache, 256 MiB at least, a quarter of the memory at most.
+ * Errors: NVFP4_E_NOMEM, NVFP4_E_ARG. */
+NVFP4_API nvfp4_status nvfp4_roof_measure(nvfp4_context *context, uint64_t buffer_bytes, nvfp4_roof *out, nvfp4_reason *reason);
+
+typedef struct nvfp4_bench_shape {
+  int64_t n, k;
+} nvfp4_bench_shape;
+
+typedef struct nvfp4_bench_options {
+  uint32_t struct_size;
+  const char *const *kernels; /* ids, in the order of the results; NULL: every kernel that can run here */
+  size_t kernel_count;
+  const nvfp4_bench_shape *shapes;
+  size_t shape_count;
+  const int64_t *ms;
+  size_t m_count;
+  double seconds; /* of timed calls for a cell, three calls at least; 0: 0.3 */
+  bool
+      resident; /* weights stay in the caches: each kernel repeats its call. Otherwise, up to M = 16, calls rotate over copies of the weights */
+  uint64_t rotate_bytes; /* of all copies together; 0: as buffer_bytes of the roof */
+  void (*progress)(void *cookie, const char *kernel, int64_t n, int64_t k, int64_t m); /* before each cell is packed; NULL: none */
+  void *progress_cookie;
+} nvfp4_bench_options;
+
+typedef struct nvfp4_bench_result {
+  const char *kernel;
+  int64_t n, k, m;
+  nvfp4_status status; /* not NVFP4_OK: the kernel does not serve this cell, reason says why, and the figures are 0 */
+  size_t calls;        /* timed */
+  double us, us_p10, us_p90;
+  double gbps, gflops, roof_share; /* of the median; the share of the greater of both roofs, 0 without a roof */
+  char reason[256];
+} nvfp4_bench_result;
+
+typedef struct nvfp4_bench {
+  int threads;
+  nvfp4_roof before, after;
+  size_t result_count;
+  const nvfp4_bench_result *results; /* by shape, then M, then kernel */
+} nvfp4_bench;
+
+/* Measures the roof, then every cell, then the roof again. The kernels of one shape and M take turns call by call, so that what else the computer does hits
+ * all alike. Selection applies as ever: a kernel that fails its self-test is not timed. Needs memory for the copies. Not to be called twice at
+ * once. On success *out is the caller's and is freed by nvfp4_bench_free, before the context. Errors: NVFP4_E_ARG, NVFP4_E_NOMEM, NVFP4_E_SHAPE. */
+NVFP4_API nvfp4_status nvfp4_bench_run(nvfp4_context *context, const nvfp4_bench_options *options, nvfp4_bench **out, nvfp4_reason *reason);
+NVFP4_API void nvfp4_bench_free(nvfp4_bench *bench);
+
+/* The shape whose weights take half of the level-2 caches of the context's threads (K = 4096), for `resident`. */
+NVFP4_API nvfp4_bench_shape nvfp4_bench_resident_shape(const nvfp4_context *context);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

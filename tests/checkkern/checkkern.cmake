@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+# checkkern: proves and times every kernel. Its wrong kernels, a plug-in, are what it must fail.
+file(GLOB checkkern_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/checkkern/*.c)
+add_executable(checkkern ${checkkern_sources})
+target_link_libraries(checkkern PRIVATE nvfp4_static)
+add_test(NAME checkkern COMMAND checkkern WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+
+add_library(checkkern_wrong MODULE ${CMAKE_CURRENT_SOURCE_DIR}/checkkern/wrong/wrong.c)
+target_include_directories(checkkern_wrong PRIVATE ${CMAKE_SOURCE_DIR}/include)
+target_link_libraries(checkkern_wrong PRIVATE nvfp4_warnings m)
+set_target_properties(checkkern_wrong PROPERTIES PREFIX "" OUTPUT_NAME wrong LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+add_test(NAME checkkern/wrong_kernels COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/checkkern/wrong/check.py $<TARGET_FILE:checkkern> $<TARGET_FILE:checkkern_wrong>)

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <fenv.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+#include "base/fp_env.h"
+#include "base/reason.h"
+#include "checkkern.h"
+#include "format/activation.h"
+#include "format/e2m1.h"
+#include "format/e4m3.h"
+#include "format/half.h"
+#include "format/scale_layout.h"
+
+void ck_fail(ck_report *report, const char *replay, const char *format, ...) {
+  if (report->failures < CK_FAILURES) {
+    va_list list;
+    va_start(list, format);
+    vsnprintf(report->failed[report->failures].text, CK_TEXT, format, list);
+    va_end(list);
+    snprintf(report->failed[report->failures].replay, CK_CASE_TEXT, "%s", replay);
+  }
+  report->failures++;
+}
+
+/* -------------------------------------------------------------------------------------------------------- the host of kernels */
+
+enum { MOST_ALLOCATIONS = 16 };
+static ck_buffer *allocations[MOST_ALLOCATIONS]; /* of the process's one ck_host */
+
+static void *host_alloc(void *cookie, size_t bytes, size_t alignment) {
+  ck_host *host = cookie;
+  host->alloc_in_apply = host->alloc_in_apply || host->in_apply;
+  if (host->refuses_memory || host->live == MOST_ALLOCATIONS) {
+    return NULL;
+  }
+  ck_buffer **slot = allocations;
+  while (*slot != NULL) {
+    slot++;
+  }
+  *slot = ck_guard_new("packed weights", bytes, alignment, host->guard);
+  host->live++;
+  return (*slot)->data;
+}
+
+static void host_free(void *cookie, void *pointer, size_t bytes) {
+  ck_host *host = cookie;
+  for (int i = 0; i < MOST_ALLOCATIONS; i++) {
+    if (allocations[i] != NULL && allocations[i]->data == pointer && allocations[i]->bytes == bytes) {
+      ck_guard_free(allocations[i]);
+      allocations[i] = NULL;
+      host->live--;
+      return;
+    }
+  }
+}
+
+static void host_parallel_for(void *cookie, size_t count, nvfp4_task_fn task, void *arg) {
+  ck_host *host = cookie;
+  if (__atomic_add_fetch(&host->task_depth, 1, __ATOMIC_SEQ_CST) > 1) {
+    host->nested = true;
+  } else if (host->threads > 0) {
+    if (host->pools[host->threads] == NULL &&
+        nvfp4_threads_create((int)host->threads, NULL, NULL, &host->pools[host->threads], NULL) != 0) {
+      fprintf(stderr, "checkkern: cannot make %d threads\n", (int)host->threads);
+      exit(2);
+    }
+    nvfp4_parallel_for(host->pools[host->threads], count, task, arg);
+  } else { /* the order of tasks must not matter */
+    nvfp4_fp_env before = nvfp4_fp_env_enter();
+    while (count > 0) {
+      task(arg, --count);
+    }
+    nvfp4_fp_env_leave(before);
+  }
+  __atomic_sub_fetch(&host->task_depth, 1, __ATOMIC_SEQ_CST);
+}
+
+static int host_threads(void *cookie) {
+  const ck_host *host = cookie;
+  return host->threads > 0 ? (int)host->threads : 1;
+}
+
+void ck_host_init(ck_host *host) {
+  *host = (ck_host){.threads = 1};
+  host->table = (nvfp4_host){
+      .struct_size = sizeof(nvfp4_host),
+      .cookie = host,
+      .alloc = host_alloc,
+      .free = host_free,
+      .parallel_for = host_parallel_for,
+      .threads = host_threads,
+      .reject = nvfp4_reject,
+      .to_f32 = nvfp4_to_f32,
+      .from_f32 = nvfp4_from_f32,
+      .quantise_row = nvfp4_quantise_activation_row,
+      .e2m1 = nvfp4_e2m1_table,
+      .e4m3 = nvfp4_e4m3_table,
+  };
+}
+
+void ck_host_free(ck_host *host) {
+  for (size_t i = 0; i < sizeof host->pools / sizeof host->pools[0]; i++) {
+    nvfp4_threads_destroy(host->pools[i]);
+  }
+}
+
+static void protect_packed(ck_access access) {
+  for (int i = 0; i < MOST_ALLOCATIONS; i++) {
+    ck_guard_protect(allocations[i], access);
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------------- one call of a kernel */
+
+typedef struct run {
+  ck_host *host;
+  const nvfp4_kernel *kernel;
+  const ck_case *c;
+  const ck_problem *problem;
+  const ck_expected *expected;
+  nvfp4_packed packed;
+  ck_report *report;
+} run;
+
+enum { X, BIAS, ALPHA, X_CODES, X_SCALES, WORKSPACE, Y, BUFFERS };
+
+static size_t bytes_of(int64_t dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : 2; }
+
+bool ck_m_served(const nvfp4_kernel *kernel, int64_t m) { return kernel->m_last == 0 || (m >= kernel->m_first && m <= kernel->m_last); }
+
+nvfp4_layer_desc ck_desc(const ck_case *c, const nvfp4_kernel *kernel, const nvfp4_partition *partition) {
+  return (nvfp4_layer_desc){.struct_size = sizeof(nvfp4_layer_desc),
+                            .name = "checkkern",
+                            .n = c->n,
+                            .k = c->k,
+                            .m_first = c->m,
+                            .m_last = c->m,
+                            .mode = kernel->numerics.mode,
+                            .x_dtype = (nvfp4_dtype)c->x,
+                            .y_dtype = (nvfp4_dtype)c->y,
+                            .bias_dtype = (nvfp4_dtype)c->bias,
+                            .partitions = partition,
+                            .partition_count = 1};
+}
+
+/* x or the codes and scales that come quantised, of rows [first, first + rows). */
+static void make_x(const run *r, int64_t first, int64_t rows, ck_buffer **b, nvfp4_kernel_args *args, nvfp4_quantised_x *q) {
+  const ck_case *c = r->c;
+  const ck_problem *p = r->problem;
+  if (c->quantised == CK_X_PLAIN) {
+    size_t width = bytes_of(c->x);
+    int64_t ld = c->k + c->x_gap;
+    b[X] = ck_guard_new("x", (size_t)((rows - 1) * ld + c->k) * width, width, c->guard);
+    memset(b[X]->data, 0xFF, b[X]->bytes); /* between the rows: NaN */
+    for (int64_t m = 0; m < rows; m++) {
+      nvfp4_from_f32(p->x + (first + m) * p->k, (nvfp4_dtype)c->x, b[X]->data + (size_t)(m * ld) * width, p->k);
+    }
+    args->x = b[X]->data;
+    args->ldx_elems = ld;
+    return;
+  }
+  nvfp4_scale_layout layout = (nvfp4_scale_layout)(c->quantised - 1);
+  int64_t codes_stride = c->k / 2 + c->x_gap, scales_stride = p->blocks + c->x_gap;
+  bool linear = layout == NVFP4_SCALES_LINEAR;
+  b[X_CODES] = ck_guard_new("quantised_x->codes", (size_t)((rows - 1) * codes_stride + c->k / 2), 1, c->guard);
+  memset(b[X_CODES]->data, 0xFF, b[X_CODES]->bytes);
+  size_t scales_bytes = linear ? (size_t)((rows - 1) * scales_stride + p->blocks) : nvfp4_scales_bytes(layout, rows, p->blocks);
+  b[X_SCALES] = ck_guard_new("quantised_x->scales", scales_bytes, 1, c->guard);
+  memset(b[X_SCALES]->data, 0xFF, scales_bytes);
+  if (!linear) {
+    nvfp4_scales_from_linear(layout, p->x_scales + first * p->blocks, p->blocks, rows, p->blocks, b[X_SCALES]->data);
+  }
+  for (int64_t m = 0; m < rows; m++) {
+    memcpy(b[X_CODES]->data + m * codes_stride, p->x_codes + (first + m) * p->k / 2, (size_t)p->k / 2);
+    if (linear) {
+      memcpy(b[X_SCALES]->data + m * scales_stride, p->x_scales + (first + m) * p->blocks, (size_t)p->blocks);
+    }
+  }
+  *q = (nvfp4_quantised_x){.codes = b[X_CODES]->data,
+                           .codes_stride_bytes = codes_stride,
+                           .scales = b[X_SCALES]->data,
+                           .scale_layout = layout,
+                           .scales_stride_bytes = linear ? scales_stride : 0,
+                           .input = p->input};
+  args->quantised_x = q;
+}
+
+static void make_args(const run *r, int64_t first, int64_t rows, ck_buffer **b, nvfp4_kernel_args *args, nvfp4_quantised_x *q) {
+  const ck_case *c = r->c;
+  const ck_problem *p = r->problem;
+  nvfp4_partition whole = {0, c->n, {1.0f, NVFP4_GLOBAL_MULTIPLIER}, p->input};
+  nvfp4_layer_desc desc = ck_desc(c, r->kernel, &whole);
+  *args = (nvfp4_kernel_args){.struct_size = sizeof *args,
+                              .m = rows,
+                              .n = c->n,
+                              .k = c->k,
+                              .x_dtype = (nvfp4_dtype)c->x,
+                              .s_a = p->s_a,
+                              .bias_dtype = (nvfp4_dtype)c->bias,
+                              .ldy_elems = c->n + c->y_gap,
+                              .y_dtype = (nvfp4_dtype)c->y};
+  make_x(r, first, rows, b, args, q);
+  b[ALPHA] = ck_guard_new("alpha", (size_t)c->n * sizeof(float), sizeof(float), c->guard);
+  memcpy(b[ALPHA]->data, p->alpha, b[ALPHA]->bytes);
+  args->alpha = (const float *)(const void *)b[ALPHA]->data;
+  if (p->bias != NULL) {
+    b[BIAS] = ck_guard_new("bias", (size_t)c->n * bytes_of(c->bias), bytes_of(c->bias), c->guard);
+    nvfp4_from_f32(p->bias, (nvfp4_dtype)c->bias, b[BIAS]->data, c->n);
+    args->bias = b[BIAS]->data;
+  }
+  b[Y] = ck_guard_new("y", (size_t)((rows - 1) * args->ldy_elems + c->n) * bytes_of(c->y), bytes_of(c->y), c->guard);
+  args->y = b[Y]->data;
+  args->workspace_bytes = r->kernel->workspace_bytes(&desc, rows);
+  b[WORKSPACE] = ck_guard_new("workspace", args->workspace_bytes, 64, c->guard);
+  args->workspace = b[WORKSPACE]->data;
+  for (int i = X; i <= X_SCALES; i++) {
+    ck_guard_protect(b[i], CK_READ_ONLY);
+  }
+}
+
+/* Calls with another rounding mode and flush-to-zero on. False: the caller's environment was not restored. */
+static bool call_flushing(const run *r, const nvfp4_kernel_args *args, nvfp4_reason *reason, nvfp4_status *status) {
+  fesetround(FE_UPWARD);
+  bool restored = true;
+#if defined(__x86_64__)
+  unsigned ours = _mm_getcsr() | 0x8040u;
+  _mm_setcsr(ours);
+#elif defined(__aarch64__)
+  uint64_t before, ours, after;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+  ours = before | (uint64_t)1 << 24;
+  __asm__ volatile("msr fpcr, %0" : : "r"(ours) : "memory");
+#endif
+  *status = r->kernel->apply_weights(&r->host->table, &r->packed, args, reason);
+#if defined(__x86_64__)
+  restored = (_mm_getcsr() & ~0x3Fu) == (ours & ~0x3Fu);
+  _mm_setcsr(0x1F80u);
+#elif defined(__aarch64__)
+  __asm__ volatile("mrs %0, fpcr" : "=r"(after));
+  restored = after == ours;
+  __asm__ volatile("msr fpcr, %0" : : "r"(before) : "memory");
+#endif
+  fesetround(FE_TONEAREST);
+  return restored;
+}
+
+/* What a call may not leave behind. */
+static const char *misuse(const run *r, ck_buffer **b, bool env_restored) {
+  if (!env_restored) {
+    return "apply_weights does not restore the caller's floating-point environment";
+  }
+  if (r->host->alloc_in_apply) {
+    return "apply_weights allocates";
+  }
+  if (r->host->nested) {
+    return "apply_weights nests parallel_for";
+  }
+  for (int i = 0; i < BUFFERS; i++) {
+    if (b[i] != NULL && !ck_guard_intact(b[i])) {
+      return i == Y ? "writes before or past y" : "writes before or past workspace";
+    }
+  }
+  return NULL;
+}
+
+/* Applies rows [first, first + rows) into y (rows x n elements without gaps, the caller's). False: it failed, and the report says so. */
+static bool apply_rows(const run *r, int64_t first, int64_t rows, const char *replay, uint8_t *y) {
+  ck_buffer *b[BUFFERS] = {0};
+  nvfp4_kernel_args args;
+  nvfp4_quantised_x q;
+  make_args(r, first, rows, b, &args, &q);
+  r->host->in_apply = true;
+  snprintf(r->report->doing, sizeof r->report->doing, "apply_weights, M = %lld", (long long)rows);
+  nvfp4_reason reason = {0};
+  nvfp4_status status;
+  bool restored = true;
+  if (r->c->caller == CK_CALLER_FLUSHES) {
+    restored = call_flushing(r, &args, &reason, &status);
+  } else {
+    status = r->kernel->apply_weights(&r->host->table, &r->packed, &args, &reason);
+  }
+  r->host->in_apply = false;
+  r->report->doing[0] = '\0';
+  const char *wrong = misuse(r, b, restored);
+  if (status != NVFP4_OK) {
+    ck_fail(r->report, replay, "apply_weights refuses what can_implement accepts: %s: %s", nvfp4_status_name(status), reason.text);
+    wrong = "";
+  } else if (wrong != NULL) {
+    ck_fail(r->report, replay, "%s", wrong);
+  }
+  size_t width = bytes_of(r->c->y), row_bytes = (size_t)r->c->n * width, stride = (size_t)args.ldy_elems * width;
+  for (int64_t m = 0; m < rows; m++) {
+    const uint8_t *row = b[Y]->data + (size_t)m * stride;
+    memcpy(y + (size_t)m * row_bytes, row, row_bytes);
+    for (size_t i = row_bytes; wrong == NULL && m + 1 < rows && i < stride; i++) {
+      if (row[i] != 0xA5) {
+        ck_fail(r->report, replay, "writes between the rows of y: row %lld, column %lld of N = %lld, ldy = %lld", (long long)(first + m),
+                (long long)(i / width), (long long)r->c->n, (long long)args.ldy_elems);
+        wrong = "";
+      }
+    }
+  }
+  for (int i = 0; i < BUFFERS; i++) {
+    ck_guard_free(b[i]);
+  }
+  return wrong == NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------------- checks */
+
+static bool values_hold(const run *r, const uint8_t *y, const char *replay) {
+  const ck_case *c = r->c;
+  int64_t wrong = 0;
+  char first[256], text[256];
+  for (int64_t i = 0; i < c->m * c->n; i++) {
+    if (!ck_expected_holds(r->expected, r->problem, i / c->n, i % c->n, y + (size_t)i * bytes_of(c->y), (nvfp4_dtype)c->y, text,
+                           sizeof text)) {
+      if (wrong == 0) {
+        snprintf(first, sizeof first, "row %lld, column %lld: %.200s", (long long)(i / c->n), (long long)(i % c->n), text);
+      }
+      wrong++;
+    }
+  }
+  if (wrong > 0) {
+    ck_fail(r->report, replay, "%s (%lld of %lld values are wrong)", first, (long long)wrong, (long long)(c->m * c->n));
+  }
+  return wrong == 0;
+}
+
+/* Whether rows [first, first + rows) of y are what `again` holds. */
+static bool same_bits(const run *r, const uint8_t *y, const uint8_t *again, int64_t first, int64_t rows, const char *what,
+                      const char *replay) {
+  size_t width = bytes_of(r->c->y), n = (size_t)r->c->n;
+  const uint8_t *part = y + (size_t)first * n * width;
+  for (size_t i = 0; i < (size_t)rows * n; i++) {
+    if (memcmp(part + i * width, again + i * width, width) != 0) {
+      float a, b;
+      nvfp4_to_f32(part + i * width, (nvfp4_dtype)r->c->y, &a, 1);
+      nvfp4_to_f32(again + i * width, (nvfp4_dtype)r->c->y, &b, 1);
+      ck_fail(r->report, replay, "%s gives other bits: row %lld, column %lld: %a, before %a", what, (long long)first + (long long)(i / n),
+              (long long)(i % n), (double)b, (double)a);
+      return false;
+    }
+  }
+  return true;
+}
+
+/* Rows alone, and in small groups, must give the bits that they gave among the others. */
+static void check_batch(const run *r, const uint8_t *y, uint8_t *again, const char *replay) {
+  static const int64_t sizes[] = {1, 2, 3, 8};
+  bool good = true;
+  for (size_t i = 0; good && i < sizeof sizes / sizeof sizes[0]; i++) {
+    int64_t rows = sizes[i];
+    if (!ck_m_served(r->kernel, rows)) {
+      rows = r->kernel->m_first + (int64_t)i;
+    }
+    int64_t step = rows == 1 ? 5 : 23;
+    for (int64_t first = 0; good && ck_m_served(r->kernel, rows) && first + rows <= r->c->m; first += step) {
+      char what[96];
+      snprintf(what, sizeof what, "a batch of %lld instead of %lld rows", (long long)rows, (long long)r->c->m);
+      good = apply_rows(r, first, rows, replay, again) && same_bits(r, y, again, first, rows, what, replay);
+    }
+  }
+}
+
+static void check_promises(const run *r, const uint8_t *y, uint8_t *again, const char *replay) {
+  uint32_t flags = r->kernel->numerics.flags;
+  bool good = true;
+  if (r->c->check == CK_CHECK_BATCH && (flags & NVFP4_FLAG_BATCH_INVARIANT) != 0) {
+    check_batch(r, y, again, replay);
+  }
+  for (int i = 0; good && i < 3 && r->c->check == CK_CHECK_REPEAT && (flags & NVFP4_FLAG_DETERMINISTIC) != 0; i++) {
+    good = apply_rows(r, 0, r->c->m, replay, again) && same_bits(r, y, again, 0, r->c->m, "the same call again", replay);
+  }
+  static const int64_t counts[] = {1, 3, 5, 0};
+  for (int i = 0; good && i < 4 && r->c->check == CK_CHECK_THREADS && (flags & NVFP4_FLAG_DETERMINISTIC) != 0; i++) {
+    char what[64];
+    snprintf(what, sizeof what, counts[i] > 0 ? "threads = %lld" : "the tasks in descending order", (long long)counts[i]);
+    r->host->threads = counts[i];
+    good = apply_rows(r, 0, r->c->m, replay, again) && same_bits(r, y, again, 0, r->c->m, what, replay);
+  }
+}
+
+/* Packs between guard pages; what it does not borrow is inaccessible afterwards. */
+static bool pack(run *r, ck_buffer **codes, ck_buffer **scales, const char *replay) {
+  const ck_case *c = r->c;
+  const ck_problem *p = r->problem;
+  int64_t codes_stride = p->k / 2 + c->x_gap, scales_stride = p->blocks + c->y_gap;
+  *codes = ck_guard_new("source codes", (size_t)((p->n - 1) * codes_stride + p->k / 2), 1, c->guard);
+  *scales = ck_guard_new("source scales", (size_t)((p->n - 1) * scales_stride + p->blocks), 1, c->guard);
+  for (int64_t n = 0; n < p->n; n++) {
+    memcpy((*codes)->data + n * codes_stride, p->codes + n * p->k / 2, (size_t)p->k / 2);
+    memcpy((*scales)->data + n * scales_stride, p->scales + n * p->blocks, (size_t)p->blocks);
+  }
+  ck_guard_protect(*codes, CK_READ_ONLY);
+  ck_guard_protect(*scales, CK_READ_ONLY);
+  nvfp4_weights weights = {.struct_size = sizeof weights,
+                           .n = p->n,
+                           .k = p->k,
+                           .codes = (*codes)->data,
+                           .codes_stride_bytes = codes_stride,
+                           .scales = (*scales)->data,
+                           .scales_stride_bytes = scales_stride};
+  bool w4a4 = r->kernel->numerics.mode == NVFP4_MODE_W4A4;
+  nvfp4_process_args args = {sizeof args, &weights, w4a4 ? p->alpha : NULL, p->alpha};
+  nvfp4_reason reason = {0};
+  snprintf(r->report->doing, sizeof r->report->doing, "process_weights_after_loading");
+  r->packed = (nvfp4_packed){.struct_size = sizeof r->packed};
+  nvfp4_status status = r->kernel->layout->process_weights_after_loading(&r->host->table, &args, &r->packed, &reason);
+  r->report->doing[0] = '\0';
+  if (status != NVFP4_OK) {
+    ck_fail(r->report, replay, "process_weights_after_loading: %s: %s", nvfp4_status_name(status), reason.text);
+    return false;
+  }
+  if (!r->packed.borrows_source) {
+    ck_guard_protect(*codes, CK_NO_ACCESS);
+    ck_guard_protect(*scales, CK_NO_ACCESS);
+  }
+  protect_packed(CK_READ_ONLY);
+  return true;
+}
+
+bool ck_run_case(ck_host *host, const nvfp4_kernel *kernel, const ck_case *c, ck_report *report) {
+  ck_problem problem = ck_problem_make(c, kernel->numerics.mode);
+  nvfp4_partition whole = {0, c->n, {1.0f, NVFP4_GLOBAL_MULTIPLIER}, problem.input};
+  nvfp4_layer_desc desc = ck_desc(c, kernel, &whole);
+  if (!ck_m_served(kernel, c->m) || kernel->can_implement(&desc, NULL) != NVFP4_OK) {
+    ck_problem_free(&problem);
+    return false;
+  }
+  char replay[CK_CASE_TEXT];
+  ck_case_print(c, replay);
+  snprintf(report->now, sizeof report->now, "%s", replay);
+  host->guard = c->guard;
+  host->threads = c->threads;
+  host->alloc_in_apply = host->nested = false;
+  ck_expected expected = ck_expected_make(&problem, kernel);
+  run r = {.host = host, .kernel = kernel, .c = c, .problem = &problem, .expected = &expected, .report = report};
+  size_t y_bytes = (size_t)(c->m * c->n) * bytes_of(c->y);
+  uint8_t *y = malloc(2 * y_bytes);
+  ck_buffer *codes = NULL, *scales = NULL;
+  if (y != NULL && pack(&r, &codes, &scales, replay)) {
+    if (apply_rows(&r, 0, c->m, replay, y) && values_hold(&r, y, replay)) {
+      check_promises(&r, y, y + y_bytes, replay);
+    }
+    protect_packed(CK_READ_WRITE);
+    kernel->layout->free_packed(&host->table, &r.packed);
+  }
+  if (host->live != 0) {
+    ck_fail(report, replay, "free_packed leaves %zu allocations", host->live);
+  }
+  ck_guard_free(codes);
+  ck_guard_free(scales);
+  free(y);
+  ck_expected_free(&expected);
+  ck_problem_free(&problem);
+  report->cases++;
+  report->now[0] = '\0';
+  return true;
+}
