@@ -10,3 +10,11 @@ set(NVFP4_ISA_avx2_PROCESSOR "^(x86_64|AMD64|amd64)$")
 set(NVFP4_ISA_avx2_FLAGS "-mavx2;-mfma;-mf16c")
 set(NVFP4_ISA_avxvnni_PROCESSOR "^(x86_64|AMD64|amd64)$")
 set(NVFP4_ISA_avxvnni_FLAGS "-mavx2;-mfma;-mf16c;-mavxvnni")
+
+# AArch64; NEON is in its baseline.
+set(NVFP4_ISA_neon_PROCESSOR "^(aarch64|arm64)$")
+set(NVFP4_ISA_neon_FLAGS "")
+set(NVFP4_ISA_dotprod_PROCESSOR "^(aarch64|arm64)$")
+set(NVFP4_ISA_dotprod_FLAGS "-march=armv8.2-a+dotprod")
+set(NVFP4_ISA_i8mm_PROCESSOR "^(aarch64|arm64)$")
+set(NVFP4_ISA_i8mm_FLAGS "-march=armv8.2-a+i8mm")

@@ -166,12 +166,22 @@ void check_caller_fp_env(const char *kernel, nvfp4_mode mode) {
 #if defined(__x86_64__)
   unsigned before = _mm_getcsr() | 0x8040u;
   _mm_setcsr(before);
+#elif defined(__aarch64__)
+  uint64_t before, after;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+  before |= 0x7080000u; /* FZ16 (which not all processors have), FZ, DN, AHP */
+  __asm__ volatile("msr fpcr, %0" : : "r"(before) : "memory");
+  __asm__ volatile("mrs %0, fpcr" : "=r"(before));
 #endif
   float *got = test_layer_run(&options, &layer, &desc, x, M);
 #if defined(__x86_64__)
   unsigned after = _mm_getcsr();
   _mm_setcsr(0x1F80u);
   assert_int_equal(before & ~0x3Fu, after & ~0x3Fu);
+#elif defined(__aarch64__)
+  __asm__ volatile("mrs %0, fpcr" : "=r"(after));
+  __asm__ volatile("msr fpcr, %0" : : "r"(before & ~(uint64_t)0x7080000u) : "memory");
+  assert_int_equal(before, after);
 #endif
   assert_int_equal(fegetround(), FE_UPWARD);
   fesetround(FE_TONEAREST);

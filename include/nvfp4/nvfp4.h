@@ -295,17 +295,20 @@ typedef struct nvfp4_options {
   void *log_cookie;
   nvfp4_allocator allocator; /* alloc NULL: the C library's */
   const char *plugins;       /* paths of plug-ins to open, separated by commas; nothing else is searched */
+  const char *tuning;        /* path of a tuning table (see "tuning" below), read when the context is made; NULL: none */
   nvfp4_policy policy;       /* what a layer gets when its own policy is NULL */
 } nvfp4_options;
 
 /* Reads the environment into *out (the only function that does): NVFP4_KERNEL, NVFP4_DISABLE (and VLLM_DISABLED_KERNELS), NVFP4_REQUIRE
  * (canonical, batch_invariant, deterministic), NVFP4_ALLOW (bounded, w4a16), VLLM_BATCH_INVARIANT=1, VLLM_NVFP4_GEMM_BACKEND, NVFP4_PLUGINS,
- * NVFP4_THREADS. Other fields of *out are set to the default. Strings point into the environment: make the context before changing it.
+ * NVFP4_TUNING, NVFP4_THREADS. Other fields of *out are set to the default. Strings point into the environment: make the context before changing it.
  * An unknown word is an error that names the variable. */
 NVFP4_API nvfp4_status nvfp4_options_from_env(nvfp4_options *out, nvfp4_reason *reason);
 
-/* Makes a context: probes this computer, starts the threads, opens the plug-ins. options may be NULL. On success *out is the caller's and
- * is freed by nvfp4_context_destroy. A plug-in that cannot be opened is no error: its kernels are listed as plugin_missing. */
+/* Makes a context: probes this computer, starts the threads, opens the plug-ins, reads the tuning table. options may be NULL. On success *out is
+ * the caller's and is freed by nvfp4_context_destroy. A plug-in that cannot be opened is no error: its kernels are listed as plugin_missing. A
+ * tuning table that cannot be read, or is of another computer, version or number of threads, is an error; times in it of kernels that this
+ * build lacks are left out with a warning in the log. */
 NVFP4_API nvfp4_status nvfp4_context_create(const nvfp4_options *options, nvfp4_context **out, nvfp4_reason *reason);
 
 /* NULL is allowed. Layers, plans and models of the context must be gone. */
@@ -433,6 +436,26 @@ NVFP4_API nvfp4_status nvfp4_init_linear_kernel(nvfp4_context *context, const nv
 NVFP4_API void nvfp4_plan_free(nvfp4_plan *plan);
 /* Id of the kernel that serves m rows; NULL if the plan does not serve that M. */
 NVFP4_API const char *nvfp4_plan_kernel(const nvfp4_plan *plan, int64_t m);
+
+/* ------------------------------------------------------------------------------------------------------------------ tuning */
+
+/* A tuning table holds times that were measured on this computer (`nvfp4 tune`). The library itself never measures. With a table, the kernels that
+ * the policy leaves are preferred by their time, for every M, instead of by the order of the registry; a list in the policy (kernel, env_kernel,
+ * vllm_backend) wins over it. A plan still has as many layouts as the policy says and, if required, one order of additions: among such plans it
+ * is the one with the least sum, over the measured M, of its kernel's time over the fastest kernel's. A measured M speaks for the M up to the next
+ * one, the first one for those below it too. A kernel without a time comes after those with one. Selections for another machine (dry runs) take no
+ * table. The times are those of layers on the CPU; types of x, y and bias are not told apart. */
+typedef struct nvfp4_tuned_time {
+  nvfp4_mode mode; /* of the layer */
+  int64_t n, k, m;
+  const char *kernel; /* id */
+  int64_t ns;         /* one call of nvfp4_layer_apply, > 0 */
+} nvfp4_tuned_time;
+
+/* Writes a table for this computer, this version and the context's number of threads. The file has a temporary name until it is whole, then takes the
+ * place of `path` at once; on an error nothing is left of it. Everything is borrowed for the call. */
+NVFP4_API nvfp4_status nvfp4_tuning_save(const nvfp4_context *context, const char *path, const nvfp4_tuned_time *times, size_t count,
+                                         nvfp4_reason *reason);
 
 /* ------------------------------------------------------------------------------------------------------------------ layers */
 

@@ -35,8 +35,8 @@ typedef struct nvfp4_fp_env {
 static inline nvfp4_fp_env nvfp4_fp_env_enter(void) {
   nvfp4_fp_env before;
   __asm__ volatile("mrs %0, fpcr" : "=r"(before.control));
-  /* RMode bits 23:22, FZ bit 24, FZ16 bit 19, DN bit 25; AH, FIZ, NEP bits 1, 0, 2 of FEAT_AFP. */
-  uint64_t control = before.control & ~((uint64_t)0x3C80007u);
+  /* RMode bits 23:22, FZ bit 24, FZ16 bit 19, DN bit 25, AHP bit 26; AH, FIZ, NEP bits 1, 0, 2 of FEAT_AFP. */
+  uint64_t control = before.control & ~((uint64_t)0x7C80007u);
   __asm__ volatile("msr fpcr, %0" : : "r"(control) : "memory");
   return before;
 }

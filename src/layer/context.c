@@ -178,7 +178,8 @@ static nvfp4_status fill_context(nvfp4_context *context, const nvfp4_options *op
   nvfp4_machine_probe(&context->machine);
   context->host = make_host(context);
   NVFP4_TRY(add_plugins(context, options->plugins, reason));
-  return add_registry(context, reason);
+  NVFP4_TRY(add_registry(context, reason));
+  return options->tuning != NULL ? nvfp4_tuning_load(context, options->tuning, reason) : NVFP4_OK;
 }
 
 nvfp4_status nvfp4_context_create(const nvfp4_options *options, nvfp4_context **out, nvfp4_reason *reason) {
@@ -223,6 +224,7 @@ void nvfp4_context_destroy(nvfp4_context *context) {
     nvfp4_plugin_close(&context->plugins[i]);
   }
   free(context->plugins);
+  nvfp4_tuning_free(&context->tuning);
   nvfp4_threads_destroy(context->threads);
   free((char *)context->policy.kernel);
   free((char *)context->policy.env_kernel);

@@ -101,6 +101,7 @@ nvfp4_status nvfp4_options_from_env(nvfp4_options *out, nvfp4_reason *reason) {
   NVFP4_TRY(read_policy(&options.policy, reason));
   NVFP4_TRY(read_threads(&options.threads, reason));
   options.plugins = get("NVFP4_PLUGINS");
+  options.tuning = get("NVFP4_TUNING");
   *out = options;
   return NVFP4_OK;
 }

@@ -36,8 +36,37 @@ static bool more_precise(const nvfp4_selecting *s, const nvfp4_kernel *kernel) {
   return kernel->numerics.mode == NVFP4_MODE_W4A16 && s->desc.mode == NVFP4_MODE_W4A4;
 }
 
+/* "12.3 us" */
+static const char *time_text(int64_t ns, char text[32]) {
+  double us = (double)ns / 1000;
+  snprintf(text, 32, "%.*f us", us < 10 ? 2 : us < 100 ? 1 : 0, us);
+  return text;
+}
+
+/* The times at s->m. */
+static nvfp4_tuned tuned_here(const nvfp4_selecting *s) {
+  int64_t last;
+  return nvfp4_tuned_at(s->tuned, s->m, &last);
+}
+
+/* "tuning table FILE: 12.3 us at M=16; ref_w4a4 1870 us": the chosen one's time and the others', as far as they are eligible for this M. */
+static void say_tuned(const nvfp4_selecting *s, size_t chosen, nvfp4_tuned at, const char *more) {
+  nvfp4_verdict *verdict = &s->verdicts[chosen];
+  char us[32], others[280] = "";
+  for (size_t i = 0, used = 0; i < s->ranked_count && used < sizeof others; i++) {
+    const nvfp4_candidate *other = &s->input->candidates[s->ranked[i]];
+    int64_t ns = nvfp4_tuned_ns(at, other->id);
+    if (s->ranked[i] != chosen && ns != NVFP4_NOT_TIMED && nvfp4_serves(other->kernel, s->m)) {
+      used += (size_t)snprintf(others + used, sizeof others - used, "%s%s %s", used == 0 ? "; " : ", ", other->id, time_text(ns, us));
+    }
+  }
+  nvfp4_reject(&verdict->reason, NVFP4_OK, "tuning table %.120s: %s at M=%" PRId64 "%s%s", s->input->tuning->file,
+               time_text(nvfp4_tuned_ns(at, s->input->candidates[chosen].id), us), at.times[0].m, others, more);
+}
+
 static void say_chosen(const nvfp4_selecting *s, size_t i) {
   nvfp4_verdict *verdict = &s->verdicts[i];
+  nvfp4_tuned at = tuned_here(s);
   const char *dry = s->input->dry_run ? "; not tested here" : "";
   const char *precise = more_precise(s, s->input->candidates[i].kernel) ? "; activations more precise than asked" : "";
   verdict->stage = NVFP4_STAGE_CHOSEN;
@@ -46,6 +75,8 @@ static void say_chosen(const nvfp4_selecting *s, size_t i) {
   } else if (s->force.list != NULL) {
     nvfp4_reject(&verdict->reason, NVFP4_OK, "first in the order that fits: nothing that %s=%.200s names can serve%s%s", s->force.source,
                  s->force.shown, precise, dry);
+  } else if (nvfp4_tuned_ns(at, s->input->candidates[i].id) != NVFP4_NOT_TIMED) {
+    say_tuned(s, i, at, precise);
   } else {
     nvfp4_reject(&verdict->reason, NVFP4_OK, "first in the order that fits%s%s", precise, dry);
   }
@@ -57,6 +88,14 @@ static void say_passed_over(const nvfp4_selecting *s, size_t i, const nvfp4_sele
   nvfp4_reason *reason = &verdict->reason;
   const nvfp4_kernel *kernel = s->input->candidates[i].kernel, *first = s->input->candidates[selection->ranges[0].candidate].kernel;
   const char *dry = s->input->dry_run ? "; not tested here" : "";
+  char us[32], time[64] = ""; /* "1870 us; " */
+  nvfp4_tuned at = tuned_here(s);
+  int64_t ns = nvfp4_tuned_ns(at, kernel->id);
+  if (ns != NVFP4_NOT_TIMED) {
+    snprintf(time, sizeof time, "%s; ", time_text(ns, us));
+  } else if (at.count > 0) {
+    snprintf(time, sizeof time, "not in the tuning table; ");
+  }
   const nvfp4_layout *layouts[2];
   size_t layout_count = layouts_of(s, selection, layouts);
   if ((s->policy.require & NVFP4_REQUIRE_BATCH_INVARIANT) != 0 && strcmp(kernel->numerics.order, first->numerics.order) != 0) {
@@ -65,13 +104,14 @@ static void say_passed_over(const nvfp4_selecting *s, size_t i, const nvfp4_sele
         reason, NVFP4_E_POLICY,
         "adds in the order \"%s\"; a batch-invariant plan has one order, that of %s: \"%s\"; name this kernel in NVFP4_KERNEL to prefer it",
         kernel->numerics.order, first->id, first->numerics.order);
-  } else if (verdict->rank > s->verdicts[chosen].rank) {
-    nvfp4_reject(reason, NVFP4_OK, "%s comes first%s", s->input->candidates[chosen].id, dry);
+  } else if (nvfp4_preferred(s, at, chosen, i)) {
+    nvfp4_reject(reason, NVFP4_OK, "%s%s comes first%s", time, s->input->candidates[chosen].id, dry);
   } else if (layout_count == 1 && s->policy.max_layouts == 1) {
-    nvfp4_reject(reason, NVFP4_OK, "another packed layout (%s) than the plan's, %s, which serves every M; set max_layouts=2 to have both%s",
+    nvfp4_reject(reason, NVFP4_OK,
+                 "%sanother packed layout (%s) than the plan's, %s, which serves every M; set max_layouts=2 to have both%s", time,
                  kernel->layout->name, layouts[0]->name, dry);
   } else {
-    nvfp4_reject(reason, NVFP4_OK, "another packed layout (%s); those of the plan, %s%s%s, serve every M, and two are the most%s",
+    nvfp4_reject(reason, NVFP4_OK, "%sanother packed layout (%s); those of the plan, %s%s%s, serve every M, and two are the most%s", time,
                  kernel->layout->name, layouts[0]->name, layout_count > 1 ? " and " : "", layout_count > 1 ? layouts[1]->name : "", dry);
   }
 }
@@ -253,7 +293,8 @@ nvfp4_report *nvfp4_make_report(const nvfp4_selecting *s, const nvfp4_selection 
   if (selection != NULL) {
     const nvfp4_layout *layouts[2];
     report->chosen = rows[chosen].id;
-    report->decided_by = s->verdicts[chosen].place != NVFP4_NOT_LISTED ? s->force.decided_by : "order";
+    bool listed = s->verdicts[chosen].place != NVFP4_NOT_LISTED, timed = nvfp4_tuned_ns(tuned_here(s), rows[chosen].id) != NVFP4_NOT_TIMED;
+    report->decided_by = listed ? s->force.decided_by : timed ? "tuning" : "order";
     report->range_count = selection->range_count;
     for (size_t i = 0; i < selection->range_count; i++) {
       const nvfp4_selected_range *range = &selection->ranges[i];

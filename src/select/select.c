@@ -110,15 +110,17 @@ static bool cover(const nvfp4_selecting *s, const plan_limits *limits, nvfp4_sel
   out->range_count = 0;
   int64_t m = s->desc.m_first;
   for (;;) {
-    int64_t last = s->desc.m_last; /* up to which the answer is the same as for m */
+    int64_t last; /* up to which the answer is the same as for m */
+    nvfp4_tuned at = nvfp4_tuned_at(s->tuned, m, &last);
     size_t best = SIZE_MAX;
+    last = last < s->desc.m_last ? last : s->desc.m_last;
     for (size_t i = 0; i < s->ranked_count; i++) {
       const nvfp4_kernel *kernel = kernel_of(s, s->ranked[i]);
       if (!within(kernel, limits)) {
         continue;
       }
       if (nvfp4_serves(kernel, m)) {
-        best = best == SIZE_MAX ? s->ranked[i] : best;
+        best = best == SIZE_MAX || nvfp4_preferred(s, at, s->ranked[i], best) ? s->ranked[i] : best;
         last = kernel->m_last != 0 && kernel->m_last < last ? kernel->m_last : last;
       } else if (kernel->m_first > m && kernel->m_first - 1 < last) {
         last = kernel->m_first - 1;
@@ -142,7 +144,7 @@ static bool cover(const nvfp4_selecting *s, const plan_limits *limits, nvfp4_sel
 }
 
 /* Whether plan a has a better kernel than plan b at the first M where they differ. */
-static bool better(const nvfp4_selecting *s, const nvfp4_selection *a, const nvfp4_selection *b) {
+static bool better_in_rank(const nvfp4_selecting *s, const nvfp4_selection *a, const nvfp4_selection *b) {
   for (size_t i = 0, j = 0; i < a->range_count && j < b->range_count;) {
     size_t rank_a = s->verdicts[a->ranges[i].candidate].rank, rank_b = s->verdicts[b->ranges[j].candidate].rank;
     if (rank_a != rank_b) {
@@ -155,28 +157,74 @@ static bool better(const nvfp4_selecting *s, const nvfp4_selection *a, const nvf
   return false;
 }
 
-static bool make_plan(const nvfp4_selecting *s, nvfp4_selection *out) {
-  bool two = s->policy.max_layouts == 2, invariant = (s->policy.require & NVFP4_REQUIRE_BATCH_INVARIANT) != 0;
-  for (size_t i = 0; i < s->ranked_count; i++) {
-    const nvfp4_kernel *first = kernel_of(s, s->ranked[i]);
-    if (two && !nvfp4_serves(first, s->desc.m_first)) {
-      continue;
+/* What the times of the layer say against a plan. */
+typedef struct plan_cost {
+  int unknown;     /* measured M at which its kernel has no time */
+  double slowness; /* sum over the others of its kernel's time over the fastest kernel's */
+} plan_cost;
+
+static plan_cost cost_of(const nvfp4_selecting *s, const nvfp4_selection *plan) {
+  plan_cost cost = {0};
+  size_t range = 0;
+  for (int64_t m = s->desc.m_first, last = 0; last < s->desc.m_last; m = last + 1) {
+    nvfp4_tuned at = nvfp4_tuned_at(s->tuned, m, &last);
+    int64_t least = NVFP4_NOT_TIMED;
+    for (size_t i = 0; i < s->ranked_count; i++) {
+      const nvfp4_kernel *kernel = kernel_of(s, s->ranked[i]);
+      int64_t ns = nvfp4_serves(kernel, m) ? nvfp4_tuned_ns(at, kernel->id) : NVFP4_NOT_TIMED;
+      least = ns < least ? ns : least;
     }
-    plan_limits limits = {{first->layout, NULL}, invariant ? first->numerics.order : NULL};
-    bool found = cover(s, &limits, out);
-    for (size_t j = 0; two && j < s->ranked_count; j++) {
-      nvfp4_selection with_second;
-      limits.layouts[1] = kernel_of(s, s->ranked[j])->layout;
-      if (limits.layouts[1] != first->layout && cover(s, &limits, &with_second) && (!found || better(s, &with_second, out))) {
-        *out = with_second;
-        found = true;
-      }
+    while (plan->ranges[range].m_last < m) {
+      range++;
     }
-    if (found) {
-      return true;
+    int64_t ns = nvfp4_tuned_ns(at, kernel_of(s, plan->ranges[range].candidate)->id);
+    if (ns != NVFP4_NOT_TIMED) {
+      cost.slowness += (double)ns / (double)least;
+    } else if (least != NVFP4_NOT_TIMED) {
+      cost.unknown++;
     }
   }
-  return false;
+  return cost;
+}
+
+/* Whether plan a is better than plan b: by the times of the layer, or else by rank. */
+static bool better(const nvfp4_selecting *s, const nvfp4_selection *a, const nvfp4_selection *b) {
+  if (s->tuned.count == 0) {
+    return better_in_rank(s, a, b);
+  }
+  plan_cost cost_a = cost_of(s, a), cost_b = cost_of(s, b);
+  return cost_a.unknown != cost_b.unknown ? cost_a.unknown < cost_b.unknown : cost_a.slowness < cost_b.slowness;
+}
+
+/* The best plan whose (first) layout, and order of additions if there is to be one only, is that of `first`. */
+static bool plan_around(const nvfp4_selecting *s, const nvfp4_kernel *first, nvfp4_selection *out) {
+  bool two = s->policy.max_layouts == 2, invariant = (s->policy.require & NVFP4_REQUIRE_BATCH_INVARIANT) != 0;
+  plan_limits limits = {{first->layout, NULL}, invariant ? first->numerics.order : NULL};
+  if (two && !nvfp4_serves(first, s->desc.m_first)) {
+    return false;
+  }
+  bool found = cover(s, &limits, out);
+  for (size_t j = 0; two && j < s->ranked_count; j++) {
+    nvfp4_selection with_second;
+    limits.layouts[1] = kernel_of(s, s->ranked[j])->layout;
+    if (limits.layouts[1] != first->layout && cover(s, &limits, &with_second) && (!found || better(s, &with_second, out))) {
+      *out = with_second;
+      found = true;
+    }
+  }
+  return found;
+}
+
+static bool make_plan(const nvfp4_selecting *s, nvfp4_selection *out) {
+  bool found = false;
+  for (size_t i = 0; i < s->ranked_count && !(found && s->tuned.count == 0); i++) {
+    nvfp4_selection plan;
+    if (plan_around(s, kernel_of(s, s->ranked[i]), &plan) && (!found || better(s, &plan, out))) {
+      *out = plan;
+      found = true;
+    }
+  }
+  return found;
 }
 
 /* --------------------------------------------------------------------------------------------------------------- selection */
@@ -240,7 +288,13 @@ static nvfp4_status run(nvfp4_selecting *s, nvfp4_selection *selection, nvfp4_re
     s->force = (nvfp4_force){.decided_by = s->force.decided_by, .source = s->force.source, .shown = s->force.shown};
   }
   judge_and_rank(s);
-  if (status == NVFP4_OK && !make_plan(s, &plan)) {
+  s->tuned = s->force.list == NULL ? nvfp4_tuned_layer(s->input->tuning, &s->desc) : (nvfp4_tuned){0};
+  bool found = status == NVFP4_OK && make_plan(s, &plan);
+  if (status == NVFP4_OK && !found && s->tuned.count > 0) { /* so many changes from M to M that no plan can hold them */
+    s->tuned.count = 0;
+    found = make_plan(s, &plan);
+  }
+  if (status == NVFP4_OK && !found) {
     nvfp4_explain_ranking(s, NULL);
     text = nvfp4_no_plan_text(s);
     if (text == NULL) {

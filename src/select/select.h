@@ -5,18 +5,24 @@
  * 1. Every candidate goes through the stages of nvfp4_stage in their order and stops at the first that it fails, with a reason.
  *      is_supported() is asked about a machine that has one GPU, the layer's, if the layer lives on a GPU.
  *      can_implement() sees the description with its M range filled in.
- * 2. Those left are ranked: first by their place in the list that decides (policy->kernel, env_kernel or vllm_backend), then as they come.
+ * 2. Those left are ranked: first by their place in the list that decides (policy->kernel, env_kernel or vllm_backend), then as they come. If no list
+ *    decides and the tuning table has times of the layer, the kernels that have a time at an M come before the others there, the fastest first.
  * 3. The plan.
  *      max_layouts = 1: the layout of the best kernel such that the kernels of that layout together serve every M; then, for each M, the best of them.
  *      max_layouts = 2: the layout of the kernel that is best at m_first, and the second one (or none) that makes, for ascending M, the earliest
  *      improvement in rank; together they serve every M. If no second one completes it, the next best kernel at m_first decides.
  *      BATCH_INVARIANT required: only kernels whose `order` is that of the kernel which decided the (first) layout; if those do not serve every M,
  *      the next best decides.
+ *      With times of the layer, all plans that these rules could give, whichever kernel decides, are compared: the one with the fewest measured M at
+ *      which its kernel has no time, then with the least sum over the measured M of its kernel's time over the fastest kernel's; of
+ *      equal ones the first. A sum of plain times would be that of the largest M alone.
  */
 #ifndef NVFP4_SELECT_SELECT_H
 #define NVFP4_SELECT_SELECT_H
 
 #include <nvfp4/kernel.h>
+
+#include "select/tuning.h"
 
 typedef enum nvfp4_self_test { NVFP4_SELF_TEST_NOT_RUN = 0, NVFP4_SELF_TEST_PASSED, NVFP4_SELF_TEST_FAILED } nvfp4_self_test;
 
@@ -51,6 +57,7 @@ typedef struct nvfp4_select_input {
   const nvfp4_layer_desc *desc;
   const nvfp4_policy *policy; /* never NULL */
   int64_t m;                  /* the M that report rows speak of, in the description's range; 0: the range's first */
+  const nvfp4_tuning *tuning; /* of `machine`; NULL: none */
 } nvfp4_select_input;
 
 /* Fills *selection and, if report is not NULL, *report (the caller's, freed by nvfp4_report_free). Strings of the report

@@ -22,6 +22,7 @@ typedef struct nvfp4_selecting {
   int64_t m;
   nvfp4_effective_policy policy;
   nvfp4_force force;
+  nvfp4_tuned tuned;       /* times of the layer; none if a list decides */
   nvfp4_verdict *verdicts; /* [candidate_count] */
   size_t *ranked;          /* eligible candidates, the best first */
   size_t ranked_count;
@@ -33,6 +34,12 @@ void nvfp4_judge(const nvfp4_selecting *s, size_t i, nvfp4_verdict *verdict);
 /* Rows that a kernel serves. */
 static inline bool nvfp4_serves(const nvfp4_kernel *kernel, int64_t m) {
   return (kernel->m_first == 0 && kernel->m_last == 0) || (m >= kernel->m_first && m <= kernel->m_last);
+}
+
+/* Whether candidate a is preferred to b at an M of which `at` has the times. Both are eligible. */
+static inline bool nvfp4_preferred(const nvfp4_selecting *s, nvfp4_tuned at, size_t a, size_t b) {
+  int64_t ns_a = nvfp4_tuned_ns(at, s->input->candidates[a].id), ns_b = nvfp4_tuned_ns(at, s->input->candidates[b].id);
+  return ns_a != ns_b ? ns_a < ns_b : s->verdicts[a].rank < s->verdicts[b].rank;
 }
 
 /* "M 1 to 64", "M from 65", "any M" into text; returns text. */

@@ -34,14 +34,14 @@ refuse "quantised already" "$nvfp4" quantize "$scratch/w4a4" "$scratch/again"
 [ ! -e "$scratch/again" ] || fail "a refused quantize left its output behind"
 
 # The text on stdout, what ran on stderr.
-expect 0 "$nvfp4" generate "$scratch/w4a4" "Hello" --tokens 5 --no-chat
+expect 0 "$nvfp4" generate "$scratch/w4a4" "Hello" --tokens 5 --no-chat --kernel 'ref_*'
 [ -s "$scratch/out" ] || fail "no text"
 for label in prompt decode kernels memory; do
   grep -q "^$label " "$scratch/err" || fail "generate has no line $label"
 done
 err_has "ref_w4a4 (14 layers)"
 cp "$scratch/out" "$scratch/text.out"
-expect 0 "$nvfp4" generate "$scratch/w4a4" "Hello" --tokens 5 --no-chat --json
+expect 0 "$nvfp4" generate "$scratch/w4a4" "Hello" --tokens 5 --no-chat --kernel 'ref_*' --json
 json 'set(j) == {"schema", "text", "tokens", "stopped", "timings", "kernels", "threads", "peak_rss_bytes", "peak_anonymous_bytes"}' \
   'j["kernels"] == [{"id": "ref_w4a4", "layers": 14}] and 0 < len(j["tokens"]) <= 5' \
   "j['text'] + '\n' == open('$scratch/text.out', encoding='utf-8').read()"
@@ -67,7 +67,7 @@ cp "$scratch/out" "$scratch/first.json"
 expect 0 "$nvfp4" generate "$scratch/w4a4" "Hello" --tokens 12 --json --temperature 1.5 --seed 2
 json "j['tokens'] != json.load(open('$scratch/first.json'))['tokens']"
 
-expect 0 "$nvfp4" generate "$scratch/w4a4" "Hello" --tokens 3 --mode w4a16 --json
+expect 0 "$nvfp4" generate "$scratch/w4a4" "Hello" --tokens 3 --mode w4a16 --kernel 'ref_*' --json
 json 'j["kernels"] == [{"id": "ref_w4a16", "layers": 14}]'
 expect 0 NVFP4_KERNEL=ref_w4a16 "$nvfp4" generate "$scratch/w4a4" "Hello" --tokens 3 --json
 json 'j["kernels"] == [{"id": "ref_w4a16", "layers": 14}]'

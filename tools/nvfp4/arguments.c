@@ -39,6 +39,11 @@ static void collect(option_list *list, cli *run, const cli_syntax *syntax, bool 
         {"plugins", "LIST", "plug-ins to open: paths, comma-separated", CLI_TEXT, &s->plugins, 0, 0},
     };
     append(list, selection, sizeof selection / sizeof selection[0]);
+    if (!s->untuned) {
+      const cli_option tuning = {
+          "tuning", "FILE", "table of this computer that `nvfp4 tune` wrote; --kernel wins over it", CLI_TEXT, &s->tuning, 0, 0};
+      append(list, &tuning, 1);
+    }
     if (syntax->threads) {
       const cli_option threads = {"threads", "N", "threads (default: one a processor)", CLI_INTEGER, &s->threads, 1, 4096};
       append(list, &threads, 1);

@@ -54,6 +54,7 @@ static bool apply_selection(const cli *run, const cli_selection *selection, nvfp
   policy->disable = selection->disable != NULL ? selection->disable : policy->disable;
   policy->max_layouts = selection->max_layouts != 0 ? (int)selection->max_layouts : policy->max_layouts;
   options->plugins = selection->plugins != NULL ? selection->plugins : options->plugins;
+  options->tuning = selection->untuned ? NULL : selection->tuning != NULL ? selection->tuning : options->tuning;
   options->threads = selection->threads != 0 ? (int)selection->threads : options->threads;
   return true;
 }

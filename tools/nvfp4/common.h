@@ -36,7 +36,8 @@ struct cli {
   bool json;
 };
 
-extern const cli_command cli_info, cli_kernels, cli_explain, cli_quantize, cli_inspect, cli_apply, cli_generate, cli_perplexity, cli_bench;
+extern const cli_command cli_info, cli_kernels, cli_explain, cli_quantize, cli_inspect, cli_apply, cli_generate, cli_perplexity, cli_bench,
+    cli_tune;
 
 /* ------------------------------------------------------------------------------------------------------------- arguments.c */
 
@@ -59,8 +60,9 @@ typedef struct cli_option {
 
 /* How the user steers the selection of kernels: the same options, with the same meaning, for every command that selects. NULL and 0: as the environment says. */
 typedef struct cli_selection {
-  const char *kernel, *disable, *require, *allow, *plugins;
+  const char *kernel, *disable, *require, *allow, *plugins, *tuning;
   int64_t max_layouts, threads;
+  bool untuned; /* no tuning table, whatever the environment says: for the command that makes one */
 } cli_selection;
 
 typedef struct cli_syntax {

@@ -361,9 +361,11 @@ static void print_head(const explanation *e, const answer *first, size_t count) 
     snprintf(head + used, sizeof head - (size_t)used, "NO KERNEL%s%s", order ? "" : ": ", order ? "" : report->text);
   } else {
     bool option = !order && strcmp(report->decided_by, "option") == 0;
+    bool tuning = !order && strcmp(report->decided_by, "tuning") == 0;
     snprintf(head + used, sizeof head - (size_t)used, "%s, by %s", report->chosen,
              order    ? "order of preference"
              : option ? "--kernel"
+             : tuning ? "the tuning table"
                       : report->decided_by);
   }
   cli_print_wrapped(stdout, 0, 2, head);
@@ -551,6 +553,9 @@ static int run_explain(cli *run, int argc, char **argv) {
   }
   if (asked.shape != NULL && asked.layer != NULL) {
     return cli_fail(run, NVFP4_E_ARG, "--layer and --shape do not go together; --layer chooses layers of a checkpoint");
+  }
+  if (asked.machine != NULL && selection.tuning != NULL) {
+    return cli_fail(run, NVFP4_E_ARG, "--machine and --tuning do not go together; a tuning table holds times of this computer");
   }
   return explain_question(&e, &selection, &asked);
 }

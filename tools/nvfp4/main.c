@@ -5,7 +5,7 @@
 #include "common.h"
 
 static const cli_command *const commands[] = {
-    &cli_info, &cli_kernels, &cli_explain, &cli_quantize, &cli_inspect, &cli_apply, &cli_generate, &cli_perplexity, &cli_bench,
+    &cli_info, &cli_kernels, &cli_explain, &cli_quantize, &cli_inspect, &cli_apply, &cli_generate, &cli_perplexity, &cli_bench, &cli_tune,
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -34,6 +34,7 @@ static void print_help(void) {
       {"NVFP4_REQUIRE", "as --require; VLLM_BATCH_INVARIANT=1 requires batch_invariant"},
       {"NVFP4_ALLOW", "as --allow"},
       {"NVFP4_PLUGINS", "as --plugins"},
+      {"NVFP4_TUNING", "as --tuning"},
       {"NVFP4_THREADS", "as --threads"},
       {"VLLM_NVFP4_GEMM_BACKEND", "vLLM's backend names: emulation, marlin, cutlass, flashinfer-cutlass, ..."},
   };

@@ -69,8 +69,9 @@ static void test_wrong_kernel_is_not_used(void **state) {
   assert_string_equal(report->rows[0].id, "plugin_faulty_w4a16");
   assert_int_equal(report->rows[0].stage, NVFP4_STAGE_FAILED_SELF_TEST);
   assert_non_null(strstr(report->rows[0].reason, "failed its self-test"));
-  assert_string_equal(report->chosen, "ref_w4a16");
-  assert_string_equal(nvfp4_plan_kernel(plan, 512), "ref_w4a16");
+  assert_non_null(report->chosen); /* some kernel of the registry, whatever this machine has */
+  assert_string_not_equal(report->chosen, "plugin_faulty_w4a16");
+  assert_string_not_equal(nvfp4_plan_kernel(plan, 512), "plugin_faulty_w4a16");
   nvfp4_report_free(report);
   nvfp4_plan_free(plan);
   nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = "plugin_faulty_w4a16"};

@@ -39,7 +39,9 @@ static nvfp4_model *create(const nvfp4_checkpoint *checkpoint, const nvfp4_model
 static void says_what_it_runs(void **state) {
   (void)state;
   nvfp4_checkpoint *checkpoint = open_golden(GOLDEN "modelopt_mixed");
-  nvfp4_model *model = create(checkpoint, NULL);
+  nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = "ref_*"};
+  nvfp4_model_options options = {.struct_size = sizeof options, .policy = &policy};
+  nvfp4_model *model = create(checkpoint, &options);
   nvfp4_model_info info;
   nvfp4_model_get_info(model, &info);
   assert_int_equal(info.layers, 2);
@@ -61,7 +63,7 @@ static void says_what_it_runs(void **state) {
   assert_string_equal(nvfp4_model_linear(model, 14, NULL), "lm_head");
   assert_null(nvfp4_model_linear(model, 15, &report));
   nvfp4_model_destroy(model);
-  nvfp4_model_options options = {.struct_size = sizeof options, .mode = NVFP4_MODE_W4A16};
+  options.mode = NVFP4_MODE_W4A16;
   model = create(checkpoint, &options);
   nvfp4_model_linear(model, 13, &report);
   assert_string_equal(report->chosen, "ref_w4a16");

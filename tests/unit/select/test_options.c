@@ -6,7 +6,7 @@
 
 static const char *const variables[] = {"NVFP4_KERNEL", "NVFP4_DISABLE",        "VLLM_DISABLED_KERNELS",   "NVFP4_REQUIRE",
                                         "NVFP4_ALLOW",  "VLLM_BATCH_INVARIANT", "VLLM_NVFP4_GEMM_BACKEND", "NVFP4_PLUGINS",
-                                        "NVFP4_THREADS"};
+                                        "NVFP4_TUNING", "NVFP4_THREADS"};
 enum { VARIABLES = sizeof variables / sizeof variables[0] };
 
 static int clear(void **state) {
@@ -33,6 +33,7 @@ static void test_unset_and_empty(void **state) {
     assert_int_equal(options.policy.struct_size, sizeof options.policy);
     assert_int_equal(options.threads, 0);
     assert_null(options.plugins);
+    assert_null(options.tuning);
     assert_null(options.parallel_for);
     assert_null(options.log);
     assert_int_equal(options.policy.require, 0);
@@ -55,6 +56,7 @@ static void test_values(void **state) {
   setenv("VLLM_BATCH_INVARIANT", "1", 1);
   setenv("VLLM_NVFP4_GEMM_BACKEND", "FlashInfer_CUTLASS", 1);
   setenv("NVFP4_PLUGINS", "/a.so,/b.so", 1);
+  setenv("NVFP4_TUNING", "/my tables/one.txt", 1);
   setenv("NVFP4_THREADS", " 12 ", 1);
   nvfp4_options options;
   nvfp4_reason reason = {.text = ""};
@@ -66,6 +68,7 @@ static void test_values(void **state) {
   assert_int_equal(options.policy.allow, NVFP4_ALLOW_BOUNDED | NVFP4_ALLOW_W4A16);
   assert_string_equal(options.policy.vllm_backend, "FlashInfer_CUTLASS");
   assert_string_equal(options.plugins, "/a.so,/b.so");
+  assert_string_equal(options.tuning, "/my tables/one.txt");
   assert_int_equal(options.threads, 12);
 }
 
