@@ -9,4 +9,5 @@ add_library(checkkern_wrong MODULE ${CMAKE_CURRENT_SOURCE_DIR}/checkkern/wrong/w
 target_include_directories(checkkern_wrong PRIVATE ${CMAKE_SOURCE_DIR}/include)
 target_link_libraries(checkkern_wrong PRIVATE nvfp4_warnings m)
 set_target_properties(checkkern_wrong PROPERTIES PREFIX "" OUTPUT_NAME wrong LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-add_test(NAME checkkern/wrong_kernels COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/checkkern/wrong/check.py $<TARGET_FILE:checkkern> $<TARGET_FILE:checkkern_wrong>)
+add_test(NAME checkkern/wrong_kernels COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/checkkern/wrong/check.py
+  $<TARGET_FILE:checkkern_wrong> ${CMAKE_CROSSCOMPILING_EMULATOR} $<TARGET_FILE:checkkern>)

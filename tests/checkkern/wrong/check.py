@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""checkkern must fail each wrong kernel, in the words below, and pass those without a fault: check.py CHECKKERN WRONG.so"""
+"""checkkern must fail each wrong kernel, in the words below, and pass those without a fault: check.py WRONG.so [EMULATOR...] CHECKKERN"""
 import json
 import re
 import subprocess
@@ -52,7 +52,7 @@ EXPECTED = {  # kernel: a pattern that one of its failures must match; None: it 
 
 
 def checkkern(*arguments):
-    done = subprocess.run([sys.argv[1], "--plugins", sys.argv[2], *arguments], capture_output=True, text=True)
+    done = subprocess.run([*sys.argv[2:], "--plugins", sys.argv[1], *arguments], capture_output=True, text=True)
     return done.returncode, done.stdout
 
 
