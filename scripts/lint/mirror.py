@@ -11,6 +11,7 @@ UNTESTED = {  # source without a test of its own: why
     "layer/build_info": "one constant line of text",
 }
 EXTRA = {  # test without a source of its own: what it tests
+    "kernels/arm/neon": "what the Arm kernels share, in a header",
     "checkpoint/golden": "every golden and every broken file, through the whole room",
     "layer/golden_outputs": "layers of the golden checkpoints, from file to y",
 }

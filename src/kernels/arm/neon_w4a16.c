@@ -5,7 +5,8 @@
  * Class CANONICAL. Lanes are 4 n. An E2M1 value as f16 has a low byte of zero: TBL gives the high bytes of 16 values at once, FCVTL widens them, exactly.
  * Runs on every AArch64 processor. Packed layout: n16k64. Workspace: x as fp32 [groups of 8 rows][block][rows of the group][16 k].
  *
- * Instructions for a block (16 k) of 16 n, counted in gcc 12's code: see docs/hardware.md; run under qemu-user only; speed never measured by us.
+ * Instructions for a block (16 k) of 16 n in gcc 12's code: 292 for one row of x, 388 for two, 584 for four, 1058 for eight (64 a row are the FMAs). Run under
+ * qemu-user only; speed never measured by us.
  */
 #include "kernels/arm/neon.h"
 

@@ -88,7 +88,7 @@ AVX512_INLINE void avx512_prefetch(const uint8_t *tile, int64_t block, const voi
   for (int i = 0; i < 3; i++) {
     _mm_prefetch(weights + 64 * i, _MM_HINT_T0);
   }
-  AVX512_UNROLL(16)
+  AVX512_UNROLL(12)
   for (int i = 0; i + 64 <= bytes; i += 64) {
     _mm_prefetch((const char *)records + AVX512_X_AHEAD + i, _MM_HINT_T0);
   }

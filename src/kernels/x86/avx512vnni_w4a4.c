@@ -10,7 +10,7 @@
 #include "format/scale_layout.h"
 #include "kernels/x86/avx512.h"
 
-enum { GROUP_ROWS = 16, W_OFFSET = 12, QUANTISE_BLOCKS = 16 };
+enum { GROUP_ROWS = 12, W_OFFSET = 12, QUANTISE_BLOCKS = 16 };
 
 /* Scales of weights come as sw * 2^-8, dots as 4 * dot: a record's scale is sx * 2^6. */
 #define SX_FACTOR 64.0f
@@ -115,7 +115,7 @@ AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x
   const __m512i doubled = _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
   const __m512i low = _mm512_set1_epi8(15);
   __m512 sum[GROUP_ROWS];
-  AVX512_UNROLL(16)
+  AVX512_UNROLL(12)
   for (int r = 0; r < rows; r++) {
     sum[r] = _mm512_load_ps(acc[r]);
   }
@@ -131,7 +131,7 @@ AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x
       w[2 * half + 1] = _mm512_shuffle_epi8(doubled, _mm512_and_si512(_mm512_srli_epi16(codes, 4), low));
     }
     __m512 sw = avx512_e4m3_2m8(_mm_load_si128((const __m128i *)(const void *)(at + b * N16K64_N)));
-    AVX512_UNROLL(16)
+    AVX512_UNROLL(12)
     for (int r = 0; r < rows; r++) {
       __m512i dot = _mm512_set1_epi32(x[r].offset);
       AVX512_UNROLL(4)
@@ -141,7 +141,7 @@ AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x
       sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(sw, _mm512_set1_ps(x[r].scale)), sum[r]);
     }
   }
-  AVX512_UNROLL(16)
+  AVX512_UNROLL(12)
   for (int r = 0; r < rows; r++) {
     _mm512_store_ps(acc[r], sum[r]);
   }
@@ -157,12 +157,11 @@ PASS(4)
 PASS(6)
 PASS(8)
 PASS(12)
-PASS(16)
 
-static const avx512_pass passes[] = {{1, sum_1}, {2, sum_2}, {4, sum_4}, {6, sum_6}, {8, sum_8}, {12, sum_12}, {16, sum_16}};
+static const avx512_pass passes[] = {{1, sum_1}, {2, sum_2}, {4, sum_4}, {6, sum_6}, {8, sum_8}, {12, sum_12}};
 
 static const avx512_kernel kernel = {
-    .record_bytes = sizeof(record), .group_rows = GROUP_ROWS, .block_groups = 6, .passes = passes, .prepare = prepare};
+    .record_bytes = sizeof(record), .group_rows = GROUP_ROWS, .block_groups = 8, .passes = passes, .prepare = prepare};
 
 static size_t workspace_bytes(const nvfp4_layer_desc *desc, int64_t m) { return avx512_workspace_bytes(&kernel, m, desc->k); }
 
