@@ -169,8 +169,9 @@ void check_caller_fp_env(const char *kernel, nvfp4_mode mode) {
 #elif defined(__aarch64__)
   uint64_t before, after;
   __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-  before |= 0x7080000u; /* FZ16, FZ, DN, AHP */
+  before |= 0x7080000u; /* FZ16 (which not all processors have), FZ, DN, AHP */
   __asm__ volatile("msr fpcr, %0" : : "r"(before) : "memory");
+  __asm__ volatile("mrs %0, fpcr" : "=r"(before));
 #endif
   float *got = test_layer_run(&options, &layer, &desc, x, M);
 #if defined(__x86_64__)

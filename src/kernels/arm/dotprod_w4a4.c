@@ -5,9 +5,10 @@
  * Class CANONICAL. A half block of 4 n is 16 bytes; TBL makes int8 of its nibbles, twice the E2M1 values, and SDOT sums 4 k in each of 4 lanes of n. Everything
  * but the addition to the accumulator is exact, so that it may be fused with the product.
  * Needs FEAT_DotProd (Armv8.2; Neoverse-N1, Cortex-A76, Apple M1 and later). Packed layout: n16k64.
- * Workspace: x as doubled int8 [m/4][block][4 rows][16 k] and its scales fp32 [m/4][block][4 rows].
+ * Workspace: x as doubled int8 [groups of 4 rows][block][rows of the group][16 k], and its scales fp32 [groups][block][rows].
  *
- * Instructions for a block (16 k) of 16 n, counted in gcc 12's code: see docs/hardware.md; run under qemu-user only; speed never measured by us.
+ * Instructions for a block (16 k) of 16 n in gcc 12's code: 98 for one row of x, 144, 191, 236 for two, three, four. Run under qemu-user only; speed never measured
+ * by us.
  */
 #include "base/alloc.h"
 #include "kernels/arm/neon.h"
@@ -19,22 +20,26 @@ typedef struct job {
   const nvfp4_host *host;
   const nvfp4_packed *packed;
   const nvfp4_kernel_args *args;
-  int8_t *x;      /* [groups][blocks][ROWS][16] */
-  float *sx;      /* [groups][blocks][ROWS] */
+  int8_t *x;      /* [groups][blocks][rows of the group][16] */
+  float *sx;      /* [groups][blocks][rows of the group] */
   int64_t groups; /* of ROWS rows of x */
 } job;
 
-static size_t x_bytes(int64_t m, int64_t k) { return (size_t)(nvfp4_round_up(m, ROWS) * nvfp4_round_up(k, 64)); }
+static size_t x_bytes(int64_t m, int64_t k) { return (size_t)nvfp4_round_up(m * k, 64); }
 
 static size_t workspace_bytes(const nvfp4_layer_desc *desc, int64_t m) {
-  return x_bytes(m, desc->k) + (size_t)(nvfp4_round_up(m, ROWS) * (desc->k / NVFP4_BLOCK)) * sizeof(float);
+  return x_bytes(m, desc->k) + (size_t)(m * (desc->k / NVFP4_BLOCK)) * sizeof(float);
+}
+
+static int64_t rows_of_group(const nvfp4_kernel_args *args, int64_t group) {
+  return args->m - group * ROWS < ROWS ? args->m - group * ROWS : ROWS;
 }
 
 static void prepare_row(void *arg, size_t row) {
   const job *j = arg;
-  int64_t m = (int64_t)row, blocks = j->args->k / NVFP4_BLOCK;
+  int64_t m = (int64_t)row, blocks = j->args->k / NVFP4_BLOCK, rows = rows_of_group(j->args, m / ROWS);
   for (int64_t block = 0; block < blocks; block++) {
-    int64_t at = (m / ROWS * blocks + block) * ROWS + m % ROWS;
+    int64_t at = m / ROWS * ROWS * blocks + block * rows + m % ROWS;
     vst1q_s8(j->x + at * NVFP4_BLOCK, arm_x_block(j->args, m, block, &j->sx[at]));
   }
 }
@@ -45,11 +50,9 @@ ARM_INLINE void sum_tile(const uint8_t *tile, int64_t blocks, const int8_t *x, c
   const uint8x16_t low_nibble = vdupq_n_u8(15);
   float32x4_t acc[ROWS][4];
   for (int r = 0; r < rows; r++) {
-    for (int n4 = 0; n4 < 4; n4++) {
-      acc[r][n4] = vdupq_n_f32(0);
-    }
+    acc[r][0] = acc[r][1] = acc[r][2] = acc[r][3] = vdupq_n_f32(0);
   }
-  for (int64_t block = 0; block < blocks; block++, x += ROWS * NVFP4_BLOCK, sx += ROWS) {
+  for (int64_t block = 0; block < blocks; block++, x += rows * NVFP4_BLOCK, sx += rows) {
     int64_t b = block % N16K64_BLOCKS;
     const uint8_t *codes = tile + N16K64_SCALES + b * N16K64_BLOCK_CODES;
     float32x4_t sw[4];
@@ -69,14 +72,19 @@ ARM_INLINE void sum_tile(const uint8_t *tile, int64_t blocks, const int8_t *x, c
     }
     tile += b == N16K64_BLOCKS - 1 ? N16K64_TILE_BYTES : 0;
   }
-  memcpy(out, acc, (size_t)rows * sizeof acc[0]);
+  for (int r = 0; r < rows; r++) {
+    out[r][0] = acc[r][0];
+    out[r][1] = acc[r][1];
+    out[r][2] = acc[r][2];
+    out[r][3] = acc[r][3];
+  }
 }
 
 static void apply_tile(void *arg, size_t index) {
   const job *j = arg;
   const nvfp4_kernel_args *args = j->args;
   int64_t row_tile = (int64_t)index / j->groups, group = (int64_t)index % j->groups, blocks = args->k / NVFP4_BLOCK;
-  int64_t rows = args->m - group * ROWS < ROWS ? args->m - group * ROWS : ROWS;
+  int64_t rows = rows_of_group(args, group);
   const uint8_t *tile = n16k64_tiles(j->packed, row_tile);
   const int8_t *x = j->x + group * blocks * ROWS * NVFP4_BLOCK;
   const float *sx = j->sx + group * blocks * ROWS;

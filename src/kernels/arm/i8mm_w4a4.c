@@ -5,9 +5,10 @@
  * Class CANONICAL. SMMLA multiplies 2 rows of x (8 k each) by 2 rows of w: low and high nibbles of half a block, zipped, are 8 consecutive k of each n. It is for M from 2:
  * a single row would waste half of each instruction, and arm_dotprod_w4a4 serves it from the same packed weights.
  * Needs FEAT_I8MM (Armv8.6; Neoverse-V1 and N2, Apple M2 and later). Packed layout: n16k64.
- * Workspace: x as doubled int8 [m/4][block][2 pairs of rows][2 halves][2 rows][8 k] and its scales fp32 [m/4][block][2 pairs][2 rows, each twice].
+ * Workspace: x as doubled int8 [groups of 2 pairs of rows][block][pairs of the group][2 halves][2 rows][8 k], and its scales fp32 [groups][block][pairs][2 rows, each twice].
  *
- * Instructions for a block (16 k) of 16 n, counted in gcc 12's code: see docs/hardware.md; run under qemu-user only; speed never measured by us.
+ * Instructions for a block (16 k) of 16 n in gcc 12's code: 154 for one or two rows of x, 215 for three or four (arm_dotprod_w4a4: 144, 236). Run under qemu-user
+ * only; speed never measured by us.
  */
 #include "base/alloc.h"
 #include "kernels/arm/neon.h"
@@ -19,24 +20,31 @@ typedef struct job {
   const nvfp4_host *host;
   const nvfp4_packed *packed;
   const nvfp4_kernel_args *args;
-  int8_t *x;      /* [groups][blocks][PAIRS][2][2][8] */
-  float *sx;      /* [groups][blocks][PAIRS][4] */
+  int8_t *x;      /* [groups][blocks][pairs of the group][2][2][8] */
+  float *sx;      /* [groups][blocks][pairs of the group][4] */
   int64_t groups; /* of ROWS rows of x */
 } job;
 
-static size_t x_bytes(int64_t m, int64_t k) { return (size_t)(nvfp4_round_up(m, ROWS) * nvfp4_round_up(k, 64)); }
+static int64_t pairs_of(int64_t rows) { return (rows + 1) / 2; }
+
+static size_t x_bytes(int64_t m, int64_t k) { return (size_t)nvfp4_round_up(pairs_of(m) * 2 * k, 64); }
 
 static size_t workspace_bytes(const nvfp4_layer_desc *desc, int64_t m) {
-  return x_bytes(m, desc->k) + (size_t)(nvfp4_round_up(m, ROWS) * (desc->k / NVFP4_BLOCK) * 2) * sizeof(float);
+  return x_bytes(m, desc->k) + (size_t)(pairs_of(m) * 4 * (desc->k / NVFP4_BLOCK)) * sizeof(float);
+}
+
+static int64_t pairs_of_group(const nvfp4_kernel_args *args, int64_t group) {
+  int64_t left = pairs_of(args->m) - group * PAIRS;
+  return left < PAIRS ? left : PAIRS;
 }
 
 /* Rows 2 * index and, if there is one, 2 * index + 1; otherwise zeros. */
 static void prepare_pair(void *arg, size_t index) {
   const job *j = arg;
-  int64_t pair = (int64_t)index, m = 2 * pair, blocks = j->args->k / NVFP4_BLOCK;
+  int64_t pair = (int64_t)index, m = 2 * pair, blocks = j->args->k / NVFP4_BLOCK, pairs = pairs_of_group(j->args, pair / PAIRS);
   bool both = m + 1 < j->args->m;
   for (int64_t block = 0; block < blocks; block++) {
-    int64_t at = (pair / PAIRS * blocks + block) * PAIRS + pair % PAIRS;
+    int64_t at = pair / PAIRS * PAIRS * blocks + block * pairs + pair % PAIRS;
     float even_scale, odd_scale = 0;
     int8x16_t even = arm_x_block(j->args, m, block, &even_scale);
     int8x16_t odd = both ? arm_x_block(j->args, m + 1, block, &odd_scale) : vdupq_n_s8(0);
@@ -72,7 +80,7 @@ ARM_INLINE void sum_tile(const uint8_t *tile, int64_t blocks, const int8_t *x, c
       acc[p][n4][0] = acc[p][n4][1] = vdupq_n_f32(0);
     }
   }
-  for (int64_t block = 0; block < blocks; block++, x += PAIRS * 32, sx += PAIRS * 4) {
+  for (int64_t block = 0; block < blocks; block++, x += pairs * 32, sx += pairs * 4) {
     int64_t b = block % N16K64_BLOCKS;
     const uint8_t *codes = tile + N16K64_SCALES + b * N16K64_BLOCK_CODES;
     float32x4_t sw[4];
@@ -107,7 +115,7 @@ static void apply_tile(void *arg, size_t index) {
   const int8_t *x = j->x + group * blocks * PAIRS * 32;
   const float *sx = j->sx + group * blocks * PAIRS * 4;
   float32x4_t acc[ROWS][4];
-  if (rows > 2) {
+  if (pairs_of_group(args, group) == 2) {
     sum_tile(tile, blocks, x, sx, 2, acc);
   } else {
     sum_tile(tile, blocks, x, sx, 1, acc);
@@ -129,7 +137,7 @@ static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *pa
   (void)reason;
   job j = {.host = host, .packed = packed, .args = args, .x = args->workspace, .groups = (args->m + ROWS - 1) / ROWS};
   j.sx = (float *)(void *)((char *)args->workspace + x_bytes(args->m, args->k));
-  host->parallel_for(host->cookie, (size_t)((args->m + 1) / 2), prepare_pair, &j);
+  host->parallel_for(host->cookie, (size_t)pairs_of(args->m), prepare_pair, &j);
   host->parallel_for(host->cookie, (size_t)(n16k64_row_tiles(args->n) * j.groups), apply_tile, &j);
   return NVFP4_OK;
 }

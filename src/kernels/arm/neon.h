@@ -30,15 +30,13 @@ static inline nvfp4_status arm_check_machine(const nvfp4_machine *machine, uint3
   return NVFP4_OK;
 }
 
-ARM_INLINE float32x4_t arm_load_f32(const void *from) { return vreinterpretq_f32_u8(vld1q_u8(from)); }
-
 /* 16 elements of F32, F16 or BF16 as fp32, exactly. */
 static inline void arm_load_x(const void *x, nvfp4_dtype dtype, float32x4_t out[4]) {
   const uint8_t *from = x;
   for (int i = 0; i < 2; i++) {
     if (dtype == NVFP4_DTYPE_F32) {
-      out[2 * i] = arm_load_f32(from + 32 * i);
-      out[2 * i + 1] = arm_load_f32(from + 32 * i + 16);
+      out[2 * i] = vreinterpretq_f32_u8(vld1q_u8(from + 32 * i));
+      out[2 * i + 1] = vreinterpretq_f32_u8(vld1q_u8(from + 32 * i + 16));
       continue;
     }
     uint16x8_t bits = vreinterpretq_u16_u8(vld1q_u8(from + 16 * i));

@@ -44,7 +44,7 @@ static inline __m256 avx2_load8(const void *from, nvfp4_dtype dtype) {
   return dtype == NVFP4_DTYPE_F16 ? _mm256_cvtph_ps(halves) : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
 }
 
-/* For M = 1: asks for the tile 16 tiles ahead, since the processors' own prefetchers stop at page ends. It may lie beyond the weights: a prefetch faults not. */
+/* Asks for the tile 16 tiles ahead, since the processors' own prefetchers stop at page ends. It may lie beyond the weights: a prefetch faults not. */
 static inline void avx2_prefetch_tile(const uint8_t *tile) {
   for (uintptr_t line = 0; line < N16K64_TILE_BYTES; line += 64) {
     _mm_prefetch((const char *)((uintptr_t)tile + 16 * N16K64_TILE_BYTES + line), _MM_HINT_T0);

@@ -71,22 +71,37 @@ static inline void decode8(const uint8_t *codes, __m256 w[8]) {
   decode4(_mm256_and_si256(_mm256_srli_epi16(both, 4), nibble), w + 4);
 }
 
+/* A quarter of a block for one row of x: its 4 k's that are the low (shift 0) or high (4) nibbles of codes. */
+static inline __attribute__((always_inline)) void add_quarter(const uint8_t *codes, int shift, const float *x, __m256 part[2]) {
+  for (int h = 0; h < 2; h++) {
+    __m256i both = _mm256_load_si256((const __m256i *)(const void *)(codes + 32 * h));
+    __m256 w[4];
+    decode4(_mm256_and_si256(_mm256_srli_epi16(both, shift), _mm256_set1_epi8(15)), w);
+    for (int i = 0; i < 4; i++) {
+      part[h] = _mm256_fmadd_ps(_mm256_set1_ps(x[i]), w[i], part[h]);
+    }
+  }
+}
+
 /* `count` blocks of a tile for one row of x: their 2 * count chains of 16 fmaf run beside each other. `count` is a constant where this is inlined. */
 static inline __attribute__((always_inline)) void add_blocks(const uint8_t *tile, int first, int count, const float *x, __m256 acc[2]) {
+  const uint8_t *codes = tile + N16K64_SCALES + first * N16K64_BLOCK_CODES;
   __m256 part[2][2];
+  x += first * NVFP4_BLOCK;
   for (int b = 0; b < count; b++) {
     part[b][0] = part[b][1] = _mm256_setzero_ps();
   }
-  for (int half = 0; half < 2; half++) {
-    for (int b = 0; b < count; b++) {
-      for (int h = 0; h < 2; h++) {
-        __m256 w[8];
-        decode8(tile + N16K64_SCALES + (first + b) * N16K64_BLOCK_CODES + 64 * half + 32 * h, w);
-        for (int i = 0; i < 8; i++) {
-          part[b][h] = _mm256_fmadd_ps(_mm256_set1_ps(x[(first + b) * NVFP4_BLOCK + 8 * half + i]), w[i], part[b][h]);
-        }
-      }
-    }
+  for (int b = 0; b < count; b++) {
+    add_quarter(codes + b * N16K64_BLOCK_CODES, 0, x + b * NVFP4_BLOCK, part[b]);
+  }
+  for (int b = 0; b < count; b++) {
+    add_quarter(codes + b * N16K64_BLOCK_CODES, 4, x + b * NVFP4_BLOCK + 4, part[b]);
+  }
+  for (int b = 0; b < count; b++) {
+    add_quarter(codes + b * N16K64_BLOCK_CODES + 64, 0, x + b * NVFP4_BLOCK + 8, part[b]);
+  }
+  for (int b = 0; b < count; b++) {
+    add_quarter(codes + b * N16K64_BLOCK_CODES + 64, 4, x + b * NVFP4_BLOCK + 12, part[b]);
   }
   for (int b = 0; b < count; b++) {
     __m256 sw[2];
@@ -177,6 +192,7 @@ static void sum_rows(const uint8_t *tile, int64_t blocks, const float (*x)[N16K6
   memset(sums, 0, (size_t)rows * sizeof *sums);
   for (int64_t block = 0; block < blocks; block += N16K64_BLOCKS, tile += N16K64_TILE_BYTES, x += m_all) {
     w4a16_tile decoded;
+    avx2_prefetch_tile(tile);
     decode_tile(tile, &decoded);
     int here = blocks - block < N16K64_BLOCKS ? (int)(blocks - block) : N16K64_BLOCKS;
     int64_t m = 0;

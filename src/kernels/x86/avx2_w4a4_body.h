@@ -207,23 +207,31 @@ static inline __attribute__((always_inline)) void w4a4_block_terms(const __m256i
   }
 }
 
-/* One row of x: weights go from the packed bytes into the sums. The terms are exact, so that a fused addition is the canonical one. */
-static inline void w4a4_sum_row(const uint8_t *tile, int64_t k_tiles, const w4a4_x *x, float sums[N16K64_N]) {
-  __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-  for (int64_t t = 0; t < k_tiles; t++, tile += N16K64_TILE_BYTES, x++) {
+/* One or two rows of x: weights go from the packed bytes into the sums. The terms are exact, so that a fused addition is the canonical one. */
+static inline __attribute__((always_inline)) void w4a4_sum_few(const uint8_t *tile, int64_t k_tiles, const w4a4_x *x, int rows,
+                                                               float (*sums)[N16K64_N]) {
+  __m256 acc[2][2];
+  for (int m = 0; m < rows; m++) {
+    acc[m][0] = acc[m][1] = _mm256_setzero_ps();
+  }
+  for (int64_t t = 0; t < k_tiles; t++, tile += N16K64_TILE_BYTES, x += rows) {
     avx2_prefetch_tile(tile);
     for (int b = 0; b < N16K64_BLOCKS; b++) {
       __m256i w[4][2];
-      __m256 sw[2], terms[1][2];
+      __m256 sw[2], terms[2][2];
       w4a4_decode_block(tile + N16K64_SCALES + b * N16K64_BLOCK_CODES, w);
       avx2_scales_2m8(tile + b * N16K64_N, sw);
-      w4a4_block_terms((const __m256i(*)[2])w, x, 1, b, terms);
-      acc[0] = _mm256_fmadd_ps(terms[0][0], sw[0], acc[0]);
-      acc[1] = _mm256_fmadd_ps(terms[0][1], sw[1], acc[1]);
+      w4a4_block_terms((const __m256i(*)[2])w, x, rows, b, terms);
+      for (int m = 0; m < rows; m++) {
+        acc[m][0] = _mm256_fmadd_ps(terms[m][0], sw[0], acc[m][0]);
+        acc[m][1] = _mm256_fmadd_ps(terms[m][1], sw[1], acc[m][1]);
+      }
     }
   }
-  _mm256_storeu_ps(sums, acc[0]);
-  _mm256_storeu_ps(sums + 8, acc[1]);
+  for (int m = 0; m < rows; m++) {
+    _mm256_storeu_ps(sums[m], acc[m][0]);
+    _mm256_storeu_ps(sums[m] + 8, acc[m][1]);
+  }
 }
 
 /* `rows` <= W4A4_ROWS rows of x times a decoded tile. */
@@ -244,6 +252,7 @@ static inline void w4a4_sum_rows(const uint8_t *tile, int64_t k_tiles, const w4a
   memset(sums, 0, (size_t)rows * sizeof *sums);
   for (int64_t t = 0; t < k_tiles; t++, tile += N16K64_TILE_BYTES, x += m_all) {
     w4a4_tile decoded;
+    avx2_prefetch_tile(tile);
     for (int b = 0; b < N16K64_BLOCKS; b++) {
       w4a4_decode_block(tile + N16K64_SCALES + b * N16K64_BLOCK_CODES, decoded.w[b]);
       avx2_scales_2m8(tile + b * N16K64_N, decoded.sw[b]);
@@ -252,7 +261,9 @@ static inline void w4a4_sum_rows(const uint8_t *tile, int64_t k_tiles, const w4a
     for (; m + W4A4_ROWS <= rows; m += W4A4_ROWS) {
       w4a4_add_rows(&decoded, x + m, W4A4_ROWS, sums + m);
     }
-    for (; m < rows; m++) {
+    if (rows - m == 2) {
+      w4a4_add_rows(&decoded, x + m, 2, sums + m);
+    } else if (rows - m == 1) {
       w4a4_add_rows(&decoded, x + m, 1, sums + m);
     }
   }
@@ -268,7 +279,9 @@ static void w4a4_run_task(void *arg, size_t index) {
     float sums[AVX2_M_BLOCK][N16K64_N];
     const uint8_t *tile = n16k64_tiles(job->packed, row_tile);
     if (args->m == 1) {
-      w4a4_sum_row(tile, k_tiles, job->x, sums[0]);
+      w4a4_sum_few(tile, k_tiles, job->x, 1, sums);
+    } else if (args->m == 2) {
+      w4a4_sum_few(tile, k_tiles, job->x, 2, sums);
     } else {
       w4a4_sum_rows(tile, k_tiles, job->x + m_first, args->m, rows, sums);
     }

@@ -22,6 +22,13 @@
 
 /* For functions that run on processors without AVX-512, too. */
 #define AVX512_PLAIN __attribute__((target("no-avx")))
+/* Before a loop whose sums must stay in registers. */
+#define AVX512_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define AVX512_UNROLL(times) AVX512_PRAGMA(clang loop unroll(full))
+#else
+#define AVX512_UNROLL(times) AVX512_PRAGMA(GCC unroll times)
+#endif
 /* For bodies that are made for several constant numbers of rows. */
 #define AVX512_INLINE static inline __attribute__((always_inline))
 
@@ -42,6 +49,15 @@ AVX512_PLAIN static inline nvfp4_status avx512_can_implement(const nvfp4_layer_d
   (void)reason;
   return NVFP4_OK;
 }
+
+enum {
+  AVX512_TASK_TILES = 8,          /* row tiles a task, at most */
+  AVX512_BLOCK_ROWS = 96,         /* rows of x a task, at most: with the above, 48 KiB of sums on the stack */
+  AVX512_PANEL_BYTES = 384 << 10, /* of x: leaves room in an L2 of 1 MiB for the weights' stream */
+  AVX512_PREPARE_BLOCKS = 1024,   /* a task of preparing: some 10 us */
+  AVX512_WEIGHTS_AHEAD = 8192,    /* bytes to prefetch ahead; measured */
+  AVX512_X_AHEAD = 512
+};
 
 /* -------------------------------------------------------------------------------------------------------------------- reading */
 
@@ -65,6 +81,19 @@ static inline __m512 avx512_load_x(const nvfp4_kernel_args *args, int64_t m, int
  * other weight scales. */
 static inline __m512 avx512_e4m3_2m8(__m128i codes) { return _mm512_cvtph_ps(_mm256_slli_epi16(_mm256_cvtepu8_epi16(codes), 7)); }
 
+/* Brings memory that a pass will read into L1: the weights some microseconds ahead, since they may come from DRAM and the processors' own prefetchers stop at page ends; the
+ * records of x, `bytes` a block, a little ahead, since they come from L2. Both may reach beyond what will be read: a prefetch does not fault. */
+AVX512_INLINE void avx512_prefetch(const uint8_t *tile, int64_t block, const void *records, int bytes) {
+  const char *weights = (const char *)tile + block * (N16K64_TILE_BYTES / N16K64_BLOCKS) + AVX512_WEIGHTS_AHEAD;
+  for (int i = 0; i < 3; i++) {
+    _mm_prefetch(weights + 64 * i, _MM_HINT_T0);
+  }
+  AVX512_UNROLL(16)
+  for (int i = 0; i + 64 <= bytes; i += 64) {
+    _mm_prefetch((const char *)records + AVX512_X_AHEAD + i, _MM_HINT_T0);
+  }
+}
+
 /* -------------------------------------------------------------------------------------------------------------------- the work */
 
 /* Sums over `blocks` blocks of k of a row tile for a group: acc [rows of the pass][16]. */
@@ -84,13 +113,6 @@ typedef struct avx512_kernel {
   /* Makes the records of row m, blocks [first, last); record b lies at + (b - first) * stride. */
   void (*prepare)(const nvfp4_kernel_args *args, int64_t m, int64_t first, int64_t last, char *record, size_t stride);
 } avx512_kernel;
-
-enum {
-  AVX512_TASK_TILES = 8,          /* row tiles a task, at most */
-  AVX512_BLOCK_ROWS = 96,         /* rows of x a task, at most: with the above, 48 KiB of sums on the stack */
-  AVX512_PANEL_BYTES = 384 << 10, /* of x: leaves room in an L2 of 1 MiB, and the weights' stream beside it */
-  AVX512_PREPARE_BLOCKS = 1024    /* a task of preparing: some 10 us */
-};
 
 typedef struct avx512_job {
   const avx512_kernel *kernel;

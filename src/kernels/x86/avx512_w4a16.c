@@ -7,7 +7,10 @@
  */
 #include "kernels/x86/avx512.h"
 
-enum { GROUP_ROWS = 24 };
+enum {
+  GROUP_ROWS = 16,
+  TOGETHER = 8 /* a pass for up to 4 rows takes so many sums of blocks at once: two FMAs a cycle with a latency of 4 */
+};
 
 /* x [16] of one row and block. */
 typedef struct record {
@@ -20,34 +23,69 @@ static void prepare(const nvfp4_kernel_args *args, int64_t m, int64_t first, int
   }
 }
 
-AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x, float (*acc)[N16K64_N], const int rows) {
+/* Blocks [block, block + together) for `rows` rows: rows * together independent sums hide the latency of FMA. */
+AVX512_INLINE void sum_blocks(const uint8_t *tile, int64_t block, const record *x, __m512 *acc, const int rows, const int together) {
   const __m512 values =
       _mm512_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f);
-  for (int64_t block = 0; block < blocks; block++, x += rows) {
-    const uint8_t *at = tile + block / N16K64_BLOCKS * N16K64_TILE_BYTES;
-    int64_t b = block % N16K64_BLOCKS;
-    __m512 part[GROUP_ROWS];
-#pragma GCC unroll 24
-    for (int r = 0; r < rows; r++) {
-      part[r] = _mm512_setzero_ps();
+  const uint8_t *at = tile + block / N16K64_BLOCKS * N16K64_TILE_BYTES;
+  const int64_t b = together >= N16K64_BLOCKS ? 0 : block % N16K64_BLOCKS;
+  __m512 part[GROUP_ROWS];
+  AVX512_UNROLL(16)
+  for (int i = 0; i < rows * together; i++) {
+    part[i] = _mm512_setzero_ps();
+  }
+  AVX512_UNROLL(2)
+  for (int half = 0; half < 2; half++) {
+    __m512i codes[TOGETHER];
+    AVX512_UNROLL(8)
+    for (int t = 0; t < together; t++) {
+      codes[t] = _mm512_load_si512(at + t / N16K64_BLOCKS * N16K64_TILE_BYTES + N16K64_SCALES +
+                                   (b + t % N16K64_BLOCKS) * N16K64_BLOCK_CODES + half * 64);
+      __asm__("" : "+v"(codes[t])); /* in a register: folded into the shifts, the loads would fill the load ports */
     }
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; half++) {
-      __m512i codes = _mm512_load_si512(at + N16K64_SCALES + b * N16K64_BLOCK_CODES + half * 64);
-#pragma GCC unroll 8
-      for (int i = 0; i < 8; i++) {
-        __m512 w = _mm512_permutexvar_ps(_mm512_srli_epi32(codes, (unsigned)(i < 4 ? 8 * i : 8 * (i - 4) + 4)), values);
-#pragma GCC unroll 24
+    AVX512_UNROLL(8)
+    for (int i = 0; i < 8; i++) {
+      AVX512_UNROLL(8)
+      for (int t = 0; t < together; t++) {
+        __m512 w = _mm512_permutexvar_ps(_mm512_srli_epi32(codes[t], (unsigned)(i < 4 ? 8 * i : 8 * (i - 4) + 4)), values);
+        AVX512_UNROLL(16)
         for (int r = 0; r < rows; r++) {
-          part[r] = _mm512_fmadd_ps(_mm512_set1_ps(x[r].x[half * 8 + i]), w, part[r]);
+          part[t * rows + r] = _mm512_fmadd_ps(_mm512_set1_ps(x[t * rows + r].x[half * 8 + i]), w, part[t * rows + r]);
         }
       }
     }
-    __m512 sw = _mm512_mul_ps(avx512_e4m3_2m8(_mm_load_si128((const __m128i *)(const void *)(at + b * N16K64_N))), _mm512_set1_ps(256.0f));
-#pragma GCC unroll 24
+  }
+  AVX512_UNROLL(8)
+  for (int t = 0; t < together; t++) {
+    const uint8_t *scales = at + t / N16K64_BLOCKS * N16K64_TILE_BYTES + (b + t % N16K64_BLOCKS) * N16K64_N;
+    __m512 sw = _mm512_mul_ps(avx512_e4m3_2m8(_mm_load_si128((const __m128i *)(const void *)scales)), _mm512_set1_ps(256.0f));
+    AVX512_UNROLL(16)
     for (int r = 0; r < rows; r++) {
-      _mm512_store_ps(acc[r], _mm512_fmadd_ps(part[r], sw, _mm512_load_ps(acc[r])));
+      acc[r] = _mm512_fmadd_ps(part[t * rows + r], sw, acc[r]);
     }
+  }
+}
+
+AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x, float (*acc)[N16K64_N], const int rows) {
+  const int together = rows > 4 ? 1 : TOGETHER / rows;
+  __m512 sum[GROUP_ROWS];
+  AVX512_UNROLL(16)
+  for (int r = 0; r < rows; r++) {
+    sum[r] = _mm512_load_ps(acc[r]);
+  }
+  int64_t block = 0;
+  for (; block + together <= blocks; block += together) {
+    for (int t = 0; t < together; t++) {
+      avx512_prefetch(tile, block + t, x + (block + t) * rows, rows * (int)sizeof *x);
+    }
+    sum_blocks(tile, block, x + block * rows, sum, rows, together);
+  }
+  for (; block < blocks; block++) {
+    sum_blocks(tile, block, x + block * rows, sum, rows, 1);
+  }
+  AVX512_UNROLL(16)
+  for (int r = 0; r < rows; r++) {
+    _mm512_store_ps(acc[r], sum[r]);
   }
 }
 
@@ -58,15 +96,15 @@ AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x
 PASS(1)
 PASS(2)
 PASS(4)
+PASS(6)
 PASS(8)
 PASS(12)
 PASS(16)
-PASS(24)
 
-static const avx512_pass passes[] = {{1, sum_1}, {2, sum_2}, {4, sum_4}, {8, sum_8}, {12, sum_12}, {16, sum_16}, {24, sum_24}};
+static const avx512_pass passes[] = {{1, sum_1}, {2, sum_2}, {4, sum_4}, {6, sum_6}, {8, sum_8}, {12, sum_12}, {16, sum_16}};
 
 static const avx512_kernel kernel = {
-    .record_bytes = sizeof(record), .group_rows = GROUP_ROWS, .block_groups = 2, .passes = passes, .prepare = prepare};
+    .record_bytes = sizeof(record), .group_rows = GROUP_ROWS, .block_groups = 3, .passes = passes, .prepare = prepare};
 
 static size_t workspace_bytes(const nvfp4_layer_desc *desc, int64_t m) { return avx512_workspace_bytes(&kernel, m, desc->k); }
 

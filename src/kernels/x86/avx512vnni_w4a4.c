@@ -115,32 +115,33 @@ AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x
   const __m512i doubled = _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
   const __m512i low = _mm512_set1_epi8(15);
   __m512 sum[GROUP_ROWS];
-#pragma GCC unroll 16
+  AVX512_UNROLL(16)
   for (int r = 0; r < rows; r++) {
     sum[r] = _mm512_load_ps(acc[r]);
   }
   for (int64_t block = 0; block < blocks; block++, x += rows) {
     const uint8_t *at = tile + block / N16K64_BLOCKS * N16K64_TILE_BYTES;
     int64_t b = block % N16K64_BLOCKS;
+    avx512_prefetch(tile, block, x, rows * (int)sizeof *x);
     __m512i w[4];
-#pragma GCC unroll 2
+    AVX512_UNROLL(2)
     for (int half = 0; half < 2; half++) {
       __m512i codes = _mm512_load_si512(at + N16K64_SCALES + b * N16K64_BLOCK_CODES + half * 64);
       w[2 * half] = _mm512_shuffle_epi8(doubled, _mm512_and_si512(codes, low));
       w[2 * half + 1] = _mm512_shuffle_epi8(doubled, _mm512_and_si512(_mm512_srli_epi16(codes, 4), low));
     }
     __m512 sw = avx512_e4m3_2m8(_mm_load_si128((const __m128i *)(const void *)(at + b * N16K64_N)));
-#pragma GCC unroll 16
+    AVX512_UNROLL(16)
     for (int r = 0; r < rows; r++) {
       __m512i dot = _mm512_set1_epi32(x[r].offset);
-#pragma GCC unroll 4
+      AVX512_UNROLL(4)
       for (int i = 0; i < 4; i++) {
         dot = _mm512_dpbusd_epi32(dot, w[i], _mm512_set1_epi32(x[r].x2[i]));
       }
       sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(sw, _mm512_set1_ps(x[r].scale)), sum[r]);
     }
   }
-#pragma GCC unroll 16
+  AVX512_UNROLL(16)
   for (int r = 0; r < rows; r++) {
     _mm512_store_ps(acc[r], sum[r]);
   }

@@ -130,6 +130,9 @@ static void test_writing_is_refused(void **state) {
   assert_non_null(strstr(reason.text, "is not written: two times of ref_w4a4"));
   assert_int_equal(nvfp4_tuning_save(context, "/no/such/folder/table", &good, 1, &reason), NVFP4_E_IO);
   assert_int_equal(nvfp4_tuning_save(context, folder, &good, 1, &reason), NVFP4_E_IO); /* a folder is in its place */
+  char temporary[96];
+  snprintf(temporary, sizeof temporary, "%s.%ld.part", folder, (long)getpid());
+  assert_int_not_equal(access(temporary, F_OK), 0);
   assert_int_equal(nvfp4_tuning_save(context, path, NULL, 1, &reason), NVFP4_E_ARG);
   assert_int_equal(nvfp4_tuning_save(NULL, path, &good, 1, &reason), NVFP4_E_ARG);
   char *now = test_read_file(path, &after);
