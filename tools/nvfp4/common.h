@@ -37,7 +37,7 @@ struct cli {
 };
 
 extern const cli_command cli_info, cli_kernels, cli_explain, cli_quantize, cli_inspect, cli_apply, cli_generate, cli_perplexity, cli_bench,
-    cli_tune;
+    cli_tune, cli_verify;
 
 /* ------------------------------------------------------------------------------------------------------------- arguments.c */
 
