@@ -243,10 +243,17 @@ static const nvfp4_tuned_time *find_time(const tuning *t, const tuned_shape *sha
 static void add_row(const tuning *t, const tuned_shape *shape, const nvfp4_report *report, cli_table *table) {
   const nvfp4_tuned_time *own = find_time(t, shape, report->m, report->chosen, false);
   const nvfp4_tuned_time *next = find_time(t, shape, report->m, report->chosen, true);
+  char us[32] = "", ratio[32] = "";
+  if (own != NULL) {
+    snprintf(us, sizeof us, "%.1f", (double)own->ns / 1000);
+  }
+  if (own != NULL && next != NULL) {
+    snprintf(ratio, sizeof ratio, "%.2f", (double)next->ns / (double)own->ns);
+  }
   cli_table_add(table, "%lld", (long long)report->m);
   cli_table_add(table, "%s", report->chosen);
-  cli_table_add(table, own != NULL ? "%.1f" : "", own != NULL ? (double)own->ns / 1000 : 0);
-  cli_table_add(table, next != NULL && own != NULL ? "%.2f" : "", next != NULL && own != NULL ? (double)next->ns / (double)own->ns : 0);
+  cli_table_add(table, "%s", us);
+  cli_table_add(table, "%s", ratio);
   cli_table_add(table, "%s", next != NULL ? next->kernel : "(no other)");
 }
 
