@@ -24,15 +24,24 @@ static void fma_neon(int64_t count) {
   }
 }
 
-/* "sdot vD.4s, v16.16b, v17.16b" for D = 0 .. 15, as numbers: without a flag assemblers refuse the name. What the registers hold does not matter. */
-static void dot_neon(int64_t count) {
+/* In assembly, so that no compiler flag is needed; the assembler wants to know the extension, too. */
+#if defined(__clang__)
+__attribute__((target("dotprod")))
+#else
+__attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+static void
+dot_neon(int64_t count) {
+  int32x4_t sum[SUMS];
+  int8x16_t a = vdupq_n_s8(3), b = vdupq_n_s8(1);
+  for (int i = 0; i < SUMS; i++) {
+    sum[i] = vdupq_n_s32(0);
+  }
   for (; count > 0; count--) {
-    __asm__ volatile(
-        ".inst 0x4e919600, 0x4e919601, 0x4e919602, 0x4e919603, 0x4e919604, 0x4e919605, 0x4e919606, 0x4e919607\n\t"
-        ".inst 0x4e919608, 0x4e919609, 0x4e91960a, 0x4e91960b, 0x4e91960c, 0x4e91960d, 0x4e91960e, 0x4e91960f"
-        :
-        :
-        : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15");
+#pragma GCC unroll 16
+    for (int i = 0; i < SUMS; i++) {
+      __asm__ volatile("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum[i]) : "w"(a), "w"(b));
+    }
   }
 }
 

@@ -4,13 +4,18 @@
  *
  * Class CANONICAL: the bits of nvfp4_spec_w4a4, for any M, N, K and any number of threads. AVX-512 F, BW, VL, DQ and VNNI.
  * Packed layout: n16k64. Workspace: x quantised, as records. A lane is a row n. VPDPBUSD multiplies unsigned by signed bytes: weights are 2w + 12, in 0..24, and x are 2x; the
- * integer sum starts at -12 * sum(2x), which takes the offset out again.
+ * integer sum starts at -12 * sum(2x), which takes the offset out again. Every term is exact, so that the FMA that adds it rounds as the addition of the definition does.
+ *
+ * Measured on an AMD EPYC (Zen 5, 4.2 GHz, 2 cores of a shared machine), 2026-11-22, one thread, gcc 12, against roofs of the same run (read 35-40 GB/s, fp32 FMA 268, VNNI 1070 GFLOP/s):
+ *   M = 1    4096x4096, 4096x14336 (N x K) and 14336x4096, weights from DRAM: 35 GB/s, 86 to 100 % of the read bandwidth; weights in L2: 67 GB/s
+ *   M = 16   4096x4096, from DRAM: 570 GFLOP/s, 2.1 times the fp32 FMA peak
+ *   M = 512  4096x4096: 525 GFLOP/s, 1.95 times the fp32 FMA peak
  */
 #include "format/e4m3.h"
 #include "format/scale_layout.h"
 #include "kernels/x86/avx512.h"
 
-enum { GROUP_ROWS = 16, W_OFFSET = 12, QUANTISE_BLOCKS = 16 };
+enum { GROUP_ROWS = 12, W_OFFSET = 12, QUANTISE_BLOCKS = 16 };
 
 /* Scales of weights come as sw * 2^-8, dots as 4 * dot: a record's scale is sx * 2^6. */
 #define SX_FACTOR 64.0f
@@ -115,7 +120,7 @@ AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x
   const __m512i doubled = _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
   const __m512i low = _mm512_set1_epi8(15);
   __m512 sum[GROUP_ROWS];
-  AVX512_UNROLL(16)
+  AVX512_UNROLL(12)
   for (int r = 0; r < rows; r++) {
     sum[r] = _mm512_load_ps(acc[r]);
   }
@@ -131,7 +136,7 @@ AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x
       w[2 * half + 1] = _mm512_shuffle_epi8(doubled, _mm512_and_si512(_mm512_srli_epi16(codes, 4), low));
     }
     __m512 sw = avx512_e4m3_2m8(_mm_load_si128((const __m128i *)(const void *)(at + b * N16K64_N)));
-    AVX512_UNROLL(16)
+    AVX512_UNROLL(12)
     for (int r = 0; r < rows; r++) {
       __m512i dot = _mm512_set1_epi32(x[r].offset);
       AVX512_UNROLL(4)
@@ -141,7 +146,7 @@ AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x
       sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(sw, _mm512_set1_ps(x[r].scale)), sum[r]);
     }
   }
-  AVX512_UNROLL(16)
+  AVX512_UNROLL(12)
   for (int r = 0; r < rows; r++) {
     _mm512_store_ps(acc[r], sum[r]);
   }
@@ -157,12 +162,11 @@ PASS(4)
 PASS(6)
 PASS(8)
 PASS(12)
-PASS(16)
 
-static const avx512_pass passes[] = {{1, sum_1}, {2, sum_2}, {4, sum_4}, {6, sum_6}, {8, sum_8}, {12, sum_12}, {16, sum_16}};
+static const avx512_pass passes[] = {{1, sum_1}, {2, sum_2}, {4, sum_4}, {6, sum_6}, {8, sum_8}, {12, sum_12}};
 
 static const avx512_kernel kernel = {
-    .record_bytes = sizeof(record), .group_rows = GROUP_ROWS, .block_groups = 6, .passes = passes, .prepare = prepare};
+    .record_bytes = sizeof(record), .group_rows = GROUP_ROWS, .block_groups = 8, .passes = passes, .prepare = prepare};
 
 static size_t workspace_bytes(const nvfp4_layer_desc *desc, int64_t m) { return avx512_workspace_bytes(&kernel, m, desc->k); }
 
