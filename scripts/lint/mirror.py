@@ -12,6 +12,7 @@ UNTESTED = {  # source without a test of its own: why
 }
 EXTRA = {  # test without a source of its own: what it tests
     "kernels/arm/neon": "what the Arm kernels share, in a header",
+    "kernels/x86/amx_tile": "the tiles of AMX, in a header, against their emulation",
     "checkpoint/golden": "every golden and every broken file, through the whole room",
     "layer/golden_outputs": "layers of the golden checkpoints, from file to y",
 }

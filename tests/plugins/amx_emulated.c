@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An AMX kernel over emulated tiles, as a plug-in: everything but the hardware, for any processor with AVX-512. Compiled once a kernel, with NVFP4_EMULATE_AMX and
+ * An AMX kernel over emulated tiles, as a plug-in: everything but the hardware, for any processor with AVX-512. Compiled once a kernel, with
  *   EMULATED_SOURCE   its file
  *   EMULATED_KERNEL   its constant
  *   EMULATED_ID       the id that it has here
  * It serves any M, unlike the kernel, since that is what checkkern can make more of.
  */
+#include "plugins/amx_emulated.h"
+
 #include EMULATED_SOURCE
 
 static nvfp4_status is_supported_here(const nvfp4_machine *machine, nvfp4_reason *reason) {

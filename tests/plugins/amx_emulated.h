@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The tiles of AMX in C, after the operations of the Intel SDM, vol. 2 (LDTILECFG, TILELOADD, TILESTORED, TILEZERO, TDPBSSD, TDPBF16PS). What the processor would refuse ends the process,
- * and so does a configuration where there is one already: its task has not released it.
+ * and so does a configuration where there is one already: its task has not released it. To be included before the kernel.
  */
 #ifndef NVFP4_TESTS_AMX_EMULATED_H
 #define NVFP4_TESTS_AMX_EMULATED_H
@@ -11,6 +11,9 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define NVFP4_EMULATE_AMX
+#include "kernels/x86/amx_tile.h"
 
 enum { AMX_TILES = 8, AMX_TILE_ROWS = 16, AMX_TILE_ROW_BYTES = 64 };
 

@@ -17,7 +17,8 @@
 #include "kernels/x86/avx512_quantise.h"
 
 enum {
-  AMX_ROWS = 16, /* of a tile */
+  AMX_M_FIRST = 16, /* below that, the vectors of VNNI are faster */
+  AMX_ROWS = 16,    /* of a tile */
   AMX_PANEL = 8,
   AMX_TASK_M = 16,
   AMX_TASK_N = 4,          /* with the above, 64 KiB of sums on the stack */

@@ -2,8 +2,8 @@
 /*
  * AMX: eight tiles of 16 rows x 64 bytes, and what is done with them. Tiles are named by literal numbers. Intel SDM vol. 1, chapter 18.
  *
- * With NVFP4_EMULATE_AMX the tiles are those of amx_emulated.h, which the tests have: the SDM's definitions in C, so that any processor with AVX-512 proves what a kernel does with
- * tiles.
+ * With NVFP4_EMULATE_AMX only the type is here, and the operations are functions in C that a test defines (tests/plugins/amx_emulated.h), so that any processor with AVX-512 proves
+ * what a kernel does with tiles.
  */
 #ifndef NVFP4_KERNELS_X86_AMX_TILE_H
 #define NVFP4_KERNELS_X86_AMX_TILE_H
@@ -18,9 +18,7 @@ typedef struct amx_config {
   uint8_t rows[16];
 } amx_config;
 
-#if defined(NVFP4_EMULATE_AMX)
-#include "amx_emulated.h"
-#else
+#if !defined(NVFP4_EMULATE_AMX)
 #include <immintrin.h>
 
 /* Not all compilers know which memory LDTILECFG and TILELOADD read, so what was stored before must be there. */

@@ -8,8 +8,6 @@
  */
 #include "kernels/x86/amx.h"
 
-enum { M_FIRST = 16 /* below that, the vectors of VNNI are faster */ };
-
 typedef struct x_tile {
   int8_t x2[AMX_ROWS][N16K64_K]; /* doubled values */
   float scale[N16K64_BLOCKS][AMX_ROWS];
@@ -156,7 +154,7 @@ const nvfp4_kernel nvfp4_kernel_x86_amx_w4a4 = {
     .layout = &nvfp4_layout_n16k64,
     .numerics = {NVFP4_MODE_W4A4, NVFP4_CLASS_CANONICAL, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC, NVFP4_ORDER_CANONICAL_W4A4},
     .device = NVFP4_DEVICE_CPU,
-    .m_first = M_FIRST,
+    .m_first = AMX_M_FIRST,
     .m_last = NVFP4_M_MAX,
     .verified = "compiles; never executed by us",
     .is_supported = is_supported,
