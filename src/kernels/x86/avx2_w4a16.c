@@ -5,6 +5,9 @@
  * Class CANONICAL: the bits of nvfp4_spec_w4a16, for any M, N, K and any number of threads. Packed layout: n16k64.
  * Blocks beyond K are left out, not added as zeros: -0 + 0 would be +0.
  * Workspace: x as fp32, [k tile][m][64 k], so that a k tile's rows of x are neighbours.
+ *
+ * Measured: AMD EPYC (Zen 5, 4.1 GHz, a virtual machine with other users), gcc 12, 2026-11-22; one thread, roofs of the same run:
+ *   M = 1, 4096 x 4096 from memory 12.6 GB/s (reading alone: 39; decoding is the limit), from L2 13; M = 16: 103, M = 512: 113 GFLOP/s (fp32 FMAs of 256 bits: 131)
  */
 #include "kernels/x86/avx2.h"
 

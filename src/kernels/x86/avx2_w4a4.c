@@ -4,6 +4,9 @@
  *
  * Class CANONICAL: the bits of nvfp4_spec_w4a4, for any M, N, K and any number of threads. Packed layout: n16k64.
  * A block's dot product for 8 rows of weights: four VPMADDUBSW, added in 16 bits, and one VPMADDWD with ones.
+ *
+ * Measured: AMD EPYC (Zen 5, 4.1 GHz, a virtual machine with other users), gcc 12, 2026-11-22; one thread, roofs of the same run:
+ *   M = 1, 4096 x 4096 from memory 35 GB/s (reading alone: 39), from L2 36; M = 16: 240, M = 512: 255 GFLOP/s (fp32 FMAs of 256 bits: 131)
  */
 #include "kernels/x86/avx2_w4a4.h"
 

@@ -228,7 +228,7 @@ static void avx512_sum_task(void *arg, size_t index) {
   }
 }
 
-static nvfp4_status avx512_apply(const avx512_kernel *kernel, const nvfp4_host *host, const nvfp4_packed *packed,
+static inline nvfp4_status avx512_apply(const avx512_kernel *kernel, const nvfp4_host *host, const nvfp4_packed *packed,
                                  const nvfp4_kernel_args *args) {
   avx512_job job = {.kernel = kernel, .packed = packed, .args = args, .blocks = args->k / NVFP4_BLOCK};
   int64_t groups = avx512_groups(kernel, args->m), row_tiles = n16k64_row_tiles(args->n);

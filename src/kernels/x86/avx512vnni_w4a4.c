@@ -11,11 +11,10 @@
  *   M = 16   4096x4096, from DRAM: 570 GFLOP/s, 2.1 times the fp32 FMA peak
  *   M = 512  4096x4096: 525 GFLOP/s, 1.95 times the fp32 FMA peak
  */
-#include "format/e4m3.h"
-#include "format/scale_layout.h"
 #include "kernels/x86/avx512.h"
+#include "kernels/x86/avx512_quantise.h"
 
-enum { GROUP_ROWS = 12, W_OFFSET = 12, QUANTISE_BLOCKS = 16 };
+enum { GROUP_ROWS = 12, W_OFFSET = 12 };
 
 /* Scales of weights come as sw * 2^-8, dots as 4 * dot: a record's scale is sx * 2^6. */
 #define SX_FACTOR 64.0f
@@ -29,89 +28,26 @@ typedef struct record {
 
 /* ------------------------------------------------------------------------------------------------------------- preparing x */
 
-static inline __m128i e2m1_doubled(__m128i codes) {
-  return _mm_shuffle_epi8(_mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12), codes);
-}
+typedef struct record_writer {
+  char *to;
+  size_t stride;
+} record_writer;
 
-static inline void store_record(char *to, __m128i x2, float scale) {
+AVX512_INLINE void put_record(void *arg, int64_t block, __m128i x2, float scale) {
+  const record_writer *writer = arg;
+  char *to = writer->to + (size_t)block * writer->stride;
   _mm_storeu_si128((__m128i *)(void *)to, x2);
   __m128i sums = _mm_sad_epu8(_mm_add_epi8(x2, _mm_set1_epi8(W_OFFSET)), _mm_setzero_si128()); /* of 8 bytes each */
   int32_t sum = _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - NVFP4_BLOCK * W_OFFSET;
   int32_t offset = -W_OFFSET * sum;
+  scale *= SX_FACTOR;
   memcpy(to + offsetof(record, offset), &offset, sizeof offset);
   memcpy(to + offsetof(record, scale), &scale, sizeof scale);
 }
 
-/* x as the caller quantised it. */
-static void unpack_row(const nvfp4_quantised_x *q, int64_t blocks, int64_t m, int64_t first, int64_t last, char *to, size_t stride) {
-  for (int64_t block = first; block < last; block++, to += stride) {
-    __m128i pairs = _mm_loadl_epi64((const __m128i *)(const void *)(q->codes + m * q->codes_stride_bytes + block * (NVFP4_BLOCK / 2)));
-    __m128i mask = _mm_set1_epi8(15);
-    __m128i codes = _mm_unpacklo_epi8(_mm_and_si128(pairs, mask), _mm_and_si128(_mm_srli_epi16(pairs, 4), mask));
-    size_t at = q->scale_layout == NVFP4_SCALES_LINEAR ? (size_t)(m * q->scales_stride_bytes + block)
-                                                       : nvfp4_scale_offset(q->scale_layout, blocks, m, block);
-    store_record(to, e2m1_doubled(codes), nvfp4_e4m3_to_f32(q->scales[at]) * SX_FACTOR);
-  }
-}
-
-/* nvfp4_e4m3_from_f32 of t >= 0, and its value times SX_FACTOR in *scaled; NaN: 0 and *nan. */
-static inline __m512 e4m3_round(__m512 t, __mmask16 *nan) {
-  __m512i bits = _mm512_castps_si512(t);
-  *nan = _mm512_cmp_ps_mask(t, t, _CMP_UNORD_Q);
-  __m512i small = _mm512_sub_epi32(_mm512_castps_si512(_mm512_add_ps(t, _mm512_set1_ps(0x1p14f))), _mm512_set1_epi32(0x46800000));
-  __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 20), _mm512_set1_epi32(1));
-  __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7FFFF)), 20);
-  __m512i code = _mm512_min_epi32(_mm512_sub_epi32(rounded, _mm512_set1_epi32((127 - 7) << 3)), _mm512_set1_epi32(0x7E));
-  code = _mm512_mask_mov_epi32(code, _mm512_cmplt_epi32_mask(bits, _mm512_set1_epi32(0x3C800000)), small);
-  return _mm512_mul_ps(avx512_e4m3_2m8(_mm512_cvtepi32_epi8(code)), _mm512_set1_ps(256.0f));
-}
-
-/* nvfp4_e2m1_from_f32, doubled. */
-static inline __m128i e2m1_round_doubled(__m512 value) {
-  __m512 a = _mm512_abs_ps(value);
-  /* VMINPS gives its second operand if either is a NaN. */
-  __m512 least = _mm512_min_ps(_mm512_fmadd_ps(a, _mm512_set1_ps(2.0f), _mm512_set1_ps(0x1p23f)), _mm512_set1_ps(0x1p23f + 7));
-  least = _mm512_min_ps(_mm512_add_ps(a, _mm512_set1_ps(0x1p23f + 2)), least);
-  least = _mm512_min_ps(_mm512_fmadd_ps(a, _mm512_set1_ps(0.5f), _mm512_set1_ps(0x1p23f + 4)), least);
-  __m512i sign = _mm512_and_si512(_mm512_srli_epi32(_mm512_castps_si512(value), 28), _mm512_set1_epi32(8));
-  __m512i code = _mm512_or_si512(_mm512_and_si512(_mm512_castps_si512(least), _mm512_set1_epi32(7)), sign);
-  return e2m1_doubled(_mm512_cvtepi32_epi8(code));
-}
-
-/* nvfp4_quantise_activation_row, 16 blocks at a time: operation by operation the same. */
-static void quantise_row(const nvfp4_kernel_args *args, int64_t m, int64_t first, int64_t last, char *to, size_t stride) {
-  const __m512 s_a = _mm512_set1_ps(args->s_a), sixth = _mm512_set1_ps(1.0f / 6.0f), inverse_s_a = _mm512_set1_ps(1.0f / args->s_a);
-  for (int64_t block = first; block < last; block += QUANTISE_BLOCKS) {
-    int64_t blocks = last - block < QUANTISE_BLOCKS ? last - block : QUANTISE_BLOCKS;
-    _Alignas(64) int32_t amax[QUANTISE_BLOCKS] = {0};
-    for (int64_t b = 0; b < blocks; b++) {
-      __m512i bits = _mm512_castps_si512(avx512_load_x(args, m, (block + b) * NVFP4_BLOCK));
-      amax[b] = _mm512_reduce_max_epi32(_mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFFFF)));
-    }
-    __mmask16 nan;
-    __m512 t = _mm512_mul_ps(s_a, _mm512_mul_ps(_mm512_castsi512_ps(_mm512_load_si512(amax)), sixth));
-    __m512 f = e4m3_round(t, &nan);
-    __mmask16 positive = _mm512_cmp_ps_mask(f, _mm512_setzero_ps(), _CMP_NEQ_OQ);
-    __m512 o = _mm512_maskz_div_ps(positive, _mm512_set1_ps(1.0f), _mm512_mul_ps(f, inverse_s_a));
-    __m512 scaled =
-        _mm512_mask_mov_ps(_mm512_mul_ps(f, _mm512_set1_ps(SX_FACTOR)), nan, _mm512_castsi512_ps(_mm512_set1_epi32(0x7FC00000)));
-    float scales[QUANTISE_BLOCKS], factors[QUANTISE_BLOCKS];
-    _mm512_storeu_ps(scales, scaled);
-    _mm512_storeu_ps(factors, o);
-    for (int64_t b = 0; b < blocks; b++, to += stride) {
-      __m512 x = avx512_load_x(args, m, (block + b) * NVFP4_BLOCK);
-      /* With a NaN for a scale, what the codes are does not matter. */
-      store_record(to, e2m1_round_doubled(_mm512_mul_ps(x, _mm512_set1_ps(factors[b]))), scales[b]);
-    }
-  }
-}
-
 static void prepare(const nvfp4_kernel_args *args, int64_t m, int64_t first, int64_t last, char *to, size_t stride) {
-  if (args->quantised_x != NULL) {
-    unpack_row(args->quantised_x, args->k / NVFP4_BLOCK, m, first, last, to, stride);
-  } else {
-    quantise_row(args, m, first, last, to, stride);
-  }
+  record_writer writer = {to, stride};
+  avx512_quantise(args, m, first, last, put_record, &writer);
 }
 
 /* -------------------------------------------------------------------------------------------------------------------- sums */
