@@ -237,7 +237,7 @@ static int verify(verification *v) {
 }
 
 static int run_verify(cli *run, int argc, char **argv) {
-  verification v = {.run = run, .seed = 1, .m = 17};
+  verification v = {.run = run, .seed = 1, .m = 17, .selection = {.untuned = true}};
   const cli_option options[] = {
       {"layer", "GLOB", "only layers of such names (default: every NVFP4 layer)", CLI_TEXT, &v.layer, 0, 0},
       {"kernel", "GLOB", "only these kernels (default: all that can run here)", CLI_TEXT, &v.kernel, 0, 0},
