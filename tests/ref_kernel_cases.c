@@ -104,7 +104,7 @@ void check_dtypes(const char *kernel, nvfp4_mode mode) {
 }
 
 void check_batch_and_threads(const char *kernel, nvfp4_mode mode) {
-  enum { M = 70, N = 75, K = 160 };
+  enum { M = 250, N = 75, K = 160 }; /* more rows than a task takes */
   test_layer layer = test_layer_make(N, K, 6);
   nvfp4_layer_desc desc = test_layer_desc(&layer, mode);
   nvfp4_options one = force(kernel, 1);

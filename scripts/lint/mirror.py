@@ -7,7 +7,6 @@ from pathlib import Path
 UNTESTED = {  # source without a test of its own: why
     "bench/roof_arm": "one part of test_roof, on that processor",
     "bench/roof_x86": "one part of test_roof, on that processor",
-    "kernels/n16k64": "test_registry unpacks what every layout has packed; the tests of x86 and Arm kernels compute with it",
     "kernels/ref/n32": "test_registry unpacks what every layout has packed; test_w4a4 and test_w4a16 compute with it",
     "layer/build_info": "one constant line of text",
 }

@@ -24,8 +24,14 @@ static void fma_neon(int64_t count) {
   }
 }
 
-/* In assembly, so that no compiler flag is needed. */
-static void dot_neon(int64_t count) {
+/* In assembly, so that no compiler flag is needed; the assembler wants to know the extension, too. */
+#if defined(__clang__)
+__attribute__((target("dotprod")))
+#else
+__attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+static void
+dot_neon(int64_t count) {
   int32x4_t sum[SUMS];
   int8x16_t a = vdupq_n_s8(3), b = vdupq_n_s8(1);
   for (int i = 0; i < SUMS; i++) {
@@ -34,7 +40,7 @@ static void dot_neon(int64_t count) {
   for (; count > 0; count--) {
 #pragma GCC unroll 16
     for (int i = 0; i < SUMS; i++) {
-      __asm__ volatile(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(sum[i]) : "w"(a), "w"(b));
+      __asm__ volatile("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum[i]) : "w"(a), "w"(b));
     }
   }
 }

@@ -166,7 +166,9 @@ typedef struct plan_cost {
 static plan_cost cost_of(const nvfp4_selecting *s, const nvfp4_selection *plan) {
   plan_cost cost = {0};
   size_t range = 0;
-  for (int64_t m = s->desc.m_first, last = 0; last < s->desc.m_last; m = last + 1) {
+  int64_t last = s->desc.m_first - 1;
+  while (last < s->desc.m_last) {
+    int64_t m = last + 1;
     nvfp4_tuned at = nvfp4_tuned_at(s->tuned, m, &last);
     int64_t least = NVFP4_NOT_TIMED;
     for (size_t i = 0; i < s->ranked_count; i++) {

@@ -20,10 +20,10 @@ static void *get(int64_t count, size_t size) {
   return memory;
 }
 
-/* y* and A of one element: docs/numerics.md, "The bound". Long double holds each term exactly, and the int64 sum of W4A4 on x86-64. */
+/* y* and A of one element: docs/numerics.md, "The bound". A double holds each term exactly; the additions' error is at most k * 2^-53 * A. */
 static void exact_element(const ck_problem *p, nvfp4_mode mode, int64_t m, int64_t n, double *exact, double *absolute) {
   nvfp4_spec_row w = {p->codes + n * p->k / 2, p->scales + n * p->blocks};
-  long double sum = 0, magnitude = 0;
+  double sum = 0, magnitude = 0;
   if (mode == NVFP4_MODE_W4A4) {
     nvfp4_spec_row x = {p->x_codes + m * p->k / 2, p->x_scales + m * p->blocks};
     for (int64_t block = 0; block < p->blocks; block++) {
@@ -33,19 +33,19 @@ static void exact_element(const ck_problem *p, nvfp4_mode mode, int64_t m, int64
       }
     }
     uint64_t units;
-    sum = (long double)nvfp4_oracle_w4a4(x, w, p->k, &units) * 0x1p-20L;
-    magnitude = (long double)units * 0x1p-20L;
+    sum = (double)nvfp4_oracle_w4a4(x, w, p->k, &units) * 0x1p-20;
+    magnitude = (double)units * 0x1p-20;
   } else {
     for (int64_t k = 0; k < p->k; k++) {
       uint8_t code = (k & 1) != 0 ? w.codes[k / 2] >> 4 : w.codes[k / 2] & 15;
-      long double term = (long double)p->x[m * p->k + k] * nvfp4_e2m1_to_f32(code) * nvfp4_e4m3_to_f32(w.scales[k / NVFP4_BLOCK]);
+      double term = (double)p->x[m * p->k + k] * nvfp4_e2m1_to_f32(code) * nvfp4_e4m3_to_f32(w.scales[k / NVFP4_BLOCK]);
       sum += term;
-      magnitude += fabsl(term);
+      magnitude += fabs(term);
     }
   }
-  long double bias = p->bias != NULL ? p->bias[n] : 0.0f;
-  *exact = (double)(p->alpha[n] * sum + bias);
-  *absolute = (double)(p->alpha[n] * magnitude + fabsl(bias));
+  double bias = p->bias != NULL ? p->bias[n] : 0.0f;
+  *exact = p->alpha[n] * sum + bias;
+  *absolute = p->alpha[n] * magnitude + fabs(bias);
 }
 
 ck_expected ck_expected_make(const ck_problem *p, const nvfp4_kernel *kernel) {

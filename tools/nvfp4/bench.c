@@ -215,8 +215,11 @@ static int run_benchmark(benchmark *b) {
 }
 
 static int run_bench(cli *run, int argc, char **argv) {
-  benchmark b = {
-      .run = run, .shape_text = "4096,4096;14336,4096;4096,14336", .m_text = "1,16,512", .options = {.struct_size = sizeof b.options}};
+  benchmark b = {.run = run,
+                 .shape_text = "4096,4096;14336,4096;4096,14336",
+                 .m_text = "1,16,512",
+                 .options = {.struct_size = sizeof b.options},
+                 .selection = {.untuned = true}};
   const cli_option options[] = {
       {"kernel", "LIST", "only these: ids or globs, comma-separated (default: all that can run here)", CLI_TEXT, &b.kernel, 0, 0},
       {"shape", "LIST", "N,K or N,K;N,K;... (default 4096,4096;14336,4096;4096,14336)", CLI_TEXT, &b.shape_text, 0, 0},

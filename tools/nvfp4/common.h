@@ -37,7 +37,7 @@ struct cli {
 };
 
 extern const cli_command cli_info, cli_kernels, cli_explain, cli_quantize, cli_inspect, cli_apply, cli_generate, cli_perplexity, cli_bench,
-    cli_tune;
+    cli_tune, cli_verify;
 
 /* ------------------------------------------------------------------------------------------------------------- arguments.c */
 
@@ -62,7 +62,7 @@ typedef struct cli_option {
 typedef struct cli_selection {
   const char *kernel, *disable, *require, *allow, *plugins, *tuning;
   int64_t max_layouts, threads;
-  bool untuned; /* no tuning table, whatever the environment says: for the command that makes one */
+  bool untuned; /* no tuning table, whatever the environment says: for commands that name the kernels themselves */
 } cli_selection;
 
 typedef struct cli_syntax {

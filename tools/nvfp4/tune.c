@@ -28,7 +28,7 @@ typedef struct tuning {
   tuned_shape *shapes;
   size_t shape_count;
   nvfp4_tuned_time *times;
-  size_t count;
+  size_t count, unsteady; /* unsteady: of the times, those whose 90th percentile is more than twice the 10th */
   cli_progress progress;
   uint64_t done, total; /* cells */
 } tuning;
@@ -163,6 +163,7 @@ static bool keep_times(tuning *t, const nvfp4_bench *bench, nvfp4_mode mode, int
     const nvfp4_bench_result *result = &bench->results[i];
     int64_t ns = (int64_t)(result->us * 1000 + 0.5);
     if (result->status == NVFP4_OK) { /* otherwise the kernel does not serve this M */
+      t->unsteady += result->us_p90 > 2 * result->us_p10;
       t->times[t->count++] = (nvfp4_tuned_time){mode, result->n, result->k, result->m, result->kernel, ns > 0 ? ns : 1};
     }
   }
@@ -242,10 +243,17 @@ static const nvfp4_tuned_time *find_time(const tuning *t, const tuned_shape *sha
 static void add_row(const tuning *t, const tuned_shape *shape, const nvfp4_report *report, cli_table *table) {
   const nvfp4_tuned_time *own = find_time(t, shape, report->m, report->chosen, false);
   const nvfp4_tuned_time *next = find_time(t, shape, report->m, report->chosen, true);
+  char us[32] = "", ratio[32] = "";
+  if (own != NULL) {
+    snprintf(us, sizeof us, "%.1f", (double)own->ns / 1000);
+  }
+  if (own != NULL && next != NULL) {
+    snprintf(ratio, sizeof ratio, "%.2f", (double)next->ns / (double)own->ns);
+  }
   cli_table_add(table, "%lld", (long long)report->m);
   cli_table_add(table, "%s", report->chosen);
-  cli_table_add(table, own != NULL ? "%.1f" : "", own != NULL ? (double)own->ns / 1000 : 0);
-  cli_table_add(table, next != NULL && own != NULL ? "%.2f" : "", next != NULL && own != NULL ? (double)next->ns / (double)own->ns : 0);
+  cli_table_add(table, "%s", us);
+  cli_table_add(table, "%s", ratio);
   cli_table_add(table, "%s", next != NULL ? next->kernel : "(no other)");
 }
 
@@ -306,6 +314,12 @@ static bool tell_json(const tuning *t, int *code) {
 }
 
 static bool tell(const tuning *t, int *code) {
+  if (t->unsteady > t->count / 10) {
+    cli_warn(
+        t->run,
+        "%zu of %zu times vary by more than a factor of two from call to call: the computer does other work; tune again when it is idle",
+        t->unsteady, t->count);
+  }
   if (t->run->json) {
     return tell_json(t, code);
   }

@@ -44,7 +44,7 @@ static inline __m256 avx2_load8(const void *from, nvfp4_dtype dtype) {
   return dtype == NVFP4_DTYPE_F16 ? _mm256_cvtph_ps(halves) : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
 }
 
-/* Asks for the tile 16 tiles ahead, since the processors' own prefetchers stop at page ends. It may lie beyond the weights: a prefetch faults not. */
+/* Asks for the tile 16 tiles ahead, since the processors' own prefetchers stop at page ends. It may lie beyond the weights: a prefetch never faults. */
 static inline void avx2_prefetch_tile(const uint8_t *tile) {
   for (uintptr_t line = 0; line < N16K64_TILE_BYTES; line += 64) {
     _mm_prefetch((const char *)((uintptr_t)tile + 16 * N16K64_TILE_BYTES + line), _MM_HINT_T0);
@@ -61,7 +61,8 @@ static inline void avx2_scales_2m8(const uint8_t *scales, __m256 out[2]) {
 
 /* ---------------------------------------------------------------------------------------------------------------- the work */
 
-/* A task: AVX2_M_BLOCK rows of x times some neighbouring row tiles of the weights. */
+/* A task: at most AVX2_M_BLOCK rows of x times some neighbouring row tiles of the weights. A multiple of the 3 and 6 rows that the kernels take at once; enough that decoding a
+ * tile for them costs little; and their sums fit L1. */
 enum { AVX2_M_BLOCK = 120 };
 
 typedef struct avx2_split {
@@ -76,6 +77,20 @@ static inline avx2_split avx2_split_work(const nvfp4_host *host, int64_t m, int6
   split.tiles_per_task = split.tiles_per_task < 1 ? 1 : split.tiles_per_task;
   split.tile_tasks = (split.row_tiles + split.tiles_per_task - 1) / split.tiles_per_task;
   return split;
+}
+
+/* What task `index` does. */
+typedef struct avx2_task {
+  int64_t m_first, rows, row_tile, row_tile_end;
+} avx2_task;
+
+static inline avx2_task avx2_task_of(const avx2_split *split, int64_t m, size_t index) {
+  avx2_task task = {.m_first = (int64_t)index / split->tile_tasks * AVX2_M_BLOCK,
+                    .row_tile = (int64_t)index % split->tile_tasks * split->tiles_per_task};
+  task.rows = m - task.m_first < AVX2_M_BLOCK ? m - task.m_first : AVX2_M_BLOCK;
+  task.row_tile_end = task.row_tile + split->tiles_per_task;
+  task.row_tile_end = task.row_tile_end < split->row_tiles ? task.row_tile_end : split->row_tiles;
+  return task;
 }
 
 /* --------------------------------------------------------------------------------------------------------------------- finish */

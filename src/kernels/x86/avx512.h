@@ -207,7 +207,8 @@ static void avx512_sum_task(void *arg, size_t index) {
   int64_t tile_first = (int64_t)index % job->tile_tasks * job->task_tiles, tiles = n16k64_row_tiles(job->args->n);
   int64_t tile_last = tile_first + job->task_tiles < tiles ? tile_first + job->task_tiles : tiles;
   int64_t block_rows = (group_last - group_first) * kernel->group_rows;
-  int64_t panel_blocks = AVX512_PANEL_BYTES / (block_rows * (int64_t)kernel->record_bytes) / N16K64_BLOCKS * N16K64_BLOCKS;
+  int64_t m_first = group_first * kernel->group_rows, rows = job->args->m - m_first < block_rows ? job->args->m - m_first : block_rows;
+  int64_t panel_blocks = AVX512_PANEL_BYTES / (rows * (int64_t)kernel->record_bytes) / N16K64_BLOCKS * N16K64_BLOCKS;
 
   _Alignas(64) float acc[AVX512_TASK_TILES * AVX512_BLOCK_ROWS][N16K64_N];
   memset(acc, 0, (size_t)((tile_last - tile_first) * block_rows) * sizeof acc[0]);
@@ -223,9 +224,7 @@ static void avx512_sum_task(void *arg, size_t index) {
     }
   }
   for (int64_t tile = tile_first; tile < tile_last; tile++) {
-    int64_t m_first = group_first * kernel->group_rows, rows = job->args->m - m_first;
-    avx512_finish(job->args, tile, m_first, rows < block_rows ? rows : block_rows,
-                  (const float(*)[N16K64_N])(acc + (tile - tile_first) * block_rows));
+    avx512_finish(job->args, tile, m_first, rows, (const float(*)[N16K64_N])(acc + (tile - tile_first) * block_rows));
   }
 }
 

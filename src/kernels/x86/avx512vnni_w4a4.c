@@ -4,7 +4,12 @@
  *
  * Class CANONICAL: the bits of nvfp4_spec_w4a4, for any M, N, K and any number of threads. AVX-512 F, BW, VL, DQ and VNNI.
  * Packed layout: n16k64. Workspace: x quantised, as records. A lane is a row n. VPDPBUSD multiplies unsigned by signed bytes: weights are 2w + 12, in 0..24, and x are 2x; the
- * integer sum starts at -12 * sum(2x), which takes the offset out again.
+ * integer sum starts at -12 * sum(2x), which takes the offset out again. Every term is exact, so that the FMA that adds it rounds as the addition of the definition does.
+ *
+ * Measured on an AMD EPYC (Zen 5, 4.2 GHz, 2 cores of a shared machine), 2026-11-22, one thread, gcc 12, against roofs of the same run (read 35-40 GB/s, fp32 FMA 268, VNNI 1070 GFLOP/s):
+ *   M = 1    4096x4096, 4096x14336 (N x K) and 14336x4096, weights from DRAM: 35 GB/s, 86 to 100 % of the read bandwidth; weights in L2: 67 GB/s
+ *   M = 16   4096x4096, from DRAM: 570 GFLOP/s, 2.1 times the fp32 FMA peak
+ *   M = 512  4096x4096: 525 GFLOP/s, 1.95 times the fp32 FMA peak
  */
 #include "kernels/x86/avx512.h"
 #include "kernels/x86/avx512_quantise.h"

@@ -340,6 +340,142 @@ static void test_plans_are_the_brute_ones(void **state) {
   assert_true(plans > 5000 && two_layouts > 500); /* the trials were worth something */
 }
 
+/* -------------------------------------------------------------------------------------------------- plans by a tuning table */
+
+/* Times of a random field: ns[i][m] of kernel i at the measured M = m, 0 for none; measured[0] is not used. */
+typedef struct random_times {
+  bool measured[MOST_M + 1];
+  int64_t ns[MOST_KERNELS][MOST_M + 1];
+  nvfp4_tuned_time entries[MOST_KERNELS * MOST_M];
+  nvfp4_tuning table;
+} random_times;
+
+static void make_times(test_random *random, const random_field *f, const nvfp4_layer_desc *desc, random_times *t) {
+  memset(t, 0, sizeof *t);
+  t->table = (nvfp4_tuning){.file = (char *)"table", .times = t->entries};
+  for (int64_t m = 1; m <= MOST_M; m++) {
+    bool measured = test_random_u64(random) % 3 == 0;
+    for (size_t i = 0; measured && i < f->count; i++) {
+      if (test_random_u64(random) % 8 != 0) {
+        t->measured[m] = true;
+        t->ns[i][m] = 1 + (int64_t)(test_random_u64(random) % 6);
+        t->entries[t->table.count++] = (nvfp4_tuned_time){desc->mode, desc->n, desc->k, m, f->ids[i], t->ns[i][m]};
+      }
+    }
+  }
+}
+
+/* The measured M that speaks for m; 0 if nothing was measured. */
+static int64_t speaker(const random_times *t, int64_t m) {
+  int64_t at = m;
+  while (at > 0 && !t->measured[at]) {
+    at--;
+  }
+  for (int64_t i = 1; at == 0 && i <= MOST_M; i++) {
+    at = t->measured[i] ? i : 0;
+  }
+  return at;
+}
+
+static int64_t ns_of(const random_times *t, size_t kernel, int64_t m) {
+  int64_t at = speaker(t, m);
+  return at > 0 && t->ns[kernel][at] > 0 ? t->ns[kernel][at] : INT64_MAX;
+}
+
+static bool tuned_cover(const random_field *f, const random_times *t, const nvfp4_layout *a, const nvfp4_layout *b, const char *order,
+                        size_t plan[MOST_M + 1]) {
+  for (int64_t m = f->first; m <= f->last; m++) {
+    plan[m] = SIZE_MAX;
+    for (size_t i = 0; i < f->count; i++) {
+      const nvfp4_kernel *kernel = &f->kernels[i];
+      if (serves(kernel, m) && (kernel->layout == a || kernel->layout == b) &&
+          (order == NULL || strcmp(order, kernel->numerics.order) == 0) && (plan[m] == SIZE_MAX || ns_of(t, i, m) < ns_of(t, plan[m], m))) {
+        plan[m] = i;
+      }
+    }
+    if (plan[m] == SIZE_MAX) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/* Measured M without a time of the plan's kernel, and the sum of slowness of the others; a thousand stands for more than any sum. */
+static double tuned_cost(const random_field *f, const random_times *t, const size_t plan[MOST_M + 1]) {
+  double cost = 0;
+  for (int64_t m = f->first; m <= f->last; m++) {
+    int64_t least = INT64_MAX, own = ns_of(t, plan[m], m);
+    for (size_t i = 0; i < f->count; i++) {
+      least = serves(&f->kernels[i], m) && ns_of(t, i, m) < least ? ns_of(t, i, m) : least;
+    }
+    if ((m == f->first || speaker(t, m) != speaker(t, m - 1)) && least != INT64_MAX) {
+      cost += own == INT64_MAX ? 1000 : (double)own / (double)least;
+    }
+  }
+  return cost;
+}
+
+/* The least cost of a plan within the policy; INFINITY if there is none. */
+static double least_cost(const random_field *f, const random_times *t, int max_layouts, bool invariant) {
+  static const char *const orders[] = {"a", "b"};
+  double least = INFINITY;
+  size_t plan[MOST_M + 1];
+  for (int i = 0; i < 3 * 3 * 2; i++) {
+    int a = i / 6, b = max_layouts == 2 ? i / 2 % 3 : a;
+    if (tuned_cover(f, t, &f->layouts[a], &f->layouts[b], invariant ? orders[i % 2] : NULL, plan)) {
+      least = fmin(least, tuned_cost(f, t, plan));
+    }
+  }
+  return least;
+}
+
+static void test_tuned_plans_are_the_fastest(void **state) {
+  (void)state;
+  test_random random = {8};
+  nvfp4_machine machine = field_machine("x86-64");
+  nvfp4_layer_desc desc = field_desc(W4A4, CPU);
+  int plans = 0, unlike = 0;
+  for (int trial = 0; trial < 20000; trial++) {
+    random_field f;
+    random_times t;
+    make_field(&random, &f);
+    make_times(&random, &f, &desc, &t);
+    desc.m_first = f.first;
+    desc.m_last = f.last;
+    int max_layouts = 1 + trial % 2;
+    bool invariant = trial % 4 >= 2;
+    nvfp4_policy policy = {.max_layouts = max_layouts, .require = invariant ? NVFP4_REQUIRE_BATCH_INVARIANT : 0};
+    nvfp4_select_input input = {f.candidates, f.count, &machine, false, &desc, &policy, f.first, &t.table};
+    nvfp4_selection selection;
+    nvfp4_report *report;
+    nvfp4_status status = nvfp4_select(&input, &selection, &report, NULL);
+    double least = least_cost(&f, &t, max_layouts, invariant);
+    assert_int_equal(status == NVFP4_OK, isfinite(least));
+    if (status == NVFP4_OK) {
+      /* Within its layouts and its order it has the fastest kernel for every M, and no other plan costs less. */
+      const nvfp4_layout *layouts[2] = {f.kernels[selection.ranges[0].candidate].layout, NULL};
+      size_t plan[MOST_M + 1], wanted[MOST_M + 1];
+      for (size_t i = 0; i < selection.range_count; i++) {
+        const nvfp4_kernel *kernel = &f.kernels[selection.ranges[i].candidate];
+        layouts[1] = kernel->layout != layouts[0] ? kernel->layout : layouts[1];
+        for (int64_t m = selection.ranges[i].m_first; m <= selection.ranges[i].m_last; m++) {
+          plan[m] = selection.ranges[i].candidate;
+        }
+      }
+      assert_true(report->layout_count <= (size_t)max_layouts);
+      assert_true(tuned_cover(&f, &t, layouts[0], layouts[1], invariant ? f.kernels[plan[f.first]].numerics.order : NULL, wanted));
+      assert_memory_equal(&plan[f.first], &wanted[f.first], (size_t)(f.last - f.first + 1) * sizeof plan[0]);
+      assert_true(tuned_cost(&f, &t, plan) <= least);
+      assert_string_equal(report->decided_by, ns_of(&t, plan[f.first], f.first) != INT64_MAX ? "tuning" : "order");
+      size_t untuned[MOST_M + 1];
+      plans++;
+      unlike += brute_plan(&f, max_layouts, invariant, untuned) && untuned[f.first] != plan[f.first];
+    }
+    nvfp4_report_free(report);
+  }
+  assert_true(plans > 5000 && unlike > 1000);
+}
+
 /* --------------------------------------------------------------------------------------------------------------- the rest */
 
 /* A layer on cuda:1 of a machine with two kinds of GPUs gets what that GPU can run. */
@@ -447,6 +583,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_field),
       cmocka_unit_test(test_plans_are_the_brute_ones),
+      cmocka_unit_test(test_tuned_plans_are_the_fastest),
       cmocka_unit_test(test_gpu_of_the_layer),
       cmocka_unit_test(test_descriptions),
       cmocka_unit_test(test_arguments),

@@ -7,7 +7,6 @@
 #define NVFP4_TESTS_ARM_CASES_H
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -23,30 +22,15 @@
 
 enum { ARM_M = 11, ARM_N = 19, ARM_K = 80, ARM_BLOCKS = ARM_K / NVFP4_BLOCK, ARM_Y_STRIDE = ARM_N + 3 };
 
-/* The kernel, or NULL and why not. */
-static inline const nvfp4_kernel *arm_kernel(const char *id, const nvfp4_machine *machine, nvfp4_reason *reason) {
+static inline const nvfp4_kernel *arm_kernel(const char *id) {
   size_t count;
   const nvfp4_registry_entry *entries = nvfp4_registry(&count);
   for (size_t i = 0; i < count; i++) {
-    if (strcmp(entries[i].id, id) == 0 && entries[i].kernel == NULL) {
-      snprintf(reason->text, sizeof reason->text, "%s", entries[i].not_built);
-    } else if (strcmp(entries[i].id, id) == 0 && entries[i].kernel->is_supported(machine, reason) == NVFP4_OK) {
+    if (strcmp(entries[i].id, id) == 0) {
       return entries[i].kernel;
     }
   }
   return NULL;
-}
-
-static inline void arm_skip_unless_runnable(const char *id) {
-  nvfp4_context *context;
-  nvfp4_reason reason = {0};
-  assert_ok(nvfp4_context_create(NULL, &context, &reason), reason);
-  bool runs = arm_kernel(id, nvfp4_context_machine(context), &reason) != NULL;
-  nvfp4_context_destroy(context);
-  if (!runs) {
-    print_message("%s: %s\n", id, reason.text);
-    skip();
-  }
 }
 
 /* A copy of `bytes` bytes that ends where readable memory ends; never freed: a few pages a test. */
@@ -172,12 +156,12 @@ static inline void arm_make_problem(arm_problem *p, uint64_t seed) {
 }
 
 static inline void check_directly(const char *id) {
-  arm_skip_unless_runnable(id);
+  skip_unless_supported(id);
   static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_F32, NVFP4_DTYPE_F16, NVFP4_DTYPE_BF16};
   static arm_problem p;
   nvfp4_reason reason = {0};
   assert_ok(nvfp4_context_create(NULL, &p.context, &reason), reason);
-  p.kernel = arm_kernel(id, nvfp4_context_machine(p.context), &reason);
+  p.kernel = arm_kernel(id);
   for (uint64_t seed = 1; seed <= 12; seed++) {
     arm_make_problem(&p, seed);
     nvfp4_weights weights = {.struct_size = sizeof weights,

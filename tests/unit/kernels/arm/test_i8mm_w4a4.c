@@ -7,31 +7,31 @@
 
 static void test_shapes(void **state) {
   (void)state;
-  arm_skip_unless_runnable("arm_i8mm_w4a4");
+  skip_unless_supported("arm_i8mm_w4a4");
   check_shapes(KERNELS, NVFP4_MODE_W4A4);
 }
 
 static void test_dtypes(void **state) {
   (void)state;
-  arm_skip_unless_runnable("arm_i8mm_w4a4");
+  skip_unless_supported("arm_i8mm_w4a4");
   check_dtypes(KERNELS, NVFP4_MODE_W4A4);
 }
 
 static void test_batch_and_threads(void **state) {
   (void)state;
-  arm_skip_unless_runnable("arm_i8mm_w4a4");
+  skip_unless_supported("arm_i8mm_w4a4");
   check_batch_and_threads(KERNELS, NVFP4_MODE_W4A4);
 }
 
 static void test_special_x(void **state) {
   (void)state;
-  arm_skip_unless_runnable("arm_i8mm_w4a4");
+  skip_unless_supported("arm_i8mm_w4a4");
   check_special_x(KERNELS, NVFP4_MODE_W4A4);
 }
 
 static void test_caller_fp_env(void **state) {
   (void)state;
-  arm_skip_unless_runnable("arm_i8mm_w4a4");
+  skip_unless_supported("arm_i8mm_w4a4");
   check_caller_fp_env(KERNELS, NVFP4_MODE_W4A4);
 }
 
@@ -43,7 +43,7 @@ static void test_directly(void **state) {
 /* One packed weight, two kernels: which serves which M. */
 static void test_plan(void **state) {
   (void)state;
-  arm_skip_unless_runnable("arm_i8mm_w4a4");
+  skip_unless_supported("arm_i8mm_w4a4");
   nvfp4_context *context;
   nvfp4_plan *plan;
   nvfp4_reason reason = {0};

@@ -6,31 +6,31 @@
 
 static void test_shapes(void **state) {
   (void)state;
-  arm_skip_unless_runnable("arm_neon_w4a16");
+  skip_unless_supported("arm_neon_w4a16");
   check_shapes(KERNELS, NVFP4_MODE_W4A16);
 }
 
 static void test_dtypes(void **state) {
   (void)state;
-  arm_skip_unless_runnable("arm_neon_w4a16");
+  skip_unless_supported("arm_neon_w4a16");
   check_dtypes(KERNELS, NVFP4_MODE_W4A16);
 }
 
 static void test_batch_and_threads(void **state) {
   (void)state;
-  arm_skip_unless_runnable("arm_neon_w4a16");
+  skip_unless_supported("arm_neon_w4a16");
   check_batch_and_threads(KERNELS, NVFP4_MODE_W4A16);
 }
 
 static void test_special_x(void **state) {
   (void)state;
-  arm_skip_unless_runnable("arm_neon_w4a16");
+  skip_unless_supported("arm_neon_w4a16");
   check_special_x(KERNELS, NVFP4_MODE_W4A16);
 }
 
 static void test_caller_fp_env(void **state) {
   (void)state;
-  arm_skip_unless_runnable("arm_neon_w4a16");
+  skip_unless_supported("arm_neon_w4a16");
   check_caller_fp_env(KERNELS, NVFP4_MODE_W4A16);
 }
 

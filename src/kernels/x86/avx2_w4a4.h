@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The W4A4 kernels with 256-bit vectors, but for the one step in which they differ: sums over k in 8 lanes n. The file that includes this has defined before
- *
- *   W4A4_START_MASK   start & W4A4_START_MASK in every lane is a sum of `start`, |start| <= 2304
- *   static inline __m256i w4a4_step(__m256i sum, __m256i w, __m256i x2)   sum + 4 products a lane; w: unsigned bytes, x2: signed bytes
- *   static inline __m256i w4a4_total(__m256i sum)                         8 int32
- *   W4A4_ROWS         rows of x that the registers hold at once
+ * The W4A4 kernels with 256-bit vectors: all of x86_avx2_w4a4 and of x86_avxvnni_w4a4, which differ in the step alone; -mavxvnni chooses.
  *
  * Dot-product instructions take one unsigned and one signed operand. Unsigned are here the weights, twice the value plus 12, 0..24; signed is x, twice the value;
  * sums start at -12 * sum of x2, which takes away what the 12 added. Blocks beyond K are zeros with scale 0: their terms are +0, and a sum that starts at +0 and has no
@@ -13,12 +8,43 @@
  *
  * Workspace: [k tile][m] of w4a4_x, so that a k tile's rows of x are neighbours.
  */
-#ifndef NVFP4_KERNELS_X86_AVX2_W4A4_BODY_H
-#define NVFP4_KERNELS_X86_AVX2_W4A4_BODY_H
+#ifndef NVFP4_KERNELS_X86_AVX2_W4A4_H
+#define NVFP4_KERNELS_X86_AVX2_W4A4_H
 
 #include "format/e4m3.h"
 #include "format/scale_layout.h"
 #include "kernels/x86/avx2.h"
+
+/* ------------------------------------------------------------------------------------------------------------------ the step */
+
+/* w4a4_step: sum + 4 products a lane n, w unsigned bytes and x2 signed bytes. w4a4_total: 8 int32. `start & W4A4_START_MASK` in every lane is a sum of `start`. */
+#ifdef __AVXVNNI__
+
+enum { W4A4_START_MASK = -1 };
+
+static inline __m256i w4a4_step(__m256i sum, __m256i w, __m256i x2) { return _mm256_dpbusd_avx_epi32(sum, w, x2); }
+
+static inline __m256i w4a4_total(__m256i sum) { return sum; }
+
+#else
+
+enum { W4A4_START_MASK = 0xFFFF }; /* a lane is two int16: each the start and 4 pairs of products, within +-(2304 + 4 * 2 * 24 * 12) */
+
+/* The empty asm keeps the additions in this order: compilers that balance them into trees keep all products of a block at once, more than there are registers. */
+static inline __m256i w4a4_step(__m256i sum, __m256i w, __m256i x2) {
+  sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x2));
+  __asm__("" : "+x"(sum));
+  return sum;
+}
+
+static inline __m256i w4a4_total(__m256i sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
+
+#endif
+
+/* ---------------------------------------------------------------------------------------------------------------- the memory */
+
+/* Rows of x that use a weight in a register at once. */
+enum { W4A4_ROWS = 3 };
 
 /* 64 k of a row of x, quantised. */
 typedef struct w4a4_x {
@@ -246,6 +272,19 @@ static inline __attribute__((always_inline)) void w4a4_add_rows(const w4a4_tile 
   }
 }
 
+/* Any number of rows. Not inlined: alone, its sums stay in registers. */
+static __attribute__((noinline)) void w4a4_add_tile(const w4a4_tile *tile, const w4a4_x *x, int64_t rows, float (*sums)[N16K64_N]) {
+  int64_t m = 0;
+  for (; m + W4A4_ROWS <= rows; m += W4A4_ROWS) {
+    w4a4_add_rows(tile, x + m, W4A4_ROWS, sums + m);
+  }
+  if (rows - m == 2) {
+    w4a4_add_rows(tile, x + m, 2, sums + m);
+  } else if (rows - m == 1) {
+    w4a4_add_rows(tile, x + m, 1, sums + m);
+  }
+}
+
 /* Many rows of x: a tile is decoded once for all. x: the first k tile's rows, the next m_all further on. */
 static inline void w4a4_sum_rows(const uint8_t *tile, int64_t k_tiles, const w4a4_x *x, int64_t m_all, int64_t rows,
                                  float (*sums)[N16K64_N]) {
@@ -257,25 +296,16 @@ static inline void w4a4_sum_rows(const uint8_t *tile, int64_t k_tiles, const w4a
       w4a4_decode_block(tile + N16K64_SCALES + b * N16K64_BLOCK_CODES, decoded.w[b]);
       avx2_scales_2m8(tile + b * N16K64_N, decoded.sw[b]);
     }
-    int64_t m = 0;
-    for (; m + W4A4_ROWS <= rows; m += W4A4_ROWS) {
-      w4a4_add_rows(&decoded, x + m, W4A4_ROWS, sums + m);
-    }
-    if (rows - m == 2) {
-      w4a4_add_rows(&decoded, x + m, 2, sums + m);
-    } else if (rows - m == 1) {
-      w4a4_add_rows(&decoded, x + m, 1, sums + m);
-    }
+    w4a4_add_tile(&decoded, x, rows, sums);
   }
 }
 
 static void w4a4_run_task(void *arg, size_t index) {
   const w4a4_job *job = arg;
   const nvfp4_kernel_args *args = job->args;
-  int64_t k_tiles = n16k64_k_tiles(args->k), m_first = (int64_t)index / job->split.tile_tasks * AVX2_M_BLOCK;
-  int64_t rows = args->m - m_first < AVX2_M_BLOCK ? args->m - m_first : AVX2_M_BLOCK;
-  int64_t first = (int64_t)index % job->split.tile_tasks * job->split.tiles_per_task, last = first + job->split.tiles_per_task;
-  for (int64_t row_tile = first; row_tile < last && row_tile < job->split.row_tiles; row_tile++) {
+  avx2_task task = avx2_task_of(&job->split, args->m, index);
+  int64_t k_tiles = n16k64_k_tiles(args->k);
+  for (int64_t row_tile = task.row_tile; row_tile < task.row_tile_end; row_tile++) {
     float sums[AVX2_M_BLOCK][N16K64_N];
     const uint8_t *tile = n16k64_tiles(job->packed, row_tile);
     if (args->m == 1) {
@@ -283,9 +313,9 @@ static void w4a4_run_task(void *arg, size_t index) {
     } else if (args->m == 2) {
       w4a4_sum_few(tile, k_tiles, job->x, 2, sums);
     } else {
-      w4a4_sum_rows(tile, k_tiles, job->x + m_first, args->m, rows, sums);
+      w4a4_sum_rows(tile, k_tiles, job->x + task.m_first, args->m, task.rows, sums);
     }
-    avx2_finish(args, row_tile, m_first, rows, (const float(*)[N16K64_N])sums);
+    avx2_finish(args, row_tile, task.m_first, task.rows, (const float(*)[N16K64_N])sums);
   }
 }
 
