@@ -21,9 +21,6 @@ typedef struct w_tile {
 _Static_assert(sizeof(w_tile) <= AMX_W_TILE_BYTES, "the panel must hold it");
 _Static_assert(sizeof(x_tile) % 64 == 0 && sizeof(w_tile) % 64 == 0, "the next ones are aligned too");
 
-/* The dots of 64 k: [block][m][n]. */
-typedef int32_t dots[N16K64_BLOCKS][AMX_ROWS][N16K64_N];
-
 /* ------------------------------------------------------------------------------------------------------------- preparing x */
 
 typedef struct x_writer {
@@ -61,55 +58,60 @@ static void decode(const uint8_t *tile, char *to) {
   }
 }
 
-AVX512_INLINE void compute_dots(const x_tile *x, const w_tile *w, int32_t (*to)[AMX_ROWS][N16K64_N]) {
-  amx_zero(0);
-  amx_load(4, &x->x2[0][0], 64);
-  amx_load(6, w->w2[0], 64);
-  amx_dot_int8(0, 4, 6);
-  amx_zero(1);
-  amx_load(5, &x->x2[0][16], 64);
-  amx_load(7, w->w2[1], 64);
-  amx_dot_int8(1, 5, 7);
-  amx_zero(2);
-  amx_load(4, &x->x2[0][32], 64);
-  amx_load(6, w->w2[2], 64);
-  amx_dot_int8(2, 4, 6);
-  amx_zero(3);
-  amx_load(5, &x->x2[0][48], 64);
-  amx_load(7, w->w2[3], 64);
-  amx_dot_int8(3, 5, 7);
-  amx_store(0, to[0], 64);
-  amx_store(1, to[1], 64);
-  amx_store(2, to[2], 64);
-  amx_store(3, to[3], 64);
-}
+/* Begins the dots of block b in tile b; x and w go through the tiles a and c. Literals, as the instructions want them. */
+#define START_DOTS(b, a, c, x, w)                  \
+  do {                                             \
+    amx_zero(b);                                   \
+    amx_load(a, &(x)->x2[0][b * NVFP4_BLOCK], 64); \
+    amx_load(c, (w)->w2[b], 64);                   \
+    amx_dot_int8(b, a, c);                         \
+  } while (0)
 
-AVX512_INLINE void add_terms(const x_tile *x, const w_tile *w, int32_t (*from)[AMX_ROWS][N16K64_N], __m512 sum[AMX_ROWS]) {
-  AVX512_UNROLL(4)
-  for (int b = 0; b < N16K64_BLOCKS; b++) {
-    __m512 sw = _mm512_load_ps(w->scale[b]);
-    AVX512_UNROLL(16)
-    for (int m = 0; m < AMX_ROWS; m++) {
-      __m512 dot = _mm512_cvtepi32_ps(_mm512_load_si512(from[b][m]));
-      sum[m] = _mm512_fmadd_ps(dot, _mm512_mul_ps(sw, _mm512_set1_ps(x->scale[b][m])), sum[m]);
-    }
+AVX512_INLINE void add_terms(const x_tile *x, const w_tile *w, int b, int32_t (*from)[N16K64_N], __m512 sum[AMX_ROWS]) {
+  __m512 sw = _mm512_load_ps(w->scale[b]);
+  AVX512_UNROLL(16)
+  for (int m = 0; m < AMX_ROWS; m++) {
+    __m512 dot = _mm512_cvtepi32_ps(_mm512_load_si512(from[m]));
+    sum[m] = _mm512_fmadd_ps(dot, _mm512_mul_ps(sw, _mm512_set1_ps(x->scale[b][m])), sum[m]);
   }
 }
 
-/* 16 m x 16 n. The tiles work on a k tile while the vectors add the one before, whose dots are in L1 by then. */
+/*
+ * 16 m x 16 n, in three stages, so that tiles, stores and vectors overlap: a tile works on a block until four blocks later its dots go to memory, and two more blocks later the vectors
+ * read them. The buffers are 4 KiB in all, since a load waits for a store before it whose address has the same low 12 bits.
+ */
 static void multiply_tile(const x_tile *x, const w_tile *w, int64_t k_tiles, float (*sums)[N16K64_N]) {
-  _Alignas(64) dots buffers[2];
+  _Alignas(64) int32_t dots[N16K64_BLOCKS][AMX_ROWS][N16K64_N];
   __m512 sum[AMX_ROWS];
   AVX512_UNROLL(16)
   for (int m = 0; m < AMX_ROWS; m++) {
     sum[m] = _mm512_load_ps(sums[m]);
   }
-  compute_dots(x, w, buffers[0]);
-  for (int64_t k = 1; k < k_tiles; k++) {
-    compute_dots(x + k, w + k, buffers[k % 2]);
-    add_terms(x + k - 1, w + k - 1, buffers[(k - 1) % 2], sum);
+  START_DOTS(0, 4, 6, x, w);
+  START_DOTS(1, 5, 7, x, w);
+  START_DOTS(2, 4, 6, x, w);
+  START_DOTS(3, 5, 7, x, w);
+  for (int64_t k = 0; k < k_tiles; k++, x++, w++) {
+    int64_t next = k + 1 < k_tiles; /* the last k tile is begun again, for nothing */
+    amx_store(0, dots[0], 64);
+    START_DOTS(0, 4, 6, x + next, w + next);
+    if (k > 0) {
+      add_terms(x - 1, w - 1, 2, dots[2], sum);
+    }
+    amx_store(1, dots[1], 64);
+    START_DOTS(1, 5, 7, x + next, w + next);
+    if (k > 0) {
+      add_terms(x - 1, w - 1, 3, dots[3], sum);
+    }
+    amx_store(2, dots[2], 64);
+    START_DOTS(2, 4, 6, x + next, w + next);
+    add_terms(x, w, 0, dots[0], sum);
+    amx_store(3, dots[3], 64);
+    START_DOTS(3, 5, 7, x + next, w + next);
+    add_terms(x, w, 1, dots[1], sum);
   }
-  add_terms(x + k_tiles - 1, w + k_tiles - 1, buffers[(k_tiles - 1) % 2], sum);
+  add_terms(x - 1, w - 1, 2, dots[2], sum);
+  add_terms(x - 1, w - 1, 3, dots[3], sum);
   AVX512_UNROLL(16)
   for (int m = 0; m < AMX_ROWS; m++) {
     _mm512_store_ps(sums[m], sum[m]);
