@@ -80,7 +80,12 @@ static void test_all_kernels(void **state) {
   }
   assert_int_equal(bench->result_count, 4 * runnable);
   for (size_t i = 0; i < bench->result_count; i++) {
-    expect_sound(&bench->results[i]);
+    const nvfp4_bench_result *r = &bench->results[i];
+    if (r->m == 1 && r->status == NVFP4_E_POLICY) { /* a kernel for more rows */
+      assert_non_null(strstr(r->reason, "serves M from"));
+    } else {
+      expect_sound(r);
+    }
   }
   nvfp4_bench_free(bench);
   nvfp4_context_destroy(context);
