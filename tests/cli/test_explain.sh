@@ -22,6 +22,11 @@ for folder in modelopt_nvfp4 modelopt_nvfp4_bias modelopt_nvfp4_lmhead modelopt_
     "all(a['m_last'] + 1 == b['m_first'] for l in j['layers'] for a, b in zip(l['by_m'], l['by_m'][1:]))"
 done
 
+# A processor that does not tell its name.
+printf 'arch aarch64\nisa neon\n' >"$scratch/nameless"
+expect 0 "$nvfp4" explain --machine "$scratch/nameless" --shape 64,64
+out_has "machine   unknown processor; a dry run for "
+
 # Layers alike are told once, with --all one by one.
 expect 0 "$nvfp4" explain $golden/modelopt_nvfp4
 out_has "14 layers w4a4 on cpu: "

@@ -149,7 +149,7 @@ static void print_roof(const char *label, const nvfp4_roof *roof) {
 }
 
 static void print_text(const benchmark *b, const nvfp4_bench *bench) {
-  cli_print_field(stdout, "machine", "%s, %d threads", nvfp4_context_machine(b->context)->cpu, bench->threads);
+  cli_print_field(stdout, "machine", "%s, %d threads", cli_cpu_name(nvfp4_context_machine(b->context)), bench->threads);
   print_roof("before", &bench->before);
   print_roof("after", &bench->after);
   cli_table table = {.columns = 8, .right = "lrrrrrrr"};
