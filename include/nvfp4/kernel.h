@@ -100,6 +100,7 @@ typedef struct nvfp4_numerics {
 #define NVFP4_ORDER_CANONICAL_W4A4 "w4a4: exact block dot, blocks ascending, fp32"
 #define NVFP4_ORDER_CANONICAL_W4A16 "w4a16: fmaf over k ascending in a block, fmaf with the scale over blocks ascending, fp32"
 
+/* On the CPU x, bias and y have no alignment that a kernel may rely on; alpha is aligned as floats are. */
 typedef struct nvfp4_kernel_args {
   uint32_t struct_size;
   int64_t m, n, k; /* m >= 1 */

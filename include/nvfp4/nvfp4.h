@@ -507,6 +507,7 @@ typedef struct nvfp4_quantised_x {
   nvfp4_global input;          /* the global scale they were made with: must be the layer's, in value and direction */
 } nvfp4_quantised_x;
 
+/* On the CPU x, bias and y need no alignment. */
 typedef struct nvfp4_apply_args {
   uint32_t struct_size;
   int64_t m;     /* 0 is allowed and does nothing */

@@ -31,7 +31,7 @@ static const field fields[] = {
     {"x_gap", offsetof(ck_case, x_gap), NULL, 0},
     {"y_gap", offsetof(ck_case, y_gap), NULL, 0},
     {"threads", offsetof(ck_case, threads), NULL, 1},
-    {"guard", offsetof(ck_case, guard), "after|before", CK_GUARD_AFTER},
+    {"guard", offsetof(ck_case, guard), "after|before|odd", CK_GUARD_AFTER},
     {"caller", offsetof(ck_case, caller), "plain|flushes", CK_CALLER_PLAIN},
     {"check", offsetof(ck_case, check), "values|repeat|threads|batch", CK_CHECK_VALUES},
     {"seed", offsetof(ck_case, seed), NULL, 0},
@@ -185,6 +185,19 @@ static void add_shapes(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed
   }
 }
 
+/* x, y and bias at odd addresses: the contract asks for no alignment. */
+static void add_misaligned(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed) {
+  static const int64_t shapes[][3] = {{1, 16, 64}, {1, 37, 80}, {5, 64, 192}, {17, 33, 96}, {33, 100, 320}};
+  for (size_t i = 0; i < 3 * sizeof shapes / sizeof shapes[0]; i++) {
+    ck_case c = varied(shapes[i / 3][0], shapes[i / 3][1], shapes[i / 3][2], i, seed);
+    c.x = dtype_of(i);
+    c.y = dtype_of(i + i / 3);
+    c.bias = dtype_of(i + i / 6);
+    c.guard = CK_GUARD_ODD;
+    add(list, kernel, c);
+  }
+}
+
 /* Every kind of weights with every kind of x. */
 static void add_data(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed) {
   size_t i = 0;
@@ -294,6 +307,7 @@ ck_cases ck_cases_make(const nvfp4_kernel *kernel, uint64_t seed, bool deep) {
   for (uint64_t round = 0; round < (deep ? 4 : 1); round++) {
     uint64_t base = seed * 64 + round + 1;
     add_shapes(&list, kernel, base, deep);
+    add_misaligned(&list, kernel, base);
     add_data(&list, kernel, base);
     add_long_sums(&list, kernel, base);
     add_types(&list, kernel, base);

@@ -54,7 +54,7 @@ enum {
 };
 enum { CK_X_PLAIN, CK_X_LINEAR, CK_X_128X4, CK_X_8X4 };
 enum { CK_ALPHA_ONE, CK_ALPHA_PARTITIONS, CK_ALPHA_ROWS, CK_ALPHA_TINY, CK_ALPHA_KINDS };
-enum { CK_GUARD_AFTER, CK_GUARD_BEFORE };
+enum { CK_GUARD_AFTER, CK_GUARD_BEFORE, CK_GUARD_ODD };
 enum { CK_CALLER_PLAIN, CK_CALLER_FLUSHES };
 enum { CK_CHECK_VALUES, CK_CHECK_REPEAT, CK_CHECK_THREADS, CK_CHECK_BATCH };
 
@@ -116,7 +116,8 @@ typedef struct ck_buffer {
 } ck_buffer;
 
 /* Memory that ends (CK_GUARD_AFTER) or begins (CK_GUARD_BEFORE) at an inaccessible page; the rest of its pages holds canaries. alignment: a power of two
- * below the page size. An end that alignment keeps from the page's is guarded by canaries. Filled with 0xA5. Ends the process if there is no memory. */
+ * below the page size. An end that alignment keeps from the page's is guarded by canaries. CK_GUARD_ODD: as CK_GUARD_AFTER, but what has alignment 1 ends
+ * a byte before the page, so that an even number of bytes begins at an odd address. Filled with 0xA5. Ends the process if there is no memory. */
 ck_buffer *ck_guard_new(const char *name, size_t bytes, size_t alignment, int64_t side);
 void ck_guard_free(ck_buffer *buffer);
 typedef enum ck_access { CK_NO_ACCESS, CK_READ_ONLY, CK_READ_WRITE } ck_access;

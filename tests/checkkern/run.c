@@ -156,7 +156,7 @@ static void make_x(const run *r, int64_t first, int64_t rows, ck_buffer **b, nvf
   if (c->quantised == CK_X_PLAIN) {
     size_t width = bytes_of(c->x);
     int64_t ld = c->k + c->x_gap;
-    b[X] = ck_guard_new("x", (size_t)((rows - 1) * ld + c->k) * width, width, c->guard);
+    b[X] = ck_guard_new("x", (size_t)((rows - 1) * ld + c->k) * width, 1, c->guard);
     memset(b[X]->data, 0xFF, b[X]->bytes); /* between the rows: NaN */
     for (int64_t m = 0; m < rows; m++) {
       nvfp4_from_f32(p->x + (first + m) * p->k, (nvfp4_dtype)c->x, b[X]->data + (size_t)(m * ld) * width, p->k);
@@ -210,14 +210,16 @@ static void make_args(const run *r, int64_t first, int64_t rows, ck_buffer **b, 
   memcpy(b[ALPHA]->data, p->alpha, b[ALPHA]->bytes);
   args->alpha = (const float *)(const void *)b[ALPHA]->data;
   if (p->bias != NULL) {
-    b[BIAS] = ck_guard_new("bias", (size_t)c->n * bytes_of(c->bias), bytes_of(c->bias), c->guard);
+    b[BIAS] = ck_guard_new("bias", (size_t)c->n * bytes_of(c->bias), 1, c->guard);
     nvfp4_from_f32(p->bias, (nvfp4_dtype)c->bias, b[BIAS]->data, c->n);
     args->bias = b[BIAS]->data;
   }
-  b[Y] = ck_guard_new("y", (size_t)((rows - 1) * args->ldy_elems + c->n) * bytes_of(c->y), bytes_of(c->y), c->guard);
+  b[Y] = ck_guard_new("y", (size_t)((rows - 1) * args->ldy_elems + c->n) * bytes_of(c->y), 1, c->guard);
   args->y = b[Y]->data;
   args->workspace_bytes = r->kernel->workspace_bytes(&desc, rows);
   b[WORKSPACE] = ck_guard_new("workspace", args->workspace_bytes, 64, c->guard);
+  /* NaN in every type: what a kernel reads of it without having written it shows, even if the weight is zero. */
+  memset(b[WORKSPACE]->data, 0xFF, args->workspace_bytes);
   args->workspace = b[WORKSPACE]->data;
   for (int i = X; i <= X_SCALES; i++) {
     ck_guard_protect(b[i], CK_READ_ONLY);

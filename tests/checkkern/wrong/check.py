@@ -25,6 +25,8 @@ EXPECTED = {  # kernel: a pattern that one of its failures must match; None: it 
     "writes_past_workspace": r"crashes: .*: touches memory 0 bytes past the end of workspace$|writes before or past workspace",
     "small_workspace": r"crashes: .* past the end of workspace$|writes before or past workspace",
     "dirty_workspace": VALUE,
+    "padded_k": VALUE + r"-?nan",
+    "aligned_x": VALUE,
     "writes_x": r"crashes: .*: touches memory inside x, at byte 0, which is not to be written then$",
     "writes_past_n": r"writes between the rows of y: row 0, column \d+",
     "keeps_source": r"crashes: .*: touches memory inside source codes, at byte 0, which is not to be used then$",
