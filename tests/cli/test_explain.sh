@@ -27,6 +27,16 @@ printf 'arch aarch64\nisa neon\n' >"$scratch/nameless"
 expect 0 "$nvfp4" explain --machine "$scratch/nameless" --shape 64,64
 out_has "machine   unknown processor; a dry run for "
 
+# Canonical, batch-invariant results are what there is without a policy on any CPU: asking for them changes no kernel, and so costs nothing.
+for machine in machines/*.txt; do
+  for mode in w4a4 w4a16; do
+    expect 0 "$nvfp4" explain --machine "$machine" --device cpu --shape 4096,4096 --mode $mode
+    sed -n '/^  plan /,/^  kernels /p' "$scratch/out" >"$scratch/plan"
+    expect 0 "$nvfp4" explain --machine "$machine" --device cpu --shape 4096,4096 --mode $mode --require canonical,batch_invariant
+    sed -n '/^  plan /,/^  kernels /p' "$scratch/out" | cmp - "$scratch/plan" || fail "another plan on $machine: $(cat "$scratch/out")"
+  done
+done
+
 # Layers alike are told once, with --all one by one.
 expect 0 "$nvfp4" explain $golden/modelopt_nvfp4
 out_has "14 layers w4a4 on cpu: "
