@@ -116,9 +116,18 @@ static const int64_t ns[] = {1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100};
 static const int64_t ks[] = {16, 32, 48, 64, 80, 128, 192, 320, 576};
 enum { MS = sizeof ms / sizeof ms[0], NS = sizeof ns / sizeof ns[0], KS = sizeof ks / sizeof ks[0] };
 
+static bool takes(const nvfp4_kernel *kernel, const ck_case *c) {
+  nvfp4_partition whole = {0, c->n, {1.0f, NVFP4_GLOBAL_MULTIPLIER}, {1.0f, NVFP4_GLOBAL_MULTIPLIER}};
+  nvfp4_layer_desc desc = ck_desc(c, kernel, &whole);
+  return kernel->can_implement(&desc, NULL) == NVFP4_OK;
+}
+
 static void add(ck_cases *list, const nvfp4_kernel *kernel, ck_case c) {
   if (!ck_m_served(kernel, c.m)) { /* the nearest M that it serves */
     c.m = c.m < kernel->m_first ? kernel->m_first : kernel->m_last;
+  }
+  if (!takes(kernel, &c)) { /* some take bf16 x alone */
+    c.x = NVFP4_DTYPE_BF16;
   }
   if (list->count == list->capacity) {
     list->capacity = list->capacity * 2 + 256;

@@ -72,7 +72,7 @@ ck_expected ck_expected_make(const ck_problem *p, const nvfp4_kernel *kernel) {
       for (int64_t block = 0; block < p->blocks; block++) {
         scales += nvfp4_e4m3_to_f32(p->scales[n * p->blocks + block]);
       }
-      e.underflow[n] = p->alpha[n] * 0x1p-150 * (16 * scales + (double)p->blocks);
+      e.underflow[n] = p->alpha[n] * 0x1p-126 * (96 * scales + 17 * (double)p->blocks);
     }
   }
   return e;

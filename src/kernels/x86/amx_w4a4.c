@@ -7,6 +7,7 @@
  * go through memory in L1, and the sums of 16 m stay in registers.
  */
 #include "kernels/x86/amx.h"
+#include "kernels/x86/avx512_quantise.h"
 
 typedef struct x_tile {
   int8_t x2[AMX_ROWS][N16K64_K]; /* doubled values */

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The W4A4 kernels with AMX bf16 tiles, in which block scales are folded into the values: all but their cards. The file that includes this has defined AMXBF16_STEP, the k of a
- * TDPBF16PS, 16 or 32.
+ * The kernels with AMX bf16 tiles, in which block scales are folded into the values: all but how x is prepared, and their cards. The file that includes this has defined AMXBF16_STEP,
+ * the k of a TDPBF16PS, 16 or 32.
  *
  * What TDPBF16PS does with a step, for each m and n (Intel SDM): the even k's ascending and the odd k's ascending, each from 0 with fused additions, their sum, and this is added to the
  * total. Every addition rounds to nearest even, and subnormal numbers are zeros, whatever MXCSR says. Here
  *   - an E2M1 value (2 significant bits) times an E4M3 scale (4) has at most 6 significant bits and is 0 or between 2^-10 and 2688 in magnitude: exact in bf16, which has 8;
- *   - there are no subnormal numbers: all products are multiples of 2^-20, so sums of them, rounded or not, are too;
  *   - the order does not depend on M or the number of threads; the zeros beyond K are terms of +0 after all others.
- * A NaN scale of x makes its 16 values NaN, and NaN times any weight is NaN. Weight scales are neither NaN nor negative: the layer refuses them.
+ * Weight scales are neither NaN nor negative: the layer refuses them.
  */
-#ifndef NVFP4_KERNELS_X86_AMXBF16_W4A4_BODY_H
-#define NVFP4_KERNELS_X86_AMXBF16_W4A4_BODY_H
+#ifndef NVFP4_KERNELS_X86_AMXBF16_H
+#define NVFP4_KERNELS_X86_AMXBF16_H
 
 #include "kernels/x86/amx.h"
 
@@ -23,27 +22,11 @@ typedef uint16_t w_tile[N16K64_K / 2][N16K64_N][2]; /* [k / 2][n][k % 2] */
 
 _Static_assert(sizeof(w_tile) <= AMX_W_TILE_BYTES, "the panel must hold it");
 
-/* ------------------------------------------------------------------------------------------------------------- preparing x */
-
-typedef struct x_writer {
-  x_tile *tiles;
-  int64_t row;
-} x_writer;
-
-AVX512_INLINE void put_block(void *arg, int64_t block, __m128i x2, float scale) {
-  const x_writer *writer = arg;
+/* Row `row`, block `block` of x tiles: 16 k. */
+AVX512_INLINE void put_x(x_tile *tiles, int64_t row, int64_t block, __m256i bf16) {
   int64_t k = block % N16K64_BLOCKS * NVFP4_BLOCK;
-  uint16_t *to = &writer->tiles[block / N16K64_BLOCKS][k / X_LINE][writer->row][k % X_LINE];
-  __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x2)), _mm512_set1_ps(0.5f * scale));
-  _mm256_store_si256((__m256i *)(void *)to, _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(x), 16)));
+  _mm256_store_si256((__m256i *)(void *)&tiles[block / N16K64_BLOCKS][k / X_LINE][row][k % X_LINE], bf16);
 }
-
-static void prepare(const nvfp4_kernel_args *args, int64_t m, int64_t first, int64_t last, char *tiles, int64_t row) {
-  x_writer writer = {(x_tile *)(void *)tiles, row};
-  avx512_quantise(args, m, first, last, put_block, &writer);
-}
-
-/* -------------------------------------------------------------------------------------------------------------------- sums */
 
 /* 8 k of 16 rows n; to: [k / 2][n][k % 2]. */
 AVX512_INLINE void decode_half(__m512i codes, __m512 sw, uint16_t (*to)[N16K64_N][2]) {
@@ -69,7 +52,7 @@ static void decode(const uint8_t *tile, char *to) {
   }
 }
 
-/* Sums stay in tiles 0-3 for a panel: [m][n], [m][n + 16], [m + 16][n], [m + 16][n + 16]. */
+/* Sums stay in tiles 0-3 for a panel: [m][n], [m][n + 16], [m + 16][n], [m + 16][n + 16]. The w tiles come from L2 for every pair of x tiles, which stay in L1. */
 AVX512_INLINE void multiply_tiles(const amx_operands *o, const bool two_m, const bool two_n) {
   float(*sums[2])[N16K64_N] = {o->sums, o->sums + o->sums_stride};
   amx_load(0, sums[0], 64);
@@ -84,11 +67,12 @@ AVX512_INLINE void multiply_tiles(const amx_operands *o, const bool two_m, const
   }
   for (int64_t k = 0; k < o->k_tiles * N16K64_K; k += AMXBF16_STEP) {
     const char *x = o->x + k / X_LINE * (int64_t)sizeof(x_lines) + k % X_LINE * 2, *w = o->w + k * N16K64_N * 2;
+    amx_prefetch(o, k, AMXBF16_STEP);
     amx_load(4, x, 64);
-    amx_load(6, w, 64);
+    amx_load_stream(6, w, 64);
     amx_dot_bf16(0, 4, 6);
     if (two_n) {
-      amx_load(7, w + o->w_stride, 64);
+      amx_load_stream(7, w + o->w_stride, 64);
       amx_dot_bf16(1, 4, 7);
     }
     if (two_m) {
@@ -123,23 +107,14 @@ static void multiply(const amx_operands *o, int64_t m_tiles, int64_t n_tiles) {
   }
 }
 
-static const amx_kernel kernel = {
-    /* Tiles 0-3: sums of 16 m x 16 n; 4, 5: 16 m x a step of x; 6, 7: a step x 16 n of the weights. */
-    .config = {.palette = 1,
-               .row_bytes = {64, 64, 64, 64, 2 * AMXBF16_STEP, 2 * AMXBF16_STEP, 64, 64},
-               .rows = {16, 16, 16, 16, 16, 16, AMXBF16_STEP / 2, AMXBF16_STEP / 2}},
-    .x_tile_bytes = sizeof(x_tile),
-    .w_tile_bytes = sizeof(w_tile),
-    .prepare = prepare,
-    .decode = decode,
-    .multiply = multiply};
-
-static size_t workspace_bytes(const nvfp4_layer_desc *desc, int64_t m) { return amx_workspace_bytes(&kernel, m, desc->k); }
-
-static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
-  (void)reason;
-  return amx_apply(&kernel, host, packed, args);
-}
+/* Tiles 0-3: sums of 16 m x 16 n; 4, 5: 16 m x a step of x; 6, 7: a step x 16 n of the weights. */
+#define AMXBF16_KERNEL(prepare_x)                                                                                                \
+  {                                                                                                                              \
+    .config = {.palette = 1,                                                                                                     \
+               .row_bytes = {64, 64, 64, 64, 2 * AMXBF16_STEP, 2 * AMXBF16_STEP, 64, 64},                                        \
+               .rows = {16, 16, 16, 16, 16, 16, AMXBF16_STEP / 2, AMXBF16_STEP / 2}},                                            \
+    .x_tile_bytes = sizeof(x_tile), .w_tile_bytes = sizeof(w_tile), .prepare = prepare_x, .decode = decode, .multiply = multiply \
+  }
 
 AVX512_PLAIN static nvfp4_status is_supported(const nvfp4_machine *machine, nvfp4_reason *reason) {
   return avx512_is_supported(
