@@ -272,7 +272,7 @@ typedef struct nvfp4_context nvfp4_context;
 
 typedef void (*nvfp4_task_fn)(void *arg, size_t index);
 
-/* The caller's own threads: runs task(arg, i) for every i in [0, count), in any order, and returns when all are done. */
+/* The caller's own threads: runs task(arg, i) for every i in [0, count), in any order, and returns when all are done. A task needs up to 512 KiB of stack. */
 typedef void (*nvfp4_parallel_for_fn)(void *cookie, size_t count, nvfp4_task_fn task, void *arg);
 
 typedef enum nvfp4_log_level { NVFP4_LOG_WARNING = 1, NVFP4_LOG_INFO = 2 } nvfp4_log_level;

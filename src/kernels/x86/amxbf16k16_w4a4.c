@@ -7,10 +7,10 @@
  *
  * A TDPBF16PS takes the 16 k of one block. All products are multiples of u = sx * sw / 4 and any sum of them is at most 2304 u (docs/numerics.md), where u itself has at most 8
  * significant bits: every partial sum inside the block is exact in fp32, in any order. Their total is added to the sum by one addition that rounds to nearest even: the canonical
- * one. This rests on the instruction's adding the total of a step and not each product to the sum (amxbf16_w4a4.h); the self-test would find a processor that differs.
+ * one. This rests on the instruction's adding the total of a step and not each product to the sum (amxbf16_w4a4_body.h); the self-test would find a processor that differs.
  */
 #define AMXBF16_STEP 16
-#include "kernels/x86/amxbf16_w4a4.h"
+#include "kernels/x86/amxbf16_w4a4_body.h"
 
 const nvfp4_kernel nvfp4_kernel_x86_amxbf16k16_w4a4 = {
     .struct_size = sizeof(nvfp4_kernel),
@@ -21,7 +21,7 @@ const nvfp4_kernel nvfp4_kernel_x86_amxbf16k16_w4a4 = {
     .device = NVFP4_DEVICE_CPU,
     .m_first = AMX_M_FIRST,
     .m_last = NVFP4_M_MAX,
-    .verified = "Intel Xeon (family 6 model 207), 2026-11-22",
+    .verified = "Intel Xeon (family 6 model 207), 2026-11-23",
     .is_supported = is_supported,
     .can_implement = avx512_can_implement,
     .workspace_bytes = workspace_bytes,

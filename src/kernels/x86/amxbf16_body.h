@@ -9,8 +9,8 @@
  *   - the order does not depend on M or the number of threads; the zeros beyond K are terms of +0 after all others.
  * Weight scales are neither NaN nor negative: the layer refuses them.
  */
-#ifndef NVFP4_KERNELS_X86_AMXBF16_H
-#define NVFP4_KERNELS_X86_AMXBF16_H
+#ifndef NVFP4_KERNELS_X86_AMXBF16_BODY_H
+#define NVFP4_KERNELS_X86_AMXBF16_BODY_H
 
 #include "kernels/x86/amx.h"
 

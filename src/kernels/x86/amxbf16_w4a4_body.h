@@ -5,10 +5,10 @@
  * With both factors of an E2M1 value and an E4M3 scale there are no subnormal numbers: all products are multiples of 2^-20, so sums of them, rounded or not, are too. A NaN scale of x
  * makes its 16 values NaN, and NaN times any weight is NaN.
  */
-#ifndef NVFP4_KERNELS_X86_AMXBF16_W4A4_H
-#define NVFP4_KERNELS_X86_AMXBF16_W4A4_H
+#ifndef NVFP4_KERNELS_X86_AMXBF16_W4A4_BODY_H
+#define NVFP4_KERNELS_X86_AMXBF16_W4A4_BODY_H
 
-#include "kernels/x86/amxbf16.h"
+#include "kernels/x86/amxbf16_body.h"
 #include "kernels/x86/avx512_quantise.h"
 
 typedef struct x_writer {
