@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The two fp32 sums that a transformer consists of. Every result is a sum in a fixed order, a product and an addition at a time (no FMA): the same bits on
- * every machine, whatever the number of rows or threads.
+ * The fp32 sum that attention consists of, in a fixed order, a product and an addition at a time (no FMA): the same bits on every machine, whatever the number of
+ * rows or threads.
  */
 #ifndef NVFP4_MODEL_VECTOR_H
 #define NVFP4_MODEL_VECTOR_H
@@ -9,9 +9,6 @@
 #include <stdint.h>
 
 #define NVFP4_VECTOR_LANES 16
-
-/* out[r] = sum over k of x[k] * w[r*k_elems + k], for four rows r: lane l sums the k = l (mod 16) ascending, then the lanes are added in a tree. */
-void nvfp4_dot4(const float *x, const float *w, int64_t k_elems, float out[4]);
 
 /* out[i] = sum over j in [0, count) of a[j] * b[j*ld + i], j ascending, for i in [0, length); length is a multiple of NVFP4_VECTOR_LANES. */
 void nvfp4_weighted_rows(const float *a, int64_t count, const float *b, int64_t ld, int64_t length, float *out);

@@ -8,7 +8,10 @@
 #include "base/reason.h"
 #include "kernels/ref/spec.h"
 
-static size_t packed_bytes(int64_t n, int64_t k) { return (size_t)ref_tiles(n) * (size_t)(k / NVFP4_BLOCK) * REF_BLOCK_BYTES; }
+static size_t packed_bytes(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  (void)weight_dtype;
+  return (size_t)ref_tiles(n) * (size_t)(k / NVFP4_BLOCK) * REF_BLOCK_BYTES;
+}
 
 typedef struct pack_job {
   const nvfp4_weights *weights;
@@ -38,7 +41,7 @@ static void pack_tile(void *arg, size_t tile) {
 static nvfp4_status process_weights_after_loading(const nvfp4_host *host, const nvfp4_process_args *args, nvfp4_packed *out,
                                                   nvfp4_reason *reason) {
   const nvfp4_weights *w = args->weights;
-  size_t bytes = packed_bytes(w->n, w->k);
+  size_t bytes = packed_bytes(w->n, w->k, w->dtype);
   uint8_t *data = host->alloc(host->cookie, bytes, 64);
   if (data == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory: %zu bytes for the packed weights", bytes);
