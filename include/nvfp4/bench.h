@@ -4,7 +4,8 @@
  *
  *   cell     a kernel at one N, K and M
  *   us       microseconds of a call of nvfp4_layer_apply, x and y bf16, no bias: the median, and the 10th and 90th percentile
- *   GB/s     1e9 bytes of weights a second, counted 0.5625 bytes a weight (4-bit codes, an 8-bit scale for 16), whatever the packed layout holds
+ *   GB/s     1e9 bytes of weights a second, counted 0.5625 bytes a weight (4-bit codes, an 8-bit scale for 16) whatever the packed layout holds, and of
+ *            kernels for dense layers 2 (bf16, f16) or 4 (f32)
  *   GFLOP/s  2 M N K operations
  *   share    max(bytes / read bandwidth, operations / fastest arithmetic) / time: 1 is a kernel that the computer cannot do better
  */
@@ -50,6 +51,7 @@ typedef struct nvfp4_bench_options {
   uint64_t rotate_bytes; /* of all copies together; 0: as buffer_bytes of the roof */
   void (*progress)(void *cookie, const char *kernel, int64_t n, int64_t k, int64_t m); /* before each cell is packed; NULL: none */
   void *progress_cookie;
+  nvfp4_dtype weight_dtype; /* of kernels for dense layers: F32, F16 or BF16; NONE: BF16 */
 } nvfp4_bench_options;
 
 typedef struct nvfp4_bench_result {
@@ -58,6 +60,7 @@ typedef struct nvfp4_bench_result {
   nvfp4_status status; /* not NVFP4_OK: the kernel does not serve this cell, reason says why, and the figures are 0 */
   size_t calls;        /* timed */
   double us, us_p10, us_p90;
+  double weight_bytes;             /* that GB/s count a weight */
   double gbps, gflops, roof_share; /* of the median; the share of the greater of both roofs, 0 without a roof */
   char reason[256];
 } nvfp4_bench_result;

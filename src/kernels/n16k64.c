@@ -5,7 +5,10 @@
 
 #include "kernels/packing.h"
 
-static size_t packed_bytes(int64_t n, int64_t k) { return (size_t)(n16k64_row_tiles(n) * n16k64_k_tiles(k)) * N16K64_TILE_BYTES; }
+static size_t packed_bytes(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  (void)weight_dtype;
+  return (size_t)(n16k64_row_tiles(n) * n16k64_k_tiles(k)) * N16K64_TILE_BYTES;
+}
 
 /* Canonical bytes of row n, block b (8 of codes) <-> its 8 bytes in a tile: byte j of the canonical form is k = 2j (low), 2j+1 (high). */
 static void pack_codes(const uint8_t *from, uint8_t *block, int64_t n) {
@@ -48,8 +51,8 @@ static void pack_rows(void *arg, size_t row_tile) {
 
 static nvfp4_status process_weights_after_loading(const nvfp4_host *host, const nvfp4_process_args *args, nvfp4_packed *out,
                                                   nvfp4_reason *reason) {
-  size_t bytes = packed_bytes(args->weights->n, args->weights->k);
-  return nvfp4_pack_tiles(host, args->weights, bytes, (size_t)n16k64_row_tiles(args->weights->n), pack_rows, out, reason);
+  const nvfp4_weights *w = args->weights;
+  return nvfp4_pack_tiles(host, w, packed_bytes(w->n, w->k, w->dtype), (size_t)n16k64_row_tiles(w->n), pack_rows, out, reason);
 }
 
 static nvfp4_status unpack(const nvfp4_host *host, const nvfp4_packed *packed, uint8_t *codes, uint8_t *scales, nvfp4_reason *reason) {

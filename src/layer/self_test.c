@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The self-test of a kernel: a small problem with every E2M1 code, many scales (zero, subnormal, 448), a row of zeros, ragged N; once without and once with bias. CANONICAL kernels must give the bits of the
- * reference, BOUNDED ones keep the bound of docs/numerics.md.
+ * reference, BOUNDED ones keep the bound of docs/numerics.md. A kernel for dense layers gets weights of each type that it takes, zero, subnormal and of many exponents, and an odd K.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -17,15 +17,17 @@
 #include "kernels/ref/spec.h"
 #include "layer/context.h"
 
-enum { TEST_M = 3, TEST_M_MAX = 64, TEST_N = 37, TEST_K = 80, TEST_BLOCKS = TEST_K / NVFP4_BLOCK };
+enum { TEST_M = 3, TEST_M_MAX = 64, TEST_N = 37, TEST_K = 80, TEST_BLOCKS = TEST_K / NVFP4_BLOCK, TEST_K_DENSE = TEST_K - 1 };
 
 typedef struct problem {
   uint8_t codes[TEST_N][TEST_K / 2], scales[TEST_N][TEST_BLOCKS];
   float x[TEST_M_MAX][TEST_K], alpha[TEST_N], bias[TEST_N];
   float s_a;
-  int m;                               /* rows that are used: TEST_M, or the nearest that the kernel serves */
+  int m, k;                            /* rows that are used: TEST_M, or the nearest that the kernel serves; TEST_K, or TEST_K_DENSE */
   nvfp4_dtype x_dtype;                 /* F32, or BF16 for kernels that refuse F32 */
   uint16_t x_bf16[TEST_M_MAX][TEST_K]; /* x, if that is what the kernel takes */
+  nvfp4_dtype dtype;                   /* of dense weights; NONE: NVFP4 */
+  float w[TEST_N][TEST_K_DENSE], values[TEST_N * TEST_K_DENSE]; /* dense: what the weights are, and as they are stored */
 } problem;
 
 static uint32_t next_random(uint64_t *state) { /* Knuth's MMIX generator: enough for a test problem */
@@ -57,13 +59,31 @@ static void make_problem(problem *p) {
   p->s_a = 96.0f;
 }
 
+static void make_dense_weights(problem *p, nvfp4_dtype dtype) {
+  uint64_t state = 30;
+  p->dtype = dtype;
+  for (int n = 0; n < TEST_N; n++) {
+    for (int k = 0; k < TEST_K_DENSE; k++) {
+      float value = ((float)(next_random(&state) % 65536) - 32768.0f) * 0x1p-12f;
+      p->w[n][k] = n == 1 ? 0.0f : k % 16 == n % 16 ? value * 0x1p-130f : ldexpf(value, -(int)(next_random(&state) % 20));
+    }
+  }
+  nvfp4_from_f32(p->w[0], dtype, p->values, TEST_N * TEST_K_DENSE);
+  nvfp4_to_f32(p->values, dtype, p->w[0], TEST_N * TEST_K_DENSE);
+}
+
 /* The reference result and, for BOUNDED kernels, the sum of the terms' magnitudes. */
 static float expected(const problem *p, nvfp4_mode mode, int m, int n, bool with_bias, double *absolute) {
   nvfp4_spec_row w = {p->codes[n], p->scales[n]};
   const float *bias = with_bias ? &p->bias[n] : NULL;
   float acc;
   double sum = 0;
-  if (mode == NVFP4_MODE_W4A4) {
+  if (mode == NVFP4_MODE_UNQUANTISED) {
+    acc = nvfp4_spec_w16a16(p->x[m], p->w[n], p->k);
+    for (int k = 0; k < p->k; k++) {
+      sum += fabs((double)p->x[m][k] * p->w[n][k]);
+    }
+  } else if (mode == NVFP4_MODE_W4A4) {
     uint8_t codes[TEST_K / 2], scales[TEST_BLOCKS];
     uint64_t magnitude;
     nvfp4_quantise_activation_row(p->x[m], TEST_K, p->s_a, codes, scales);
@@ -89,47 +109,56 @@ static nvfp4_status compare(const nvfp4_kernel *kernel, const problem *p, const 
       float want = expected(p, kernel->numerics.mode, m, n, with_bias, &absolute), got = y[m * TEST_N + n];
       bool good = memcmp(&want, &got, sizeof want) == 0;
       if (kernel->numerics.numerics_class == NVFP4_CLASS_BOUNDED) {
-        good = fabs((double)got - want) <= (TEST_K + 8) * 0x1p-23 * absolute; /* a NaN fails */
+        good = fabs((double)got - want) <= (p->k + 8) * 0x1p-23 * absolute; /* a NaN fails */
       }
       if (!good) {
         return nvfp4_reject(
             reason, NVFP4_E_INTERNAL,
             "%s failed its self-test at M=%d N=%d K=%d%s, row %d, column %d: found %a, needs %a; the kernel is not used: please report it",
-            kernel->id, p->m, TEST_N, TEST_K, with_bias ? " with bias" : "", m, n, (double)got, (double)want);
+            kernel->id, p->m, TEST_N, p->k, with_bias ? " with bias" : "", m, n, (double)got, (double)want);
       }
     }
   }
   return NVFP4_OK;
 }
 
-static nvfp4_layer_desc describe(const nvfp4_kernel *kernel, const nvfp4_partition *whole, nvfp4_dtype x_dtype, bool with_bias) {
+static nvfp4_weights weights_of(const problem *p) {
+  nvfp4_weights weights = {.struct_size = sizeof weights, .n = TEST_N, .k = p->k, .dtype = p->dtype};
+  if (p->dtype != NVFP4_DTYPE_NONE) {
+    weights.values = p->values;
+    weights.values_stride_bytes = p->k * (p->dtype == NVFP4_DTYPE_F32 ? 4 : 2);
+  } else {
+    weights.codes = p->codes[0];
+    weights.codes_stride_bytes = TEST_K / 2;
+    weights.scales = p->scales[0];
+    weights.scales_stride_bytes = TEST_BLOCKS;
+  }
+  return weights;
+}
+
+static nvfp4_layer_desc desc_of(const nvfp4_kernel *kernel, const problem *p, bool with_bias) {
+  static const nvfp4_partition nvfp4 = {.n_rows = TEST_N, .weight.value = 1, .input.value = 1};
+  static const nvfp4_partition dense = {.n_rows = TEST_N, .weight.value = 1};
   return (nvfp4_layer_desc){.struct_size = sizeof(nvfp4_layer_desc),
                             .name = "self-test",
                             .n = TEST_N,
-                            .k = TEST_K,
+                            .k = p->k,
                             .m_first = 1,
                             .m_last = NVFP4_M_MAX,
                             .mode = kernel->numerics.mode,
-                            .x_dtype = x_dtype,
+                            .x_dtype = p->x_dtype,
                             .y_dtype = NVFP4_DTYPE_F32,
                             .bias_dtype = with_bias ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE,
-                            .partitions = whole,
-                            .partition_count = 1};
+                            .partitions = p->dtype != NVFP4_DTYPE_NONE ? &dense : &nvfp4,
+                            .partition_count = 1,
+                            .weight_dtype = p->dtype};
 }
-
-static const nvfp4_partition whole_layer = {0, TEST_N, {1.0f, false}, {1.0f, false}};
 
 /* Packs and applies; y [p->m, TEST_N] is poisoned with NaN first. */
 static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, const problem *p, bool with_bias, float *y,
                                nvfp4_reason *reason) {
-  nvfp4_weights weights = {.struct_size = sizeof weights,
-                           .n = TEST_N,
-                           .k = TEST_K,
-                           .codes = p->codes[0],
-                           .codes_stride_bytes = TEST_K / 2,
-                           .scales = p->scales[0],
-                           .scales_stride_bytes = TEST_BLOCKS};
-  nvfp4_layer_desc desc = describe(kernel, &whole_layer, p->x_dtype, with_bias);
+  nvfp4_weights weights = weights_of(p);
+  nvfp4_layer_desc desc = desc_of(kernel, p, with_bias);
   nvfp4_process_args process = {sizeof process, &weights, p->alpha, p->alpha};
   nvfp4_packed packed = {0};
   NVFP4_TRY(kernel->layout->process_weights_after_loading(host, &process, &packed, reason));
@@ -142,7 +171,7 @@ static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kerne
     nvfp4_kernel_args args = {.struct_size = sizeof args,
                               .m = p->m,
                               .n = TEST_N,
-                              .k = TEST_K,
+                              .k = p->k,
                               .x = p->x_dtype == NVFP4_DTYPE_BF16 ? (const void *)p->x_bf16 : p->x,
                               .ldx_elems = TEST_K,
                               .x_dtype = p->x_dtype,
@@ -165,29 +194,47 @@ static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kerne
   return status;
 }
 
+/* With and without bias. */
+static nvfp4_status test_problem(const nvfp4_host *host, const nvfp4_kernel *kernel, const problem *p, nvfp4_reason *reason) {
+  float y[TEST_M_MAX * TEST_N];
+  for (int with_bias = 0; with_bias <= 1; with_bias++) {
+    NVFP4_TRY(run_kernel(host, kernel, p, with_bias != 0, y, reason));
+    NVFP4_TRY(compare(kernel, p, y, with_bias != 0, reason));
+  }
+  return NVFP4_OK;
+}
+
+static nvfp4_status test_dense(const nvfp4_host *host, const nvfp4_kernel *kernel, problem *p, nvfp4_reason *reason) {
+  static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_BF16, NVFP4_DTYPE_F16, NVFP4_DTYPE_F32};
+  p->k = TEST_K_DENSE;
+  for (int i = 0; i < 3; i++) {
+    make_dense_weights(p, dtypes[i]);
+    nvfp4_layer_desc desc = desc_of(kernel, p, false);
+    if (kernel->can_implement(&desc, NULL) == NVFP4_OK) {
+      NVFP4_TRY(test_problem(host, kernel, p, reason));
+    }
+  }
+  return NVFP4_OK;
+}
+
 nvfp4_status nvfp4_self_test_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_reason *reason) {
   if (kernel->device != NVFP4_DEVICE_CPU) {
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s cannot be tested: this build has no self-test for CUDA devices", kernel->id);
   }
-  problem p;
-  float y[TEST_M_MAX * TEST_N];
-  p.m = TEST_M;
+  problem p = {.m = TEST_M, .k = TEST_K};
   if (kernel->m_last != 0 && kernel->m_last < p.m) {
     p.m = (int)kernel->m_last;
   } else if (kernel->m_first > p.m) {
     p.m = kernel->m_first <= TEST_M_MAX ? (int)kernel->m_first : TEST_M_MAX;
   }
-  nvfp4_layer_desc with_f32 = describe(kernel, &whole_layer, NVFP4_DTYPE_F32, false);
+  bool dense = kernel->numerics.mode == NVFP4_MODE_UNQUANTISED;
+  p.x_dtype = NVFP4_DTYPE_F32;
+  p.dtype = dense ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_NONE;
+  nvfp4_layer_desc with_f32 = desc_of(kernel, &p, false);
   p.x_dtype = kernel->can_implement(&with_f32, NULL) == NVFP4_OK ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_BF16;
   nvfp4_fp_env before = nvfp4_fp_env_enter();
   make_problem(&p);
-  nvfp4_status status = NVFP4_OK;
-  for (int with_bias = 0; status == NVFP4_OK && with_bias <= 1; with_bias++) {
-    status = run_kernel(host, kernel, &p, with_bias != 0, y, reason);
-    if (status == NVFP4_OK) {
-      status = compare(kernel, &p, y, with_bias != 0, reason);
-    }
-  }
+  nvfp4_status status = dense ? test_dense(host, kernel, &p, reason) : test_problem(host, kernel, &p, reason);
   nvfp4_fp_env_leave(before);
   return status;
 }

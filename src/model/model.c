@@ -363,12 +363,8 @@ void nvfp4_model_get_info(const nvfp4_model *model, nvfp4_model_info *out) {
   const nvfp4_linear *linear;
   for (size_t i = 0; (linear = linear_at(model, i)) != NULL; i++) {
     out->linear_layers++;
-    if (linear->layer != NULL) {
-      out->nvfp4_layers++;
-      out->packed_bytes += nvfp4_layer_packed_bytes(linear->layer);
-    } else {
-      out->dense_bytes += linear->weight->bytes;
-    }
+    out->nvfp4_layers += linear->nvfp4;
+    *(linear->nvfp4 ? &out->packed_bytes : &out->dense_bytes) += nvfp4_layer_packed_bytes(linear->layer);
   }
 }
 

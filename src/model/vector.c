@@ -21,26 +21,6 @@ static inline float add_lanes(const lanes *sum) {
   return part[0];
 }
 
-NVFP4_CLONES_FMA static void dot4(const float *x, const float *w, int64_t k, float *out) {
-  lanes sum[4] = {{0}, {0}, {0}, {0}};
-  int64_t whole = k / LANES * LANES;
-  for (int64_t i = 0; i < whole; i += LANES) {
-    lanes at = *(const lanes *)(x + i);
-    sum[0] += at * *(const lanes *)(w + i);
-    sum[1] += at * *(const lanes *)(w + k + i);
-    sum[2] += at * *(const lanes *)(w + 2 * k + i);
-    sum[3] += at * *(const lanes *)(w + 3 * k + i);
-  }
-  for (int r = 0; r < 4; r++) {
-    for (int64_t i = whole; i < k; i++) {
-      sum[r][i - whole] += x[i] * w[r * k + i];
-    }
-    out[r] = add_lanes(&sum[r]);
-  }
-}
-
-void nvfp4_dot4(const float *x, const float *w, int64_t k_elems, float out[4]) { dot4(x, w, k_elems, out); }
-
 /* R rows and V vectors at a time: their sums stay in registers, and a vector of b serves all rows. */
 static inline __attribute__((always_inline)) void weighted_block(const int R, const int V, const float *a, int64_t lda, int64_t count,
                                                                  const float *b, int64_t ldb, float *out, int64_t ldo) {

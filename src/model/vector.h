@@ -10,9 +10,6 @@
 
 #define NVFP4_VECTOR_LANES 16
 
-/* out[r] = sum over k of x[k] * w[r*k_elems + k], for four rows r: lane l sums the k = l (mod 16) ascending, then the lanes are added in a tree. */
-void nvfp4_dot4(const float *x, const float *w, int64_t k_elems, float out[4]);
-
 /* out[r*ldo + i] = sum over j in [0, count) of a[r*lda + j] * b[j*ldb + i], j ascending, for r in [0, rows) and i in [0, length); length is a multiple of
  * NVFP4_VECTOR_LANES. */
 void nvfp4_weighted_rows(const float *a, int64_t lda, int64_t rows, int64_t count, const float *b, int64_t ldb, int64_t length, float *out,

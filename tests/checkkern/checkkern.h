@@ -25,7 +25,8 @@
 typedef struct ck_case {
   int64_t m, n, k;
   int64_t x, y, bias;    /* nvfp4_dtype */
-  int64_t codes, scales; /* of the weights: CK_CODES_*, CK_SCALES_* */
+  int64_t codes, scales; /* of NVFP4 weights: CK_CODES_*, CK_SCALES_* */
+  int64_t w, weights;    /* of dense weights: nvfp4_dtype, which is NONE in cases of NVFP4 kernels, and CK_VALUES_* */
   int64_t values;        /* of x: CK_VALUES_* */
   int64_t quantised;     /* CK_X_PLAIN, or 1 + nvfp4_scale_layout */
   int64_t alpha;         /* CK_ALPHA_* */
@@ -77,7 +78,8 @@ ck_cases ck_cases_make(const nvfp4_kernel *kernel, uint64_t seed, bool deep);
 /* The inputs of a case, on the C library's heap; run.c copies them between guard pages. */
 typedef struct ck_problem {
   int64_t m, n, k, blocks; /* blocks = k/16 */
-  uint8_t *codes, *scales; /* [n, k/2], [n, blocks] */
+  uint8_t *codes, *scales; /* NVFP4: [n, k/2], [n, blocks] */
+  float *w;                /* dense: [n, k]: the values after rounding to the case's type */
   float *x;                /* [m, k]: the values after rounding to the case's type */
   nvfp4_global input;
   float s_a;
@@ -129,6 +131,15 @@ void ck_guard_describe(const void *address, char *text, size_t size);
 
 /* --------------------------------------------------------------------------------------------------------------------- running */
 
+/* Weights that lie between guard pages, rows apart by a gap: codes and scales, or dense values and NULL. */
+typedef struct ck_source {
+  ck_buffer *codes, *scales;
+  nvfp4_weights weights; /* of them */
+} ck_source;
+ck_source ck_source_make(const ck_problem *p, const ck_case *c);
+void ck_source_protect(const ck_source *source, ck_access access);
+void ck_source_free(ck_source *source);
+
 enum { CK_TEXT = 640, CK_FAILURES = 6, CK_CASE_FAILURES = 3 /* then a kernel's cases end */ };
 
 /* What one kernel's process tells the parent; lies in shared memory, so that it outlives a crash. */
@@ -160,6 +171,8 @@ void ck_host_init(ck_host *host);
 void ck_host_free(ck_host *host);
 
 bool ck_m_served(const nvfp4_kernel *kernel, int64_t m);
+size_t ck_elem_bytes(int64_t dtype); /* of F32, F16, BF16 */
+/* The description of a case; `partition` is that of all rows. */
 nvfp4_layer_desc ck_desc(const ck_case *c, const nvfp4_kernel *kernel, const nvfp4_partition *partition);
 
 /* Runs a case; failures go into the report. Returns false if the kernel does not do such a layer. */

@@ -7,7 +7,10 @@
 #include "kernels/packing.h"
 #include "kernels/ref/spec.h"
 
-static size_t packed_bytes(int64_t n, int64_t k) { return (size_t)ref_tiles(n) * (size_t)(k / NVFP4_BLOCK) * REF_BLOCK_BYTES; }
+static size_t packed_bytes(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  (void)weight_dtype;
+  return (size_t)ref_tiles(n) * (size_t)(k / NVFP4_BLOCK) * REF_BLOCK_BYTES;
+}
 
 static void pack_tile(void *arg, size_t tile) {
   const nvfp4_packing *job = arg;
@@ -31,8 +34,8 @@ static void pack_tile(void *arg, size_t tile) {
 
 static nvfp4_status process_weights_after_loading(const nvfp4_host *host, const nvfp4_process_args *args, nvfp4_packed *out,
                                                   nvfp4_reason *reason) {
-  size_t bytes = packed_bytes(args->weights->n, args->weights->k);
-  return nvfp4_pack_tiles(host, args->weights, bytes, (size_t)ref_tiles(args->weights->n), pack_tile, out, reason);
+  const nvfp4_weights *w = args->weights;
+  return nvfp4_pack_tiles(host, w, packed_bytes(w->n, w->k, w->dtype), (size_t)ref_tiles(w->n), pack_tile, out, reason);
 }
 
 static nvfp4_status unpack(const nvfp4_host *host, const nvfp4_packed *packed, uint8_t *codes, uint8_t *scales, nvfp4_reason *reason) {

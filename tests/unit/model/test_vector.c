@@ -6,44 +6,6 @@
 
 #include "support.h"
 
-enum { MAX_K = 200 };
-
-/* The order that the header promises, term by term. */
-static float dot_as_promised(const float *x, const float *w, int64_t k) {
-  float lanes[NVFP4_VECTOR_LANES] = {0};
-  for (int64_t i = 0; i < k; i++) {
-    float product = x[i] * w[i];
-    lanes[i % NVFP4_VECTOR_LANES] += product;
-  }
-  for (int half = NVFP4_VECTOR_LANES / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; i++) {
-      lanes[i] += lanes[i + half];
-    }
-  }
-  return lanes[0];
-}
-
-static void dot4(void **state) {
-  (void)state;
-  test_random random = {7};
-  static float x[MAX_K + 1], w[4 * MAX_K + 1];
-  for (int64_t k = 0; k <= MAX_K; k++) {
-    /* Unaligned, too. */
-    float *xk = x + k % 2, *wk = w + k / 2 % 2;
-    for (int64_t i = 0; i < k; i++) {
-      xk[i] = test_random_gauss(&random);
-    }
-    for (int64_t i = 0; i < 4 * k; i++) {
-      wk[i] = test_random_gauss(&random);
-    }
-    float out[4];
-    nvfp4_dot4(xk, wk, k, out);
-    for (int r = 0; r < 4; r++) {
-      assert_f32_bits(out[r], dot_as_promised(xk, wk + r * k, k));
-    }
-  }
-}
-
 static void weighted_rows(void **state) {
   (void)state;
   enum { ROWS = 7, COUNT = 70, LDB = 199, LDO = 201 };
@@ -126,7 +88,6 @@ static void swiglu(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(dot4), cmocka_unit_test(weighted_rows), cmocka_unit_test(softmax),
-                                     cmocka_unit_test(swiglu)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(weighted_rows), cmocka_unit_test(softmax), cmocka_unit_test(swiglu)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
