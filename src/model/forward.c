@@ -117,12 +117,12 @@ static void rope_row(void *arg, size_t row) {
   }
 }
 
-/* The heads of row `row` that share a head of keys and values: softmax(q k^T / sqrt(head_dim)) v over all positions up to its own. */
-static void attend(const step *s, int64_t row, int64_t kv_head, float *scores) {
+/* `heads` heads from `head` on of row `row`, which share a head of keys and values: softmax(q k^T / sqrt(head_dim)) v over all positions up to its own. */
+static void attend(const step *s, int64_t row, int64_t head, int64_t heads, float *scores) {
   const nvfp4_model *model = s->model;
   const nvfp4_model_config *config = &model->config;
   int64_t dim = config->head_dim, count = s->position + row + 1, stride = model->head_stride, context = model->context_tokens;
-  int64_t heads = config->heads / config->kv_heads, first = row * config->heads + kv_head * heads;
+  int64_t kv_head = head / (config->heads / config->kv_heads), first = row * config->heads + head;
   const float *q = model->q + first * dim;
   const float *keys = s->block->keys + kv_head * context * dim, *values = s->block->values + kv_head * context * stride;
   /* The last tile is computed whole: what lies beyond `count` is not read again. */
@@ -147,14 +147,17 @@ static void attention_task(void *arg, size_t index) {
   step *s = arg;
   const nvfp4_model *model = s->model;
   float *scores = model->scores + (int64_t)index * nvfp4_model_scores_elems(model);
-  int64_t units = s->rows * model->config.kv_heads;
+  /* Heads that share keys read them together, unless that leaves threads without work. */
+  int64_t kv_units = s->rows * model->config.kv_heads;
+  int64_t heads = kv_units < 4 * nvfp4_threads_count(model->threads) ? 1 : model->config.heads / model->config.kv_heads;
+  int64_t units_a_row = model->config.heads / heads, units = s->rows * units_a_row;
   for (;;) {
     int64_t unit = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
     if (unit >= units) {
       return;
     }
     int64_t from_end = units - 1 - unit;
-    attend(s, from_end / model->config.kv_heads, from_end % model->config.kv_heads, scores);
+    attend(s, from_end / units_a_row, from_end % units_a_row * heads, heads, scores);
   }
 }
 
