@@ -121,7 +121,7 @@ typedef struct avx512_kernel {
   int group_rows;       /* of a full group: those of the last pass */
   int block_groups;     /* groups a task */
   int tiles;            /* row tiles that a pass is given at once */
-  int64_t panel_blocks; /* blocks of k a panel, at most; 0: as the L2 cache has it */
+  int64_t panel_blocks; /* blocks of k a panel, at most, if several groups read a tile; 0: as the L2 cache has it */
   /* Where the weights of a row tile begin, from k on, a multiple of 64. */
   const uint8_t *(*weights)(const nvfp4_packed *packed, int64_t row_tile, int64_t k);
   const avx512_pass *passes; /* ascending */
@@ -230,7 +230,9 @@ static void avx512_sum_task(void *arg, size_t index) {
   int64_t block_rows = (group_last - group_first) * kernel->group_rows;
   int64_t m_first = group_first * kernel->group_rows, rows = job->args->m - m_first < block_rows ? job->args->m - m_first : block_rows;
   int64_t panel_blocks = AVX512_PANEL_BYTES / (rows * (int64_t)kernel->record_bytes) / N16K64_BLOCKS * N16K64_BLOCKS;
-  panel_blocks = kernel->panel_blocks != 0 && kernel->panel_blocks < panel_blocks ? kernel->panel_blocks : panel_blocks;
+  if (kernel->panel_blocks != 0 && kernel->panel_blocks < panel_blocks && group_last - group_first > 1) {
+    panel_blocks = kernel->panel_blocks;
+  }
 
   _Alignas(64) float acc[AVX512_TASK_TILES * AVX512_BLOCK_ROWS][N16K64_N];
   memset(acc, 0, (size_t)((tile_last - tile_first) * block_rows) * sizeof acc[0]);

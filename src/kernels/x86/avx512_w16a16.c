@@ -64,12 +64,14 @@ AVX512_INLINE void add_pair(const uint8_t *weights, int64_t tile_bytes, int64_t 
   }
 }
 
-/* The weights come from DRAM, some microseconds ahead; x from L2. */
-AVX512_INLINE void prefetch(const uint8_t *weights, int64_t tile_bytes, const record *x, const nvfp4_dtype dtype, const int rows,
-                            const int tiles) {
+/* The weights come from DRAM, some microseconds ahead: when a row tile ends, the tile that follows the `tiles` at work comes next. x comes from L2. left: bytes of a
+ * tile from here on. */
+AVX512_INLINE void prefetch(const uint8_t *weights, int64_t tile_bytes, int64_t left, const record *x, const nvfp4_dtype dtype,
+                            const int rows, const int tiles) {
+  int64_t ahead = left > AVX512_WEIGHTS_AHEAD ? AVX512_WEIGHTS_AHEAD : AVX512_WEIGHTS_AHEAD + (tiles - 1) * tile_bytes;
   for (int t = 0; t < tiles; t++) {
     for (int64_t line = 0; line < dense_n16_bytes(NVFP4_BLOCK, dtype); line += 64) {
-      _mm_prefetch((const char *)((uintptr_t)(weights + t * tile_bytes) + AVX512_WEIGHTS_AHEAD + (uintptr_t)line), _MM_HINT_T0);
+      _mm_prefetch((const char *)((uintptr_t)(weights + t * tile_bytes) + (uintptr_t)(ahead + line)), _MM_HINT_T0);
     }
   }
   AVX512_UNROLL(12)
@@ -92,8 +94,9 @@ AVX512_INLINE void sum_tiles(const avx512_part *part, int64_t first, const nvfp4
       sum[t * rows + r] = _mm512_load_ps(acc[t * acc_rows + r]);
     }
   }
+  const uint8_t *end = weights + dense_n16_bytes(part->k, dtype);
   for (int64_t block = 0; block < part->k / NVFP4_BLOCK; block++, x += rows) {
-    prefetch(weights, tile_bytes, x, dtype, rows, tiles);
+    prefetch(weights, tile_bytes, end - weights, x, dtype, rows, tiles);
     for (int64_t k = 0; k < NVFP4_BLOCK; k += 2) {
       add_pair(weights, tile_bytes, k, x->x + k, 2, dtype, rows, tiles, sum);
     }
