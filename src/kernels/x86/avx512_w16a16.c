@@ -3,14 +3,15 @@
  * x86_avx512_w16a16: y[m,n] = alpha[n] * acc (+ bias[n]); acc = fmaf(x[m,k], w[n,k], acc) over k ascending
  *
  * Dense layers: weights bf16, f16 or f32. Class CANONICAL: the bits of nvfp4_spec_w16a16, for any M, N, K and any number of threads. AVX-512 F, BW, VL, DQ and FMA.
- * Packed layout: dense_n16. Workspace: x as fp32. A lane is a row n; an x is broadcast. The sums of several row tiles run beside each other: each of them is one chain of FMAs.
+ * Packed layout: dense_n16. Workspace: x as fp32. A lane is a row n; an x is broadcast. The sums of two row tiles run beside each other, since each is one chain of FMAs;
+ * with one row of x tile comes after tile: one chain is as fast as memory, which likes one stream.
  */
 #include "kernels/dense_n16.h"
 #include "kernels/x86/avx512.h"
 
 enum {
   GROUP_ROWS = 12,
-  TILES = 4,        /* row tiles at once, for up to 6 rows of x; 2 for more: 24 sums in registers at most */
+  TILES = 2,        /* row tiles at once: 24 sums in registers at most */
   PANEL_BLOCKS = 32 /* 512 k: two row tiles of bf16 stay in L1 */
 };
 
@@ -47,7 +48,7 @@ AVX512_INLINE void load_pair(const uint8_t *tile, int64_t k, const int count, co
 AVX512_INLINE void add_pair(const uint8_t *weights, int64_t tile_bytes, int64_t k, const float *x, const int count, const nvfp4_dtype dtype,
                             const int rows, const int tiles, __m512 *sum) {
   __m512 w[TILES][2];
-  AVX512_UNROLL(4)
+  AVX512_UNROLL(2)
   for (int t = 0; t < tiles; t++) {
     load_pair(weights + t * tile_bytes, k, count, dtype, w[t]);
   }
@@ -56,7 +57,7 @@ AVX512_INLINE void add_pair(const uint8_t *weights, int64_t tile_bytes, int64_t 
     AVX512_UNROLL(12)
     for (int r = 0; r < rows; r++) {
       __m512 value = _mm512_set1_ps(x[r * NVFP4_BLOCK + i]);
-      AVX512_UNROLL(4)
+      AVX512_UNROLL(2)
       for (int t = 0; t < tiles; t++) {
         sum[t * rows + r] = _mm512_fmadd_ps(value, w[t][i], sum[t * rows + r]);
       }
@@ -86,8 +87,8 @@ AVX512_INLINE void sum_tiles(const avx512_part *part, int64_t first, const nvfp4
   const uint8_t *weights = part->weights + first * tile_bytes;
   const record *x = part->records;
   float(*acc)[N16K64_N] = part->acc + first * acc_rows;
-  __m512 sum[24];
-  AVX512_UNROLL(4)
+  __m512 sum[TILES * GROUP_ROWS];
+  AVX512_UNROLL(2)
   for (int t = 0; t < tiles; t++) {
     AVX512_UNROLL(12)
     for (int r = 0; r < rows; r++) {
@@ -109,7 +110,7 @@ AVX512_INLINE void sum_tiles(const avx512_part *part, int64_t first, const nvfp4
   if (rest % 2 == 1) {
     add_pair(weights, tile_bytes, rest - 1, x->x + rest - 1, 1, dtype, rows, tiles, sum);
   }
-  AVX512_UNROLL(4)
+  AVX512_UNROLL(2)
   for (int t = 0; t < tiles; t++) {
     AVX512_UNROLL(12)
     for (int r = 0; r < rows; r++) {
@@ -119,7 +120,7 @@ AVX512_INLINE void sum_tiles(const avx512_part *part, int64_t first, const nvfp4
 }
 
 AVX512_INLINE void sum_part(const avx512_part *part, const nvfp4_dtype dtype, const int rows) {
-  const int together = rows <= 6 ? TILES : 2;
+  const int together = rows == 1 ? 1 : TILES;
   int64_t tile = 0;
   for (; tile + together <= part->tiles; tile += together) {
     sum_tiles(part, tile, dtype, rows, together);
