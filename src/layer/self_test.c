@@ -13,6 +13,7 @@
 #include "format/activation.h"
 #include "format/e2m1.h"
 #include "format/e4m3.h"
+#include "format/half.h"
 #include "kernels/ref/spec.h"
 #include "layer/context.h"
 
@@ -21,6 +22,8 @@ enum { TEST_M = 3, TEST_M_MAX = 64, TEST_N = 37, TEST_K = 80, TEST_BLOCKS = TEST
 typedef struct problem {
   uint8_t codes[TEST_N][TEST_K / 2], scales[TEST_N][TEST_BLOCKS];
   float x[TEST_M_MAX][TEST_K], alpha[TEST_N], bias[TEST_N];
+  nvfp4_dtype x_dtype; /* F32, or BF16 for kernels that take no other: x holds the rounded values */
+  uint16_t x_bf16[TEST_M_MAX][TEST_K];
   float s_a;
   int m; /* rows that are used: TEST_M, or the nearest that the kernel serves */
 } problem;
@@ -30,8 +33,9 @@ static uint32_t next_random(uint64_t *state) { /* Knuth's MMIX generator: enough
   return (uint32_t)(*state >> 33);
 }
 
-static void make_problem(problem *p) {
+static void make_problem(problem *p, nvfp4_dtype x_dtype) {
   uint64_t state = 20;
+  p->x_dtype = x_dtype;
   for (int n = 0; n < TEST_N; n++) {
     for (int i = 0; i < TEST_K / 2; i++) {
       p->codes[n][i] = (uint8_t)next_random(&state);
@@ -48,6 +52,10 @@ static void make_problem(problem *p) {
     }
   }
   p->s_a = 96.0f;
+  if (x_dtype == NVFP4_DTYPE_BF16) {
+    nvfp4_from_f32(p->x[0], x_dtype, p->x_bf16, TEST_M_MAX * TEST_K);
+    nvfp4_to_f32(p->x_bf16, x_dtype, p->x[0], TEST_M_MAX * TEST_K);
+  }
 }
 
 /* The reference result and, for BOUNDED kernels, the sum of the terms' magnitudes. */
@@ -95,6 +103,22 @@ static nvfp4_status compare(const nvfp4_kernel *kernel, const problem *p, const 
   return NVFP4_OK;
 }
 
+static nvfp4_layer_desc desc_of(const nvfp4_kernel *kernel, nvfp4_dtype x_dtype, bool with_bias) {
+  static const nvfp4_partition whole = {0, TEST_N, {1.0f, false}, {1.0f, false}};
+  return (nvfp4_layer_desc){.struct_size = sizeof(nvfp4_layer_desc),
+                            .name = "self-test",
+                            .n = TEST_N,
+                            .k = TEST_K,
+                            .m_first = 1,
+                            .m_last = NVFP4_M_MAX,
+                            .mode = kernel->numerics.mode,
+                            .x_dtype = x_dtype,
+                            .y_dtype = NVFP4_DTYPE_F32,
+                            .bias_dtype = with_bias ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE,
+                            .partitions = &whole,
+                            .partition_count = 1};
+}
+
 /* Packs and applies; y [p->m, TEST_N] is poisoned with NaN first. */
 static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, const problem *p, bool with_bias, float *y,
                                nvfp4_reason *reason) {
@@ -105,19 +129,7 @@ static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kerne
                            .codes_stride_bytes = TEST_K / 2,
                            .scales = p->scales[0],
                            .scales_stride_bytes = TEST_BLOCKS};
-  nvfp4_partition whole = {0, TEST_N, {1.0f, false}, {1.0f, false}};
-  nvfp4_layer_desc desc = {.struct_size = sizeof desc,
-                           .name = "self-test",
-                           .n = TEST_N,
-                           .k = TEST_K,
-                           .m_first = 1,
-                           .m_last = NVFP4_M_MAX,
-                           .mode = kernel->numerics.mode,
-                           .x_dtype = NVFP4_DTYPE_F32,
-                           .y_dtype = NVFP4_DTYPE_F32,
-                           .bias_dtype = with_bias ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE,
-                           .partitions = &whole,
-                           .partition_count = 1};
+  nvfp4_layer_desc desc = desc_of(kernel, p->x_dtype, with_bias);
   nvfp4_process_args process = {sizeof process, &weights, p->alpha, p->alpha};
   nvfp4_packed packed = {0};
   NVFP4_TRY(kernel->layout->process_weights_after_loading(host, &process, &packed, reason));
@@ -131,9 +143,9 @@ static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kerne
                               .m = p->m,
                               .n = TEST_N,
                               .k = TEST_K,
-                              .x = p->x,
+                              .x = p->x_dtype == NVFP4_DTYPE_BF16 ? (const void *)p->x_bf16 : p->x,
                               .ldx_elems = TEST_K,
-                              .x_dtype = NVFP4_DTYPE_F32,
+                              .x_dtype = p->x_dtype,
                               .s_a = kernel->numerics.mode == NVFP4_MODE_W4A4 ? p->s_a : 0,
                               .alpha = p->alpha,
                               .bias = with_bias ? p->bias : NULL,
@@ -166,7 +178,8 @@ nvfp4_status nvfp4_self_test_kernel(const nvfp4_host *host, const nvfp4_kernel *
     p.m = kernel->m_first <= TEST_M_MAX ? (int)kernel->m_first : TEST_M_MAX;
   }
   nvfp4_fp_env before = nvfp4_fp_env_enter();
-  make_problem(&p);
+  nvfp4_layer_desc plain = desc_of(kernel, NVFP4_DTYPE_F32, false);
+  make_problem(&p, kernel->can_implement(&plain, NULL) == NVFP4_OK ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_BF16);
   nvfp4_status status = NVFP4_OK;
   for (int with_bias = 0; status == NVFP4_OK && with_bias <= 1; with_bias++) {
     status = run_kernel(host, kernel, &p, with_bias != 0, y, reason);
