@@ -24,7 +24,7 @@ typedef struct problem {
   float x[TEST_M_MAX][TEST_K], alpha[TEST_N], bias[TEST_N];
   float s_a;
   int m, k;                            /* rows that are used: TEST_M, or the nearest that the kernel serves; TEST_K, or TEST_K_DENSE */
-  nvfp4_dtype x_dtype;                 /* F32, or BF16 for kernels that refuse F32 */
+  nvfp4_dtype x_dtype;                 /* F32, or BF16 for kernels that refuse it: x holds the rounded values */
   uint16_t x_bf16[TEST_M_MAX][TEST_K]; /* x, if that is what the kernel takes */
   nvfp4_dtype dtype;                   /* of dense weights; NONE: NVFP4 */
   float w[TEST_N][TEST_K_DENSE], values[TEST_N * TEST_K_DENSE]; /* dense: what the weights are, and as they are stored */
