@@ -93,19 +93,16 @@ AVX512_INLINE void sum_tiles(const avx512_part *part, int64_t first, const nvfp4
       sum[t * rows + r] = _mm512_load_ps(acc[t * acc_rows + r]);
     }
   }
-  for (int64_t block = 0; block < part->k / NVFP4_BLOCK; block++, x += rows) {
+  for (int64_t left = part->k; left > 0; left -= NVFP4_BLOCK, x += rows) {
+    int64_t count = left < NVFP4_BLOCK ? left : NVFP4_BLOCK;
     prefetch(weights, tile_bytes, x, dtype, rows, tiles);
-    for (int64_t k = 0; k < NVFP4_BLOCK; k += 2) {
+    for (int64_t k = 0; k + 1 < count; k += 2) {
       add_pair(weights, tile_bytes, k, x->x + k, 2, dtype, rows, tiles, sum);
     }
+    if (count % 2 == 1) {
+      add_pair(weights, tile_bytes, count - 1, x->x + count - 1, 1, dtype, rows, tiles, sum);
+    }
     weights += dense_n16_bytes(NVFP4_BLOCK, dtype);
-  }
-  int64_t rest = part->k % NVFP4_BLOCK;
-  for (int64_t k = 0; k + 1 < rest; k += 2) {
-    add_pair(weights, tile_bytes, k, x->x + k, 2, dtype, rows, tiles, sum);
-  }
-  if (rest % 2 == 1) {
-    add_pair(weights, tile_bytes, rest - 1, x->x + rest - 1, 1, dtype, rows, tiles, sum);
   }
   AVX512_UNROLL(2)
   for (int t = 0; t < tiles; t++) {
@@ -133,22 +130,21 @@ static const uint8_t *weights_at(const nvfp4_packed *packed, int64_t row_tile, i
 
 #define PASS(dtype, rows) \
   static void sum_##dtype##_##rows(const avx512_part *part) { sum_part(part, NVFP4_DTYPE_##dtype, rows); }
-#define KERNEL(dtype)                                                                                               \
-  PASS(dtype, 1)                                                                                                    \
-  PASS(dtype, 2)                                                                                                    \
-  PASS(dtype, 4)                                                                                                    \
-  PASS(dtype, 6)                                                                                                    \
-  PASS(dtype, 8)                                                                                                    \
-  PASS(dtype, 12)                                                                                                   \
-  static const avx512_pass passes_##dtype[] = {{1, sum_##dtype##_1}, {2, sum_##dtype##_2}, {4, sum_##dtype##_4},    \
-                                               {6, sum_##dtype##_6}, {8, sum_##dtype##_8}, {12, sum_##dtype##_12}}; \
-  static const avx512_kernel kernel_##dtype = {.record_bytes = sizeof(record),                                      \
-                                               .group_rows = GROUP_ROWS,                                            \
-                                               .block_groups = 8,                                                   \
-                                               .tiles = TILES,                                                      \
-                                               .panel_blocks = PANEL_BLOCKS,                                        \
-                                               .weights = weights_at,                                               \
-                                               .passes = passes_##dtype,                                            \
+#define KERNEL(dtype)                                                                                                  \
+  PASS(dtype, 1)                                                                                                       \
+  PASS(dtype, 2)                                                                                                       \
+  PASS(dtype, 4)                                                                                                       \
+  PASS(dtype, 8)                                                                                                       \
+  PASS(dtype, 12)                                                                                                      \
+  static const avx512_pass passes_##dtype[] = {                                                                        \
+      {1, sum_##dtype##_1}, {2, sum_##dtype##_2}, {4, sum_##dtype##_4}, {8, sum_##dtype##_8}, {12, sum_##dtype##_12}}; \
+  static const avx512_kernel kernel_##dtype = {.record_bytes = sizeof(record),                                         \
+                                               .group_rows = GROUP_ROWS,                                               \
+                                               .block_groups = 8,                                                      \
+                                               .tiles = TILES,                                                         \
+                                               .panel_blocks = PANEL_BLOCKS,                                           \
+                                               .weights = weights_at,                                                  \
+                                               .passes = passes_##dtype,                                               \
                                                .prepare = prepare};
 KERNEL(F32)
 KERNEL(F16)
