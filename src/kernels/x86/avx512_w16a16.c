@@ -5,6 +5,10 @@
  * Dense layers: weights bf16, f16 or f32. Class CANONICAL: the bits of nvfp4_spec_w16a16, for any M, N, K and any number of threads. AVX-512 F, BW, VL, DQ and FMA.
  * Packed layout: dense_n16. Workspace: x as fp32. A lane is a row n; an x is broadcast. The sums of two row tiles run beside each other, since each is one chain of FMAs;
  * with one row of x tile comes after tile: one chain is as fast as memory, which likes one stream.
+ *
+ * Measured on an AMD EPYC (Zen 5, 2 cores of a shared machine), 2026-11-23, 2 threads, gcc 12, 14336 x 4096 (N x K), bf16, against roofs of the same run (read 50 GB/s, fp32 FMA 505 GFLOP/s):
+ *   M = 1    40 GB/s, weights from DRAM
+ *   M = 512  439 GFLOP/s, 0.87 times the fp32 FMA peak
  */
 #include "kernels/dense_n16.h"
 #include "kernels/x86/avx512.h"
