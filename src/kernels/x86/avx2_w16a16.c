@@ -4,6 +4,8 @@
  *
  * Dense layers: weights bf16, f16 or f32. Class CANONICAL: the bits of nvfp4_spec_w16a16, for any M, N, K and any number of threads. AVX2, FMA and F16C.
  * Packed layout: dense_n16. Workspace: x as fp32, [panel of 64 k][m][64 k], so that a panel's rows of x are neighbours.
+ *
+ * Measured on an AMD EPYC (Zen 5, 2 cores of a shared machine), 2026-11-23, 2 threads, gcc 12, 14336 x 4096 (N x K), bf16: M = 1 43 GB/s of 50, M = 512 198 GFLOP/s, where FMAs of 512 bits reach 505
  */
 #include "kernels/dense_n16.h"
 #include "kernels/x86/avx2.h"

@@ -5,6 +5,10 @@
  * Dense layers: weights bf16, f16 or f32. Class CANONICAL: the bits of nvfp4_spec_w16a16, for any M, N, K and any number of threads. AVX-512 F, BW, VL, DQ and FMA.
  * Packed layout: dense_n16. Workspace: x as fp32. A lane is a row n; an x is broadcast. The sums of two row tiles run beside each other, since each is one chain of FMAs;
  * with one row of x tile comes after tile: one chain is as fast as memory, which likes one stream.
+ *
+ * Measured on an AMD EPYC (Zen 5, 2 cores of a shared machine), 2026-11-23, 2 threads, gcc 12, 14336 x 4096 (N x K), bf16, against roofs of the same run (read 50 GB/s, fp32 FMA 505 GFLOP/s):
+ *   M = 1    40 GB/s, weights from DRAM
+ *   M = 512  439 GFLOP/s, 0.87 times the fp32 FMA peak
  */
 #include "kernels/dense_n16.h"
 #include "kernels/x86/avx512.h"
@@ -66,14 +70,12 @@ AVX512_INLINE void add_pair(const uint8_t *weights, int64_t tile_bytes, int64_t 
   }
 }
 
-/* The weights come from DRAM, some microseconds ahead: when a row tile ends, the tile that follows the `tiles` at work comes next. x comes from L2. left: bytes of a
- * tile from here on. */
-AVX512_INLINE void prefetch(const uint8_t *weights, int64_t tile_bytes, int64_t left, const record *x, const nvfp4_dtype dtype,
-                            const int rows, const int tiles) {
-  int64_t ahead = left > AVX512_WEIGHTS_AHEAD ? AVX512_WEIGHTS_AHEAD : AVX512_WEIGHTS_AHEAD + (tiles - 1) * tile_bytes;
+/* The weights come from DRAM, some microseconds ahead; x from L2. */
+AVX512_INLINE void prefetch(const uint8_t *weights, int64_t tile_bytes, const record *x, const nvfp4_dtype dtype, const int rows,
+                            const int tiles) {
   for (int t = 0; t < tiles; t++) {
     for (int64_t line = 0; line < dense_n16_bytes(NVFP4_BLOCK, dtype); line += 64) {
-      _mm_prefetch((const char *)((uintptr_t)(weights + t * tile_bytes) + (uintptr_t)(ahead + line)), _MM_HINT_T0);
+      _mm_prefetch((const char *)((uintptr_t)(weights + t * tile_bytes) + AVX512_WEIGHTS_AHEAD + (uintptr_t)line), _MM_HINT_T0);
     }
   }
   AVX512_UNROLL(12)
@@ -107,20 +109,16 @@ AVX512_INLINE void sum_tiles(const part *p, int64_t first, const nvfp4_dtype dty
       sum[t * rows + r] = _mm512_load_ps(acc[t * acc_rows + r]);
     }
   }
-  const uint8_t *end = weights + dense_n16_bytes(p->k, dtype);
-  for (int64_t block = 0; block < p->k / NVFP4_BLOCK; block++, x += rows) {
-    prefetch(weights, tile_bytes, end - weights, x, dtype, rows, tiles);
-    for (int64_t k = 0; k < NVFP4_BLOCK; k += 2) {
+  for (int64_t left = p->k; left > 0; left -= NVFP4_BLOCK, x += rows) {
+    int64_t count = left < NVFP4_BLOCK ? left : NVFP4_BLOCK;
+    prefetch(weights, tile_bytes, x, dtype, rows, tiles);
+    for (int64_t k = 0; k + 1 < count; k += 2) {
       add_pair(weights, tile_bytes, k, x->x + k, 2, dtype, rows, tiles, sum);
     }
+    if (count % 2 == 1) {
+      add_pair(weights, tile_bytes, count - 1, x->x + count - 1, 1, dtype, rows, tiles, sum);
+    }
     weights += dense_n16_bytes(NVFP4_BLOCK, dtype);
-  }
-  int64_t rest = p->k % NVFP4_BLOCK;
-  for (int64_t k = 0; k + 1 < rest; k += 2) {
-    add_pair(weights, tile_bytes, k, x->x + k, 2, dtype, rows, tiles, sum);
-  }
-  if (rest % 2 == 1) {
-    add_pair(weights, tile_bytes, rest - 1, x->x + rest - 1, 1, dtype, rows, tiles, sum);
   }
   AVX512_UNROLL(2)
   for (int t = 0; t < tiles; t++) {
@@ -144,16 +142,14 @@ AVX512_INLINE void sum_part(const part *p, const nvfp4_dtype dtype, const int ro
 
 #define PASS(dtype, rows) \
   static void sum_##dtype##_##rows(const part *p) { sum_part(p, NVFP4_DTYPE_##dtype, rows); }
-#define PASSES(dtype)                                                      \
-  PASS(dtype, 1)                                                           \
-  PASS(dtype, 2)                                                           \
-  PASS(dtype, 4)                                                           \
-  PASS(dtype, 6)                                                           \
-  PASS(dtype, 8)                                                           \
-  PASS(dtype, 12)                                                          \
-  static void (*const sums_##dtype[GROUP_ROWS + 1])(const part *) = {      \
-      [1] = sum_##dtype##_1, [2] = sum_##dtype##_2, [4] = sum_##dtype##_4, \
-      [6] = sum_##dtype##_6, [8] = sum_##dtype##_8, [12] = sum_##dtype##_12};
+#define PASSES(dtype)                                                 \
+  PASS(dtype, 1)                                                      \
+  PASS(dtype, 2)                                                      \
+  PASS(dtype, 4)                                                      \
+  PASS(dtype, 8)                                                      \
+  PASS(dtype, 12)                                                     \
+  static void (*const sums_##dtype[GROUP_ROWS + 1])(const part *) = { \
+      [1] = sum_##dtype##_1, [2] = sum_##dtype##_2, [4] = sum_##dtype##_4, [8] = sum_##dtype##_8, [12] = sum_##dtype##_12};
 PASSES(F32)
 PASSES(F16)
 PASSES(BF16)
@@ -176,7 +172,7 @@ static void sum_panel(const avx512_job *job, const avx512_panel *panel) {
   }
 }
 
-static const int pass_rows[] = {1, 2, 4, 6, 8, GROUP_ROWS};
+static const int pass_rows[] = {1, 2, 4, 8, GROUP_ROWS};
 static const avx512_kernel kernel = {.record_bytes = sizeof(record),
                                      .group_rows = GROUP_ROWS,
                                      .block_groups = 8,
