@@ -24,8 +24,8 @@
 #endif
 
 /* Whether workers sleep or spin after a call: see spin_after(). */
-#define BURST_NS 1000000        /* a call that begins so soon after the last one belongs to a burst */
-#define WINDOW_NS 20000000      /* over which preemptions are counted */
+#define BURST_NS 1000000         /* a call that begins so soon after the last one belongs to a burst */
+#define WINDOW_NS 20000000       /* over which preemptions are counted */
 #define PREEMPTIONS_A_SECOND 100 /* of a thread, from which on the machine counts as busy */
 
 struct nvfp4_threads {
