@@ -120,6 +120,8 @@ static float value_of(const ck_case *c, int64_t kind, source *s, int64_t m, int6
       return ldexpf(gauss(s), m % 2 == 0 ? 100 : 14);
     case CK_VALUES_SUBNORMAL:
       return ldexpf(gauss(s), m % 2 == 0 ? -140 : -126);
+    case CK_VALUES_TINY: /* normal numbers, whose products and differences are subnormal, or nearly: a row reaches down to 2^-126, others stop at 2^-118 */
+      return ldexpf(copysignf(1.0f + (float)below(s, 128) * 0x1p-7f, gauss(s)), (m % 5 == 3 ? -126 : -118) + (int)below(s, 6));
     case CK_VALUES_NAN:
       return m % 3 == 1 && k == (m * 7 + 3) % c->k ? NAN : gauss(s);
     case CK_VALUES_INF:

@@ -48,7 +48,13 @@ static inline void scales(const uint8_t *bytes, __m256 sw[2]) {
   sw[1] = _mm256_mul_ps(sw[1], _mm256_set1_ps(0x1p8f));
 }
 
-/* 32 bytes, [8 n][i 0..3] with a code each -> w[i], 8 floats. A value is a bf16 number: both its bytes are looked up, paired, and gathered by dwords of two k's. */
+/* 32 bytes of codes [8 n][i 0..3] -> [i 0, 1 of 4 n][i 2, 3 of 4 n] in either half, so that bytes that are paired lie where the floats will be. */
+static inline __m256i load_codes(const uint8_t *codes) {
+  const __m256i order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
+  return _mm256_shuffle_epi8(_mm256_load_si256((const __m256i *)(const void *)codes), order);
+}
+
+/* Such bytes with a code each -> w[i], 8 floats. A value is a bf16 number: both its bytes are looked up and paired to dwords of two k's. */
 static inline void decode4(__m256i codes, __m256 w[4]) {
   const __m256i high_bytes =
       _mm256_setr_epi8(0, 0x3F, 0x3F, 0x3F, 0x40, 0x40, 0x40, 0x40, -0x80, -0x41, -0x41, -0x41, -0x40, -0x40, -0x40, -0x40, 0, 0x3F, 0x3F,
@@ -57,19 +63,17 @@ static inline void decode4(__m256i codes, __m256 w[4]) {
                                              -0x80, -0x40, 0, 0x40, -0x80, -0x40, 0, 0, -0x80, -0x40, 0, 0x40, -0x80, -0x40);
   const __m256 upper = _mm256_castsi256_ps(_mm256_set1_epi32(-0x10000));
   __m256i high = _mm256_shuffle_epi8(high_bytes, codes), low = _mm256_shuffle_epi8(low_bytes, codes);
-  __m256 n01 = _mm256_castsi256_ps(_mm256_unpacklo_epi8(low, high)); /* dwords n0 k0k1, n0 k2k3, n1 k0k1, n1 k2k3 in either half */
-  __m256 n23 = _mm256_castsi256_ps(_mm256_unpackhi_epi8(low, high));
-  __m256 k01 = _mm256_shuffle_ps(n01, n23, 0x88), k23 = _mm256_shuffle_ps(n01, n23, 0xDD);
-  w[0] = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(k01), 16));
-  w[1] = _mm256_and_ps(k01, upper);
-  w[2] = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(k23), 16));
-  w[3] = _mm256_and_ps(k23, upper);
+  __m256i k01 = _mm256_unpacklo_epi8(low, high), k23 = _mm256_unpackhi_epi8(low, high);
+  w[0] = _mm256_castsi256_ps(_mm256_slli_epi32(k01, 16));
+  w[1] = _mm256_and_ps(_mm256_castsi256_ps(k01), upper);
+  w[2] = _mm256_castsi256_ps(_mm256_slli_epi32(k23, 16));
+  w[3] = _mm256_and_ps(_mm256_castsi256_ps(k23), upper);
 }
 
 /* w[i]: 8 k's of 8 rows. */
 static inline void decode8(const uint8_t *codes, __m256 w[8]) {
   const __m256i nibble = _mm256_set1_epi8(15);
-  __m256i both = _mm256_load_si256((const __m256i *)(const void *)codes);
+  __m256i both = load_codes(codes);
   decode4(_mm256_and_si256(both, nibble), w);
   decode4(_mm256_and_si256(_mm256_srli_epi16(both, 4), nibble), w + 4);
 }
@@ -78,7 +82,7 @@ static inline void decode8(const uint8_t *codes, __m256 w[8]) {
 static inline __attribute__((always_inline)) void add_quarter(const uint8_t *codes, int shift, const float (*x)[N16K64_K], int k, int rows,
                                                               __m256 part[2][2]) {
   for (int h = 0; h < 2; h++) {
-    __m256i both = _mm256_load_si256((const __m256i *)(const void *)(codes + 32 * h));
+    __m256i both = load_codes(codes + 32 * h);
     __m256 w[4];
     decode4(_mm256_and_si256(_mm256_srli_epi16(both, shift), _mm256_set1_epi8(15)), w);
     for (int m = 0; m < rows; m++) {

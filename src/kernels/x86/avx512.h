@@ -51,8 +51,7 @@ AVX512_PLAIN static inline nvfp4_status avx512_can_implement(const nvfp4_layer_d
 }
 
 enum {
-  AVX512_TASK_TILES = 8,          /* row tiles a task, at most */
-  AVX512_BLOCK_ROWS = 96,         /* rows of x a task, at most: with the above, 48 KiB of sums on the stack */
+  AVX512_TASK_SUMS = 768,         /* rows of x times row tiles of a task, at most: 48 KiB of sums on the stack */
   AVX512_PANEL_BYTES = 384 << 10, /* of x: leaves room in an L2 of 1 MiB for the weights' stream */
   AVX512_PREPARE_BLOCKS = 1024,   /* a task of preparing: some 10 us */
   AVX512_WEIGHTS_AHEAD = 8192,    /* bytes to prefetch ahead; measured */
@@ -107,7 +106,8 @@ typedef struct avx512_panel {
 typedef struct avx512_kernel {
   size_t record_bytes;
   int group_rows;       /* of a full group: the last of pass_rows */
-  int block_groups;     /* groups a task */
+  int block_groups;     /* groups a task, at most */
+  int task_tiles;       /* row tiles a task, at most; times the rows of the groups at most AVX512_TASK_SUMS */
   int64_t panel_blocks; /* blocks of k a panel, at most, if several groups read a tile; 0: as the L2 cache has it */
   int tile_step;        /* tasks have a multiple of so many row tiles (1 or 2), but for the last one */
   const int *pass_rows; /* ascending: a group of fewer rows is filled up to the next of them by records of zeros */
@@ -249,7 +249,7 @@ static void avx512_sum_task(void *arg, size_t index) {
     panel_blocks = kernel->panel_blocks;
   }
 
-  _Alignas(64) float acc[AVX512_TASK_TILES * AVX512_BLOCK_ROWS][N16K64_N];
+  _Alignas(64) float acc[AVX512_TASK_SUMS][N16K64_N];
   int64_t acc_tiles = (tile_last - tile_first + kernel->tile_step - 1) / kernel->tile_step * kernel->tile_step;
   memset(acc, 0, (size_t)(acc_tiles * block_rows) * sizeof acc[0]);
   avx512_panel panel = {tile_first, tile_last, group_first, group_last, 0, panel_blocks, acc};
@@ -274,7 +274,7 @@ static inline nvfp4_status avx512_apply(const avx512_kernel *kernel, const nvfp4
   /* About 4 tasks a thread at least, so that a thread that was held up leaves little behind. */
   int64_t group_blocks = (groups + kernel->block_groups - 1) / kernel->block_groups;
   int64_t fair = group_blocks * row_tiles / (4 * (int64_t)host->threads(host->cookie)) / kernel->tile_step * kernel->tile_step;
-  job.task_tiles = fair < kernel->tile_step ? kernel->tile_step : fair < AVX512_TASK_TILES ? fair : AVX512_TASK_TILES;
+  job.task_tiles = fair < kernel->tile_step ? kernel->tile_step : fair < kernel->task_tiles ? fair : kernel->task_tiles;
   job.tile_tasks = (row_tiles + job.task_tiles - 1) / job.task_tiles;
   host->parallel_for(host->cookie, (size_t)(group_blocks * job.tile_tasks), avx512_sum_task, &job);
   return NVFP4_OK;

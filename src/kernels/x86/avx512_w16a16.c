@@ -176,6 +176,7 @@ static const int pass_rows[] = {1, 2, 4, 8, GROUP_ROWS};
 static const avx512_kernel kernel = {.record_bytes = sizeof(record),
                                      .group_rows = GROUP_ROWS,
                                      .block_groups = 8,
+                                     .task_tiles = AVX512_TASK_SUMS / (8 * GROUP_ROWS),
                                      .panel_blocks = PANEL_BLOCKS,
                                      .tile_step = 1,
                                      .pass_rows = pass_rows,

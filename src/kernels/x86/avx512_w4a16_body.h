@@ -20,6 +20,7 @@
 
 enum {
   GROUP_ROWS = 6,
+  BLOCK_GROUPS = 32, /* that a decoded chunk serves */
   FEW_ROWS = 4,
   TOGETHER = 8, /* few rows take so many sums of blocks at once: two multiplications a cycle with a latency of 4 */
   PAIR = 2,
@@ -129,15 +130,18 @@ static void decode_tile(const uint8_t *tile, int of_pair, int64_t first_block, d
 }
 
 /* acc [rows][16] of the first row tile; that of the second is further on by `second` rows. */
-AVX512_INLINE void sum_pair(const decoded *chunk, int64_t blocks, const record *x, float (*acc)[N16K64_N], int64_t second, const int rows,
-                            const bool careful) {
+AVX512_INLINE void sum_pair(const decoded *chunk, int64_t blocks, const record *x, const record *next, float (*acc)[N16K64_N],
+                            int64_t second, const int rows, const bool careful) {
   __m512 sum[GROUP_ROWS][PAIR];
   AVX512_UNROLL(6)
   for (int r = 0; r < rows; r++) {
     sum[r][0] = _mm512_load_ps(acc[r]);
     sum[r][1] = _mm512_load_ps(acc[second + r]);
   }
-  for (int64_t b = 0; b < blocks; b++, x += rows) {
+  for (int64_t b = 0; b < blocks; b++, x += rows, next += GROUP_ROWS) {
+    for (size_t i = 0; i < GROUP_ROWS * sizeof *next; i += 64) {
+      _mm_prefetch((const char *)next + i, _MM_HINT_T0);
+    }
     __m512 part[GROUP_ROWS][PAIR];
     AVX512_UNROLL(6)
     for (int r = 0; r < rows; r++) {
@@ -176,13 +180,14 @@ AVX512_INLINE void sum_pair(const decoded *chunk, int64_t blocks, const record *
       sum_few(tile, blocks, x, acc, rows, false);                                                                     \
     }                                                                                                                 \
   }
-#define PASS_PAIR(rows)                                                                                                                 \
-  static void pair_##rows(const decoded *chunk, int64_t blocks, const record *x, float(*acc)[N16K64_N], int64_t second, bool careful) { \
-    if (CAREFUL && careful) {                                                                                                           \
-      sum_pair(chunk, blocks, x, acc, second, rows, true);                                                                              \
-    } else {                                                                                                                            \
-      sum_pair(chunk, blocks, x, acc, second, rows, false);                                                                             \
-    }                                                                                                                                   \
+#define PASS_PAIR(rows)                                                                                                     \
+  static void pair_##rows(const decoded *chunk, int64_t blocks, const record *x, const record *next, float(*acc)[N16K64_N], \
+                          int64_t second, bool careful) {                                                                   \
+    if (CAREFUL && careful) {                                                                                               \
+      sum_pair(chunk, blocks, x, next, acc, second, rows, true);                                                            \
+    } else {                                                                                                                \
+      sum_pair(chunk, blocks, x, next, acc, second, rows, false);                                                           \
+    }                                                                                                                       \
   }
 PASS_FEW(1)
 PASS_FEW(2)
@@ -194,7 +199,8 @@ PASS_PAIR(6)
 
 static const int pass_rows[] = {1, 2, 4, GROUP_ROWS};
 static void (*const few[])(const uint8_t *, int64_t, const record *, float (*)[N16K64_N], bool) = {[1] = few_1, [2] = few_2, [4] = few_4};
-typedef void (*pair_fn)(const decoded *chunk, int64_t blocks, const record *x, float (*acc)[N16K64_N], int64_t second, bool careful);
+typedef void (*pair_fn)(const decoded *chunk, int64_t blocks, const record *x, const record *next, float (*acc)[N16K64_N], int64_t second,
+                        bool careful);
 static const pair_fn pairs[] = {[1] = pair_1, [2] = pair_2, [4] = pair_4, [6] = pair_6};
 
 static void sum_panel_few(const avx512_job *job, const avx512_panel *panel) {
@@ -216,7 +222,7 @@ static void sum_panel(const avx512_job *job, const avx512_panel *panel) {
     const record *x;        /* of the panel's first block */
     float (*acc)[N16K64_N]; /* of the first row tile */
     bool careful;
-  } groups[AVX512_BLOCK_ROWS / GROUP_ROWS];
+  } groups[BLOCK_GROUPS];
   int64_t group_count = panel->group_last - panel->group_first, acc_rows = group_count * GROUP_ROWS;
   for (int64_t i = 0; i < group_count; i++) {
     int64_t group = panel->group_first + i;
@@ -238,8 +244,9 @@ static void sum_panel(const avx512_job *job, const avx512_panel *panel) {
         }
       }
       for (int64_t i = 0; i < group_count; i++) {
-        groups[i].sum(&chunk, blocks, groups[i].x + first * groups[i].rows, groups[i].acc + (tile - panel->tile_first) * acc_rows, acc_rows,
-                      groups[i].careful);
+        int64_t n = i + 1 < group_count ? i + 1 : i;
+        groups[i].sum(&chunk, blocks, groups[i].x + first * groups[i].rows, groups[n].x + first * groups[n].rows,
+                      groups[i].acc + (tile - panel->tile_first) * acc_rows, acc_rows, groups[i].careful);
       }
     }
   }
@@ -247,7 +254,8 @@ static void sum_panel(const avx512_job *job, const avx512_panel *panel) {
 
 static const avx512_kernel kernel = {.record_bytes = sizeof(record),
                                      .group_rows = GROUP_ROWS,
-                                     .block_groups = AVX512_BLOCK_ROWS / GROUP_ROWS,
+                                     .block_groups = BLOCK_GROUPS,
+                                     .task_tiles = AVX512_TASK_SUMS / (BLOCK_GROUPS * GROUP_ROWS),
                                      .tile_step = PAIR,
                                      .pass_rows = pass_rows,
                                      .prepare = prepare,

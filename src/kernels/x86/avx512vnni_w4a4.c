@@ -118,6 +118,7 @@ static void sum_panel(const avx512_job *job, const avx512_panel *panel) {
 static const avx512_kernel kernel = {.record_bytes = sizeof(record),
                                      .group_rows = GROUP_ROWS,
                                      .block_groups = 8,
+                                     .task_tiles = 8,
                                      .tile_step = 1,
                                      .pass_rows = pass_rows,
                                      .prepare = prepare,

@@ -23,6 +23,8 @@ EXPECTED = {  # kernel: a pattern that one of its failures must match; None: it 
     "swapped_nibble": VALUE + r".* \+- .*difference",
     "order_by_k_w4a4": VALUE,
     "order_by_k_w4a16": VALUE,
+    "pair_order": VALUE,
+    "flushes_in_block": VALUE,
     "saturates": VALUE,
     "scale_layout": VALUE + r"|past the end of quantised_x->scales$",
     "reads_past_x": r"crashes: .* in apply_weights.*: touches memory 31 bytes past the end of x$",

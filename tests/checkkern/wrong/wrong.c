@@ -17,6 +17,8 @@ typedef enum fault_kind {
   DROPPED_BLOCK,
   SWAPPED_NIBBLE,
   ORDER_BY_K,
+  PAIR_ORDER,
+  FLUSHES_IN_BLOCK,
   SATURATES,
   SCALE_LAYOUT,
   ODD_K,
@@ -215,10 +217,13 @@ static void prepare_row(void *arg, size_t row) {
 static float block_sum(const job *j, int64_t m, int64_t n, int64_t b, const uint8_t *codes) {
   float part = 0.0f;
   for (int64_t i = 0; i < NVFP4_BLOCK; i++) {
-    int64_t k = b * NVFP4_BLOCK + i;
+    int64_t k = b * NVFP4_BLOCK + (j->fault == PAIR_ORDER ? i ^ 1 : i);
     float x = j->x[m * j->args->k + k];
     float w = value_of(j->host, codes, j->fault == SWAPPED_NIBBLE && n % 32 == 31 && b == 3 ? k ^ 1 : k);
     part = j->fault == NAN_SWALLOWED && x != x ? part : fmaf(x, w, part);
+    if (j->fault == FLUSHES_IN_BLOCK && fabsf(part) < 0x1p-126f) { /* as VDPBF16PS does */
+      part = copysignf(0.0f, part);
+    }
     if (j->fault == SATURATES && part > 550.0f) {
       part = 550.0f;
     }
@@ -377,6 +382,8 @@ static nvfp4_status run(fault_kind fault, nvfp4_mode mode, const nvfp4_host *hos
   X(none_bounded_w4a16, NONE, W4A16, BOUNDED, rows, yes, workspace_bytes)                       \
   X(order_by_k_w4a16, ORDER_BY_K, W4A16, CANONICAL, rows, yes, workspace_bytes)                 \
   X(order_by_k_w4a4, ORDER_BY_K, W4A4, CANONICAL, rows, yes, workspace_bytes)                   \
+  X(pair_order, PAIR_ORDER, W4A16, CANONICAL, rows, yes, workspace_bytes)                       \
+  X(flushes_in_block, FLUSHES_IN_BLOCK, W4A16, CANONICAL, rows, yes, workspace_bytes)           \
   X(dropped_block, DROPPED_BLOCK, W4A4, CANONICAL, rows, yes, workspace_bytes)                  \
   X(swapped_nibble, SWAPPED_NIBBLE, W4A16, BOUNDED, rows, yes, workspace_bytes)                 \
   X(saturates, SATURATES, W4A4, BOUNDED, rows, yes, workspace_bytes)                            \
