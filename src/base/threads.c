@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What workers do between two calls. Waking threads that sleep takes longer than a small layer computes; threads that spin are there at once, but where others want the processor, too,
+ * a spinning worker has used up its share of the time when the next task comes. pthreadpool lets each call say what its workers do after it: spin (for a million pauses, 16 to 30 ms,
+ * and then sleep) or sleep at once. They spin if
+ *
+ *   - there is a processor for each thread;
+ *   - calls follow each other: the last one ended less than NEXT_CALL_NS ago, so that the next one may well be as near; and
+ *   - nobody else wants the processors: for CONTENDED_NS, no call's own thread, which runs tasks or spins, was without a processor for LOST_NS.
+ */
 #define _GNU_SOURCE /* sched_getaffinity, CPU_COUNT */
 #include "base/threads.h"
 
+#include <pthread.h>
 #include <pthreadpool.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,18 +31,19 @@
 #define ORDER_ACQUIRE(address) ((void)(address))
 #endif
 
-/* Whether workers sleep or spin after a call: see spin_after(). */
-#define BURST_NS 1000000         /* a call that begins so soon after the last one belongs to a burst */
-#define WINDOW_NS 20000000       /* over which preemptions are counted */
-#define PREEMPTIONS_A_SECOND 100 /* of a thread, from which on the machine counts as busy */
+enum {
+  NEXT_CALL_NS = 200000,    /* between layers of a model there are some microseconds, between its tokens some hundred */
+  LOST_NS = 500000,         /* interrupts and kernel threads take less, the slice of another program's thread is some milliseconds */
+  CONTENDED_NS = 100000000, /* what takes the processor once, takes it again */
+};
 
 struct nvfp4_threads {
   pthreadpool_t pool; /* NULL: one thread, or the caller's */
   int count;
-  atomic_int_fast64_t ended_ns;  /* when the last call returned */
-  atomic_int_fast64_t window_ns; /* when the window began */
-  atomic_long preemptions;       /* of the process, at that time */
-  atomic_bool busy;              /* in the window before */
+  bool enough_processors;
+  pthread_mutex_t turn;    /* of the callers of the pool; guards what follows */
+  int64_t last_end;        /* of a call; ns of CLOCK_MONOTONIC, as the next */
+  int64_t contended_until; /* workers sleep until then */
   nvfp4_parallel_for_fn parallel_for;
   void *cookie;
 };
@@ -64,14 +73,17 @@ nvfp4_status nvfp4_threads_create(int count, nvfp4_parallel_for_fn parallel_for,
   if (threads == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the threads");
   }
-  threads->count = count > 0 ? count : nvfp4_processor_count();
+  int processors = nvfp4_processor_count();
+  threads->count = count > 0 ? count : processors;
+  threads->enough_processors = threads->count <= processors;
   threads->parallel_for = parallel_for;
   threads->cookie = cookie;
+  pthread_mutex_init(&threads->turn, NULL);
   if (parallel_for == NULL && threads->count > 1) {
     threads->pool = pthreadpool_create((size_t)threads->count);
     if (threads->pool == NULL) {
       int wanted = threads->count;
-      free(threads);
+      nvfp4_threads_destroy(threads);
       return nvfp4_reject(reason, NVFP4_E_NOMEM, "%d threads could not be started; ask for fewer (NVFP4_THREADS)", wanted);
     }
   }
@@ -82,40 +94,12 @@ nvfp4_status nvfp4_threads_create(int count, nvfp4_parallel_for_fn parallel_for,
 void nvfp4_threads_destroy(nvfp4_threads *threads) {
   if (threads != NULL) {
     pthreadpool_destroy(threads->pool);
+    pthread_mutex_destroy(&threads->turn);
     free(threads);
   }
 }
 
 int nvfp4_threads_count(const nvfp4_threads *threads) { return threads->count; }
-
-static int64_t now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/* Notes, once a window, whether other programs want our processors: then threads lose theirs without asking. */
-static void watch_preemptions(nvfp4_threads *threads, int64_t now) {
-  int_fast64_t began = atomic_load_explicit(&threads->window_ns, memory_order_relaxed);
-  struct rusage usage;
-  if (now - began < WINDOW_NS || !atomic_compare_exchange_strong(&threads->window_ns, &began, now) || getrusage(RUSAGE_SELF, &usage) != 0) {
-    return;
-  }
-  long before = atomic_exchange_explicit(&threads->preemptions, usage.ru_nivcsw, memory_order_relaxed);
-  double allowed = (double)PREEMPTIONS_A_SECOND * threads->count * (double)(now - began) * 1e-9;
-  atomic_store_explicit(&threads->busy, (double)(usage.ru_nivcsw - before) > allowed, memory_order_relaxed);
-}
-
-/*
- * Workers that sleep must be woken, which takes as long as a layer of a small model with one row (20 us; over 100 us on some virtual machines). Workers that spin are there in
- * less than 1 us, but keep a processor from everybody else (pthreadpool spins a million pauses, some 20 to 50 ms, before it sleeps). So they spin only between the calls of a
- * burst, and not when others want the processors: a spinning thread would then be run in place of one that works.
- */
-static bool spin_after(nvfp4_threads *threads, int64_t now) {
-  watch_preemptions(threads, now);
-  return now - atomic_load_explicit(&threads->ended_ns, memory_order_relaxed) < BURST_NS &&
-         !atomic_load_explicit(&threads->busy, memory_order_relaxed);
-}
 
 static void run_task(void *context, size_t index) {
   const task_call *call = context;
@@ -126,15 +110,32 @@ static void run_task(void *context, size_t index) {
   ORDER_RELEASE(context);
 }
 
+static int64_t clock_ns(clockid_t clock) {
+  struct timespec t;
+  clock_gettime(clock, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void run_in_pool(nvfp4_threads *threads, size_t count, task_call *call) {
+  pthread_mutex_lock(&threads->turn);
+  int64_t start = clock_ns(CLOCK_MONOTONIC), start_running = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+  bool spin = threads->enough_processors && start - threads->last_end < NEXT_CALL_NS && start >= threads->contended_until;
+  pthreadpool_parallelize_1d(threads->pool, run_task, call, count, spin ? 0 : PTHREADPOOL_FLAG_YIELD_WORKERS);
+  int64_t running = clock_ns(CLOCK_THREAD_CPUTIME_ID) - start_running;
+  threads->last_end = clock_ns(CLOCK_MONOTONIC);
+  if (threads->last_end - start - running > LOST_NS) {
+    threads->contended_until = threads->last_end + CONTENDED_NS;
+  }
+  pthread_mutex_unlock(&threads->turn);
+}
+
 void nvfp4_parallel_for(nvfp4_threads *threads, size_t count, nvfp4_task_fn task, void *arg) {
   task_call call = {task, arg};
   ORDER_RELEASE(&call);
   if (threads->parallel_for != NULL && count > 1) {
     threads->parallel_for(threads->cookie, count, run_task, &call);
   } else if (threads->pool != NULL && count > 1) {
-    uint32_t flags = spin_after(threads, now_ns()) ? 0 : PTHREADPOOL_FLAG_YIELD_WORKERS;
-    pthreadpool_parallelize_1d(threads->pool, run_task, &call, count, flags);
-    atomic_store_explicit(&threads->ended_ns, now_ns(), memory_order_relaxed);
+    run_in_pool(threads, count, &call);
   } else {
     for (size_t i = 0; i < count; i++) {
       run_task(&call, i);

@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _DEFAULT_SOURCE /* clock_gettime, posix_memalign, madvise */
+#define _POSIX_C_SOURCE 200809L /* clock_gettime */
 #include "bench/roof.h"
 
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 
+#include "base/alloc.h"
 #include "base/clones.h"
 #include "base/reason.h"
 #include "base/threads.h"
 #include "layer/context.h"
 
-enum { REPEATS = 25, CHUNK_BYTES = 1 << 20, TASKS_PER_THREAD = 8, STEPS = 20000, HUGE_PAGE = 2 << 20 };
+enum { REPEATS = 25, CHUNK_BYTES = 1 << 20, TASKS_PER_THREAD = 8, STEPS = 20000 };
 
 double nvfp4_seconds(void) {
   struct timespec t;
@@ -98,16 +97,14 @@ nvfp4_status nvfp4_roof_measure(nvfp4_context *context, uint64_t buffer_bytes, n
   }
   size_t chunks = (size_t)((buffer_bytes > 0 ? buffer_bytes : nvfp4_uncached_bytes(&context->machine)) / CHUNK_BYTES);
   chunks = chunks > 0 ? chunks : 1;
-  void *words = NULL;
-  if (posix_memalign(&words, HUGE_PAGE, chunks * CHUNK_BYTES) != 0) {
+  size_t bytes = chunks * CHUNK_BYTES;
+  void *words = nvfp4_default_allocator.alloc(NULL, bytes, 64); /* where the weights lie, too */
+  if (words == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory: %zu MiB to measure the read bandwidth with", chunks);
   }
-#ifdef MADV_HUGEPAGE
-  (void)madvise(words, chunks * CHUNK_BYTES, MADV_HUGEPAGE); /* only a wish: fewer address translations */
-#endif
   nvfp4_roof roof = {.struct_size = sizeof roof, .threads = nvfp4_threads_count(context->threads)};
   roof.read_gbps = measure_read(context->threads, words, chunks);
-  free(words);
+  nvfp4_default_allocator.free(NULL, words, bytes);
   roof.f32_gflops = measure_peak(context->threads, &context->machine, nvfp4_peaks_f32, &roof.f32_name);
   roof.i8_gops = measure_peak(context->threads, &context->machine, nvfp4_peaks_i8, &roof.i8_name);
   *out = roof;

@@ -17,6 +17,22 @@ static void test_default_allocator(void **state) {
   nvfp4_default_allocator.free(NULL, NULL, 0);
 }
 
+static void test_huge_pages(void **state) {
+  (void)state;
+  const size_t huge_page = (size_t)2 << 20, alignments[] = {64, 2 * huge_page}, sizes[] = {huge_page - 1, huge_page, 2 * huge_page + 1};
+  for (size_t a = 0; a < sizeof alignments / sizeof alignments[0]; a++) {
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+      uint8_t *pointer = nvfp4_default_allocator.alloc(NULL, sizes[s], alignments[a]);
+      assert_non_null(pointer);
+      assert_int_equal((uintptr_t)pointer % alignments[a], 0);
+      assert_true(sizes[s] < huge_page || (uintptr_t)pointer % huge_page == 0);
+      memset(pointer, 0xFF, sizes[s]);
+      nvfp4_default_allocator.free(NULL, pointer, sizes[s]);
+    }
+  }
+  assert_null(nvfp4_default_allocator.alloc(NULL, SIZE_MAX / 2, 64));
+}
+
 static void test_multiply(void **state) {
   (void)state;
   uint64_t product = 7;
@@ -41,6 +57,7 @@ static void test_round_up(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_default_allocator),
+      cmocka_unit_test(test_huge_pages),
       cmocka_unit_test(test_multiply),
       cmocka_unit_test(test_round_up),
   };

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define _POSIX_C_SOURCE 200809L /* nanosleep */
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/threads.h"
 #include "support.h"
@@ -36,6 +39,32 @@ static void test_every_index_once(void **state) {
   }
 }
 
+static void *call_in_bursts(void *pool) {
+  for (int burst = 0; burst < 20; burst++) {
+    for (int call = 0; call < 50; call++) {
+      check_every_index_once(pool, 5);
+    }
+    nanosleep(&(struct timespec){.tv_nsec = burst * 100000}, NULL);
+  }
+  return NULL;
+}
+
+/* Workers that spin, workers that sleep, more of them than most computers have processors, and callers that take turns. */
+static void test_bursts_of_calls(void **state) {
+  (void)state;
+  nvfp4_threads *pool;
+  nvfp4_reason reason = {0};
+  pthread_t callers[3];
+  assert_ok(nvfp4_threads_create(2 * nvfp4_processor_count(), NULL, NULL, &pool, &reason), reason);
+  for (size_t i = 0; i < sizeof callers / sizeof callers[0]; i++) {
+    assert_int_equal(pthread_create(&callers[i], NULL, call_in_bursts, pool), 0);
+  }
+  for (size_t i = 0; i < sizeof callers / sizeof callers[0]; i++) {
+    pthread_join(callers[i], NULL);
+  }
+  nvfp4_threads_destroy(pool);
+}
+
 static void own_parallel_for(void *cookie, size_t count, nvfp4_task_fn task, void *arg) {
   *(size_t *)cookie += count;
   for (size_t i = count; i-- > 0;) { /* any order */
@@ -64,7 +93,7 @@ static void test_refusals(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_index_once), cmocka_unit_test(test_own_parallel_for),
-                                     cmocka_unit_test(test_refusals)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_index_once), cmocka_unit_test(test_bursts_of_calls),
+                                     cmocka_unit_test(test_own_parallel_for), cmocka_unit_test(test_refusals)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
