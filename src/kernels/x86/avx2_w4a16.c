@@ -274,7 +274,7 @@ const nvfp4_kernel nvfp4_kernel_x86_avx2_w4a16 = {
     .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_CANONICAL, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
                  NVFP4_ORDER_CANONICAL_W4A16},
     .device = NVFP4_DEVICE_CPU,
-    .verified = "AMD EPYC (Zen 5), 2026-11-22",
+    .verified = "AMD EPYC (Zen 5), 2026-11-23",
     .is_supported = is_supported,
     .can_implement = avx2_can_implement,
     .workspace_bytes = workspace_bytes,

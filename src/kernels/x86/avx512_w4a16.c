@@ -5,10 +5,7 @@
  * Class CANONICAL: the bits of nvfp4_spec_w4a16, for any M, N, K and any number of threads. AVX-512 F, BW, VL, DQ and FMA.
  * Packed layout: n16k64. Workspace: x as fp32. A lane is a row n. VPERMPS looks up by the low 4 bits of each lane, so a shift and a look-up give the 16 weights of one k.
  *
- * Measured on an AMD EPYC (Zen 5, 4.2 GHz, 2 cores of a shared machine), 2026-11-22, one thread, gcc 12, against roofs of the same run (read 35-40 GB/s, fp32 FMA 268 GFLOP/s):
- *   M = 1    4096x4096, 4096x14336 (N x K) and 14336x4096, weights from DRAM: 31 to 33 GB/s, 82 to 94 % of the read bandwidth; weights in L2: 36 GB/s
- *   M = 16   4096x4096, from DRAM: 215 GFLOP/s, 0.80 times the fp32 FMA peak
- *   M = 512  4096x4096: 205 to 219 GFLOP/s, 0.77 to 0.82 times the fp32 FMA peak
+ * Measured on an AMD EPYC (Zen 5, 2 cores of a shared machine), 2026-11-23, one thread, gcc 12, 4096x4096: M = 512 214 GFLOP/s, 0.84 times the fp32 FMA peak; docs/performance.md has more.
  */
 #include "kernels/x86/avx512.h"
 
@@ -47,7 +44,7 @@ const nvfp4_kernel nvfp4_kernel_x86_avx512_w4a16 = {
     .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_CANONICAL, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
                  NVFP4_ORDER_CANONICAL_W4A16},
     .device = NVFP4_DEVICE_CPU,
-    .verified = "AMD EPYC (Zen 5), 2026-11-22",
+    .verified = "AMD EPYC (Zen 5), Intel Xeon (family 6 model 207), 2026-11-23",
     .is_supported = is_supported,
     .can_implement = avx512_can_implement,
     .workspace_bytes = workspace_bytes,

@@ -130,18 +130,15 @@ static void decode_tile(const uint8_t *tile, int of_pair, int64_t first_block, d
 }
 
 /* acc [rows][16] of the first row tile; that of the second is further on by `second` rows. */
-AVX512_INLINE void sum_pair(const decoded *chunk, int64_t blocks, const record *x, const record *next, float (*acc)[N16K64_N],
-                            int64_t second, const int rows, const bool careful) {
+AVX512_INLINE void sum_pair(const decoded *chunk, int64_t blocks, const record *x, float (*acc)[N16K64_N], int64_t second, const int rows,
+                            const bool careful) {
   __m512 sum[GROUP_ROWS][PAIR];
   AVX512_UNROLL(6)
   for (int r = 0; r < rows; r++) {
     sum[r][0] = _mm512_load_ps(acc[r]);
     sum[r][1] = _mm512_load_ps(acc[second + r]);
   }
-  for (int64_t b = 0; b < blocks; b++, x += rows, next += GROUP_ROWS) {
-    for (size_t i = 0; i < GROUP_ROWS * sizeof *next; i += 64) {
-      _mm_prefetch((const char *)next + i, _MM_HINT_T0);
-    }
+  for (int64_t b = 0; b < blocks; b++, x += rows) {
     __m512 part[GROUP_ROWS][PAIR];
     AVX512_UNROLL(6)
     for (int r = 0; r < rows; r++) {
@@ -180,14 +177,13 @@ AVX512_INLINE void sum_pair(const decoded *chunk, int64_t blocks, const record *
       sum_few(tile, blocks, x, acc, rows, false);                                                                     \
     }                                                                                                                 \
   }
-#define PASS_PAIR(rows)                                                                                                     \
-  static void pair_##rows(const decoded *chunk, int64_t blocks, const record *x, const record *next, float(*acc)[N16K64_N], \
-                          int64_t second, bool careful) {                                                                   \
-    if (CAREFUL && careful) {                                                                                               \
-      sum_pair(chunk, blocks, x, next, acc, second, rows, true);                                                            \
-    } else {                                                                                                                \
-      sum_pair(chunk, blocks, x, next, acc, second, rows, false);                                                           \
-    }                                                                                                                       \
+#define PASS_PAIR(rows)                                                                                                                 \
+  static void pair_##rows(const decoded *chunk, int64_t blocks, const record *x, float(*acc)[N16K64_N], int64_t second, bool careful) { \
+    if (CAREFUL && careful) {                                                                                                           \
+      sum_pair(chunk, blocks, x, acc, second, rows, true);                                                                              \
+    } else {                                                                                                                            \
+      sum_pair(chunk, blocks, x, acc, second, rows, false);                                                                             \
+    }                                                                                                                                   \
   }
 PASS_FEW(1)
 PASS_FEW(2)
@@ -199,8 +195,7 @@ PASS_PAIR(6)
 
 static const int pass_rows[] = {1, 2, 4, GROUP_ROWS};
 static void (*const few[])(const uint8_t *, int64_t, const record *, float (*)[N16K64_N], bool) = {[1] = few_1, [2] = few_2, [4] = few_4};
-typedef void (*pair_fn)(const decoded *chunk, int64_t blocks, const record *x, const record *next, float (*acc)[N16K64_N], int64_t second,
-                        bool careful);
+typedef void (*pair_fn)(const decoded *chunk, int64_t blocks, const record *x, float (*acc)[N16K64_N], int64_t second, bool careful);
 static const pair_fn pairs[] = {[1] = pair_1, [2] = pair_2, [4] = pair_4, [6] = pair_6};
 
 static void sum_panel_few(const avx512_job *job, const avx512_panel *panel) {
@@ -244,9 +239,8 @@ static void sum_panel(const avx512_job *job, const avx512_panel *panel) {
         }
       }
       for (int64_t i = 0; i < group_count; i++) {
-        int64_t n = i + 1 < group_count ? i + 1 : i;
-        groups[i].sum(&chunk, blocks, groups[i].x + first * groups[i].rows, groups[n].x + first * groups[n].rows,
-                      groups[i].acc + (tile - panel->tile_first) * acc_rows, acc_rows, groups[i].careful);
+        groups[i].sum(&chunk, blocks, groups[i].x + first * groups[i].rows, groups[i].acc + (tile - panel->tile_first) * acc_rows, acc_rows,
+                      groups[i].careful);
       }
     }
   }

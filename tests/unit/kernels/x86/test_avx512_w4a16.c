@@ -33,11 +33,11 @@ static void test_caller_fp_env(void **state) {
   check_caller_fp_env("x86_avx512_w4a16", NVFP4_MODE_W4A16);
 }
 
-/* More rows and more k than a panel of x has (48 rows and 128 blocks), and row tiles for several tasks. */
+/* More rows and more k than a task and a panel of x have (192 rows, 32 blocks of them), and row tiles for several tasks. */
 static void test_panels(void **state) {
   (void)state;
   skip_unless_supported("x86_avx512_w4a16");
-  enum { M = 53, N = 150, K = 2192 };
+  enum { M = 203, N = 150, K = 2192 };
   nvfp4_options options = {
       .struct_size = sizeof options, .threads = 2, .policy = {.struct_size = sizeof(nvfp4_policy), .kernel = "x86_avx512_w4a16"}};
   test_layer layer = test_layer_make(N, K, 21);
