@@ -7,6 +7,7 @@
 #define NVFP4_LAYER_LAYER_H
 
 #include "layer/context.h"
+#include "layer/place.h"
 
 typedef struct nvfp4_planned_range {
   int64_t m_first, m_last;
