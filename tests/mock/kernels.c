@@ -88,7 +88,10 @@ static void w4a16_64(void *const *arguments, unsigned grid, unsigned block) {
   emulate(arguments[0], NVFP4_MODE_W4A16, 64, grid);
 }
 
+static void read_buffer(void *const *arguments, unsigned grid, unsigned block) { (void)arguments, (void)grid, (void)block; }
+
 const mock_kernel mock_kernels[] = {
+    {"nvfp4_read", {sizeof(void *), sizeof(long long), sizeof(void *)}, read_buffer},
     {"nvfp4_check_scales", {sizeof(void *), sizeof(long long), sizeof(long long), sizeof(long long), sizeof(void *)}, check_scales},
     {"nvfp4_quantise", {sizeof(cuda_quantise_args)}, quantise},
     {"nvfp4_emulation_w4a4_16", {sizeof(cuda_emulation_args)}, w4a4_16},

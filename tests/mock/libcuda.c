@@ -29,7 +29,7 @@ enum {
   NOT_FOUND = 500,
   CAPTURING = 900
 };
-enum { MOST_DEVICES = 20, MOST_NODES = 64, DEEP = 16 };
+enum { MOST_DEVICES = 20, MOST_NODES = 1024, DEEP = 16 };
 
 struct CUctx_st {
   int device, retained;
