@@ -284,8 +284,13 @@ static nvfp4_status check_quantised_x(const nvfp4_layer *layer, const nvfp4_kern
   return NVFP4_OK;
 }
 
-static nvfp4_status check_apply(const nvfp4_layer *layer, const nvfp4_kernel *kernel, const nvfp4_apply_args *args, nvfp4_reason *reason) {
+const nvfp4_place *nvfp4_layer_place(const nvfp4_layer *layer) { return &layer->place; }
+
+const nvfp4_layer_desc *nvfp4_layer_description(const nvfp4_layer *layer) { return &layer->plan->desc; }
+
+nvfp4_status nvfp4_layer_check_apply(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason) {
   const nvfp4_layer_desc *desc = &layer->plan->desc;
+  const nvfp4_kernel *kernel = kernel_for(layer, args->m);
   if (kernel == NULL) {
     return nvfp4_reject(reason, NVFP4_E_SHAPE, "M = %lld; the plan serves M from %lld to %lld", (long long)args->m,
                         (long long)desc->m_first, (long long)desc->m_last);
@@ -306,12 +311,16 @@ static nvfp4_status check_apply(const nvfp4_layer *layer, const nvfp4_kernel *ke
   if (args->row_alpha != NULL) {
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "row_alpha is given; it is reserved and must be NULL");
   }
+  return args->quantised_x != NULL ? check_quantised_x(layer, kernel, args->quantised_x, reason) : NVFP4_OK;
+}
+
+static nvfp4_status check_workspace(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason) {
   size_t need = nvfp4_layer_workspace_bytes(layer, args->m);
   if (args->workspace_bytes < need || (need > 0 && (args->workspace == NULL || (uintptr_t)args->workspace % 64 != 0))) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "the workspace has %zu bytes at %p; M = %lld needs %zu, 64-byte aligned",
                         args->workspace_bytes, args->workspace, (long long)args->m, need);
   }
-  return args->quantised_x != NULL ? check_quantised_x(layer, kernel, args->quantised_x, reason) : NVFP4_OK;
+  return NVFP4_OK;
 }
 
 static size_t elem_bytes(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : 2; }
@@ -354,8 +363,9 @@ nvfp4_status nvfp4_layer_apply(const nvfp4_layer *layer, const nvfp4_apply_args 
   if (args->m == 0) {
     return NVFP4_OK;
   }
+  NVFP4_TRY(nvfp4_layer_check_apply(layer, args, reason));
+  NVFP4_TRY(check_workspace(layer, args, reason));
   const nvfp4_kernel *kernel = kernel_for(layer, args->m);
-  NVFP4_TRY(check_apply(layer, kernel, args, reason));
   nvfp4_visit visit;
   NVFP4_TRY(nvfp4_place_enter(&layer->place, false, &visit, reason));
   nvfp4_status status = NVFP4_OK;

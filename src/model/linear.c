@@ -94,6 +94,8 @@ static nvfp4_status create_nvfp4(nvfp4_context *context, const nvfp4_checkpoint 
   desc.m_last = options->batch_tokens;
   desc.x_dtype = options->activation;
   desc.y_dtype = NVFP4_DTYPE_F32;
+  desc.device = options->device;
+  linear->device = options->device.kind;
   desc.bias_dtype = linear->bias != NULL ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE;
   if (options->mode == NVFP4_MODE_W4A16) {
     desc.mode = NVFP4_MODE_W4A16;
@@ -150,7 +152,9 @@ void nvfp4_linear_destroy(nvfp4_linear *linear) {
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 void nvfp4_linear_workspace_need(nvfp4_linear_workspace *workspace, const nvfp4_linear *linear, int64_t m) {
-  if (linear->layer != NULL) {
+  if (linear->layer != NULL && linear->device != NVFP4_DEVICE_CPU) {
+    /* nvfp4_layer_apply_host takes what it needs */
+  } else if (linear->layer != NULL) {
     workspace->layer_bytes = larger(workspace->layer_bytes, nvfp4_layer_workspace_bytes(linear->layer, m));
   } else {
     size_t threads = (size_t)nvfp4_threads_count(workspace->threads);
@@ -284,7 +288,8 @@ nvfp4_status nvfp4_linear_apply(const nvfp4_linear *linear, const nvfp4_linear_w
                              .ldy_elems = linear->n,
                              .workspace = workspace->layer,
                              .workspace_bytes = workspace->layer_bytes};
-    nvfp4_status status = nvfp4_layer_apply(linear->layer, &args, reason);
+    nvfp4_status status = linear->device == NVFP4_DEVICE_CPU ? nvfp4_layer_apply(linear->layer, &args, reason)
+                                                             : nvfp4_layer_apply_host(linear->layer, &args, reason);
     return nvfp4_reason_prefix(reason, status, "layer %s: ", linear->name);
   }
   dense_job job = {.linear = linear, .x = fed, .m = m, .y = y, .rows = workspace->rows};

@@ -421,9 +421,12 @@ static int mock_event_destroy(nvfp4_cu_event event) { return unmade(event); }
 static int mock_library_load(nvfp4_cu_library *library, const void *image, int *jit_options, void **jit_values, unsigned jit_count,
                              int *options, void **values, unsigned count) {
   (void)jit_options, (void)jit_values, (void)jit_count, (void)options, (void)values, (void)count;
+  if (failure("cuLibraryLoadData") != OK) {
+    return failure("cuLibraryLoadData");
+  }
   *library = made(sizeof **library);
   (*library)->image = image;
-  return failure("cuLibraryLoadData");
+  return OK;
 }
 
 static int mock_library_unload(nvfp4_cu_library library) { return unmade(library); }

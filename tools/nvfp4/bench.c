@@ -247,14 +247,8 @@ static int run_bench(cli *run, int argc, char **argv) {
   };
   const cli_syntax syntax = {.options = options, .option_count = sizeof options / sizeof options[0]};
   int code;
-  nvfp4_reason reason = {0};
-  if (!cli_parse(run, argc, argv, &syntax, &code)) {
-    return code;
-  }
-  if (nvfp4_device_parse(b.device, &b.options.device, &reason) != NVFP4_OK) {
-    return cli_fail(run, reason.status, "--device %s: %s", b.device, reason.text);
-  }
-  if (!parse_lists(&b, &code) || !cli_context(run, &b.selection, &b.context, &code)) {
+  if (!cli_parse(run, argc, argv, &syntax, &code) || !cli_device(run, b.device, &b.options.device, &code) || !parse_lists(&b, &code) ||
+      !cli_context(run, &b.selection, &b.context, &code)) {
     return code;
   }
   b.progress = isatty(STDERR_FILENO);

@@ -48,7 +48,7 @@ static void test_layouts_round_trip(void **state) {
       test_layer test = test_layer_make(ns[shape % 5], ks[shape / 5], (uint64_t)shape);
       nvfp4_weights weights = test_layer_weights(&test);
       float *alpha = calloc((size_t)test.n, sizeof *alpha);
-      nvfp4_process_args args = {sizeof args, &weights, alpha, alpha};
+      nvfp4_process_args args = {sizeof args, &weights, alpha, alpha, NULL};
       nvfp4_packed packed = {0};
       assert_ok(kernel->layout->process_weights_after_loading(&context->host, &args, &packed, &reason), reason);
       assert_int_equal(packed.data_bytes, kernel->layout->packed_bytes(test.n, test.k));
