@@ -30,7 +30,7 @@ else()
   endif()
 endif()
 if(NVFP4_CUDA_MISSING)
-  set(NVFP4_CUDA_BUILD "not built: ${NVFP4_CUDA_MISSING}")
+  string(REPLACE ";" "," NVFP4_CUDA_BUILD "not built: ${NVFP4_CUDA_MISSING}") # a semicolon separates CMake's lists
 else()
   execute_process(COMMAND ${NVFP4_NVCC} --version OUTPUT_VARIABLE nvfp4_output)
   string(REGEX MATCH "release ([0-9.]+)" nvfp4_output "${nvfp4_output}")

@@ -200,6 +200,8 @@ typedef struct nvfp4_gpu {
   int sm; /* compute capability: 90 for 9.0, 120 for 12.0 */
   int multiprocessors;
   uint64_t memory_bytes;
+  uint64_t l2_bytes;     /* 0 unknown */
+  uint64_t shared_bytes; /* shared memory that a thread block may have at most; 0 unknown */
 } nvfp4_gpu;
 
 /* What a computer is: a plain value, so that it can be written to a file, read on another computer, and asked "what would run there?". */

@@ -2,7 +2,7 @@
 # The commands on a GPU that the mock driver plays, beside the command in tests/mock; in a build without CUDA compiler: that they say so.
 . tests/cli/support.sh
 mock=$(dirname "$nvfp4")/tests/mock
-layer=model.layers.0.mlp.down_proj
+layer=model.layers.1.self_attn.q_proj
 on_mock() { expect "$1" LD_LIBRARY_PATH="$mock" "${@:2}"; }
 
 on_mock 0 MOCK_CUDA=devices=2,sm=90 "$nvfp4" info --json

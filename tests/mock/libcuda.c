@@ -146,10 +146,25 @@ static int mock_device_get_name(char *name, int size, nvfp4_cu_device device) {
 
 static int mock_device_get_attribute(int *value, int attribute, nvfp4_cu_device device) {
   (void)device;
-  *value = attribute == NVFP4_CU_ATTRIBUTE_MULTIPROCESSOR_COUNT       ? 132
-           : attribute == NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? mock.sm / 10
-           : attribute == NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR ? mock.sm % 10
-                                                                      : -1;
+  switch (attribute) {
+    case NVFP4_CU_ATTRIBUTE_MULTIPROCESSOR_COUNT:
+      *value = 132;
+      break;
+    case NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
+      *value = mock.sm / 10;
+      break;
+    case NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
+      *value = mock.sm % 10;
+      break;
+    case NVFP4_CU_ATTRIBUTE_L2_CACHE_BYTES:
+      *value = 50 << 20;
+      break;
+    case NVFP4_CU_ATTRIBUTE_MOST_SHARED_BYTES_OF_BLOCK:
+      *value = 227 << 10;
+      break;
+    default:
+      return INVALID_VALUE;
+  }
   return failure("cuDeviceGetAttribute");
 }
 

@@ -25,6 +25,8 @@ static void test_gpus(void **state) {
   assert_int_equal(m.gpus[1].sm, 121);
   assert_int_equal(m.gpus[1].multiprocessors, 132);
   assert_int_equal(m.gpus[1].memory_bytes, (uint64_t)16 << 30);
+  assert_int_equal(m.gpus[1].l2_bytes, 50 << 20);
+  assert_int_equal(m.gpus[1].shared_bytes, 227 << 10);
   assert_int_equal(probe("devices=17").gpu_count, NVFP4_MAX_GPUS);
   assert_int_equal(probe("devices=0").gpu_count, 0);
 }
