@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Device code. nvfp4_add_device_code(FILE.cu ...) compiles each file with nvcc to one compressed fatbin and puts it into the library as the array
 # nvfp4_fatbin_FILE. No CUDA runtime and no C++ reach the library: the files hold device code alone. A line "// archs: sm_90a" near a file's top says for which GPUs it is compiled,
-# separated by blanks; compute_N means PTX, which the driver compiles for GPUs that come later. Without such a line: sm_80 compute_80.
+# separated by blanks; compute_N means PTX, which the driver compiles for GPUs that come later. Without such a line: sm_80 sm_90 compute_80.
 set(NVFP4_CUDA AUTO CACHE STRING "Device code for NVIDIA GPUs: AUTO (if nvcc works), ON, OFF")
 set_property(CACHE NVFP4_CUDA PROPERTY STRINGS AUTO ON OFF)
 
@@ -49,7 +49,7 @@ function(nvfp4_device_code source out) # *out: a C file that holds the fatbin
     file(STRINGS ${source} archs REGEX "^// archs: " LIMIT_COUNT 1)
     string(REGEX REPLACE "^// archs: " "" archs "${archs}")
     if(NOT archs)
-      set(archs "sm_80 compute_80")
+      set(archs "sm_80 sm_90 compute_80")
     endif()
     string(REPLACE " " ";" archs "${archs}")
     set(gencode "")

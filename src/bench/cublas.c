@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE /* RTLD_NODELETE */
 #include "bench/cublas.h"
 
 #include <dlfcn.h>
@@ -57,7 +58,7 @@ nvfp4_status nvfp4_cublas_open(void *stream, void *workspace, nvfp4_cublas **out
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for cuBLAS");
   }
   for (size_t i = 0; c->library == NULL && i < sizeof names / sizeof names[0]; i++) {
-    c->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    c->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE); /* it brings a C++ runtime, which is not made to be unloaded */
   }
   const char *why = c->library == NULL ? dlerror() : NULL;
   nvfp4_status status = c->library != NULL
