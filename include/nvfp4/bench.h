@@ -6,7 +6,8 @@
  *   us       microseconds of a call of nvfp4_layer_apply, x and y bf16, no bias: the median, and the 10th and 90th percentile. On a GPU: of calls in a
  *            CUDA graph, so that launching from the host is not in it; with cold weights for every M; and one more kernel, "cublas_bf16", the
  *            product of cuBLAS with bf16 weights of the same shape
- *   GB/s     1e9 bytes of weights a second, counted 0.5625 bytes a weight (4-bit codes, an 8-bit scale for 16), whatever the packed layout holds
+ *   GB/s     1e9 bytes of weights a second, counted 0.5625 bytes a weight (4-bit codes, an 8-bit scale for 16) whatever the packed layout holds, and of
+ *            kernels for dense layers and of cuBLAS 2 (bf16, f16) or 4 (f32)
  *   GFLOP/s  2 M N K operations
  *   share    max(bytes / read bandwidth, operations / fastest arithmetic) / time: 1 is a kernel that the computer cannot do better
  */
@@ -54,7 +55,8 @@ typedef struct nvfp4_bench_options {
   uint64_t rotate_bytes; /* of all copies together; 0: as buffer_bytes of the roof; on a GPU of each kernel's copies, 0: 512 MiB */
   void (*progress)(void *cookie, const char *kernel, int64_t n, int64_t k, int64_t m); /* before each cell is packed; NULL: none */
   void *progress_cookie;
-  nvfp4_device device; /* whose kernels are timed */
+  nvfp4_dtype weight_dtype; /* of kernels for dense layers: F32, F16 or BF16; NONE: BF16 */
+  nvfp4_device device;      /* whose kernels are timed */
 } nvfp4_bench_options;
 
 typedef struct nvfp4_bench_result {
@@ -63,6 +65,7 @@ typedef struct nvfp4_bench_result {
   nvfp4_status status; /* not NVFP4_OK: the kernel does not serve this cell, reason says why, and the figures are 0 */
   size_t calls;        /* timed */
   double us, us_p10, us_p90;
+  double weight_bytes;             /* that GB/s count a weight */
   double gbps, gflops, roof_share; /* of the median; the share of the greater of both roofs, 0 without a roof */
   char reason[256];
 } nvfp4_bench_result;

@@ -10,6 +10,7 @@ UNTESTED = {  # source without a test of its own: why
     "bench/roof_x86": "one part of test_roof, on that processor",
     "kernels/cuda/emulation": "the host side that test_emulation_w4a4 and test_emulation_w4a16 test",
     "kernels/cuda/linear": "test_place packs it, checkkern unpacks it",
+    "kernels/packing": "test_registry packs with every layout, checkkern without memory, too",
     "kernels/ref/n32": "test_registry unpacks what every layout has packed; test_w4a4 and test_w4a16 compute with it",
     "layer/build_info": "one constant line of text",
 }

@@ -175,7 +175,7 @@ static nvfp4_status make_kernel_cell(gpu_bench *b, gpu_cell *cell, nvfp4_mode mo
   const nvfp4_bench_result *r = cell->result;
   nvfp4_plan *plan = NULL;
   set_calls(b, cell, (uint64_t)(r->n * r->k / 16 * 9));
-  NVFP4_TRY(nvfp4_bench_plan(b->context, b->options->device, mode, r, &plan, why));
+  NVFP4_TRY(nvfp4_bench_plan(b->context, b->options->device, mode, NVFP4_DTYPE_NONE, r, &plan, why));
   nvfp4_status status = NVFP4_OK;
   for (size_t i = 0; status == NVFP4_OK && i < cell->copies; i++) {
     status = nvfp4_layer_create(b->context, plan, &b->weights, &cell->layers[i], why);
@@ -233,7 +233,8 @@ static nvfp4_status run_group(gpu_bench *b, nvfp4_bench_shape shape, int64_t m, 
     gpu_cell *cell = &b->cells[i];
     bool cublas = i == b->kernel_count;
     nvfp4_reason why = b->no_cublas;
-    results[i] = (nvfp4_bench_result){.kernel = cublas ? "cublas_bf16" : b->kernels[i], .n = shape.n, .k = shape.k, .m = m};
+    results[i] = (nvfp4_bench_result){
+        .kernel = cublas ? "cublas_bf16" : b->kernels[i], .n = shape.n, .k = shape.k, .m = m, .weight_bytes = cublas ? 2 : 0.5625};
     cell->result = &results[i];
     if (b->options->progress != NULL) {
       b->options->progress(b->options->progress_cookie, results[i].kernel, shape.n, shape.k, m);

@@ -7,9 +7,9 @@
 
 #include "layer/context.h"
 
-/* The plan for a cell, its kernel named; what is refused is in *why. */
-nvfp4_status nvfp4_bench_plan(nvfp4_context *context, nvfp4_device device, nvfp4_mode mode, const nvfp4_bench_result *cell,
-                              nvfp4_plan **plan, nvfp4_reason *why);
+/* The plan for a cell, its kernel named; weight_dtype: of dense weights, or NONE. What is refused is in *why. */
+nvfp4_status nvfp4_bench_plan(nvfp4_context *context, nvfp4_device device, nvfp4_mode mode, nvfp4_dtype weight_dtype,
+                              const nvfp4_bench_result *cell, nvfp4_plan **plan, nvfp4_reason *why);
 
 /* The cell's figures from its times, which it sorts. */
 void nvfp4_bench_figures(nvfp4_bench_result *cell, double *us);

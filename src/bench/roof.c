@@ -114,10 +114,10 @@ nvfp4_status nvfp4_roof_measure(nvfp4_context *context, uint64_t buffer_bytes, n
   return NVFP4_OK;
 }
 
-double nvfp4_roof_share(const nvfp4_roof *roof, int64_t n, int64_t k, int64_t m, double us) {
+double nvfp4_roof_share(const nvfp4_roof *roof, int64_t n, int64_t k, int64_t m, double weight_bytes, double us) {
   double weights = (double)n * (double)k, fastest = roof->i8_gops > roof->f32_gflops ? roof->i8_gops : roof->f32_gflops;
   fastest = roof->bf16_gflops > fastest ? roof->bf16_gflops : fastest;
-  double read_us = roof->read_gbps > 0 ? 0.5625 * weights / (roof->read_gbps * 1e3) : 0;
+  double read_us = roof->read_gbps > 0 ? weight_bytes * weights / (roof->read_gbps * 1e3) : 0;
   double compute_us = fastest > 0 ? 2.0 * (double)m * weights / (fastest * 1e3) : 0;
   return us > 0 ? (read_us > compute_us ? read_us : compute_us) / us : 0;
 }

@@ -27,7 +27,8 @@
 typedef struct ck_case {
   int64_t m, n, k;
   int64_t x, y, bias;    /* nvfp4_dtype */
-  int64_t codes, scales; /* of the weights: CK_CODES_*, CK_SCALES_* */
+  int64_t codes, scales; /* of NVFP4 weights: CK_CODES_*, CK_SCALES_* */
+  int64_t w, weights;    /* of dense weights: nvfp4_dtype, which is NONE in cases of NVFP4 kernels, and CK_VALUES_* */
   int64_t values;        /* of x: CK_VALUES_* */
   int64_t quantised;     /* CK_X_PLAIN, or 1 + nvfp4_scale_layout */
   int64_t alpha;         /* CK_ALPHA_* */
@@ -56,7 +57,7 @@ enum {
 };
 enum { CK_X_PLAIN, CK_X_LINEAR, CK_X_128X4, CK_X_8X4 };
 enum { CK_ALPHA_ONE, CK_ALPHA_PARTITIONS, CK_ALPHA_ROWS, CK_ALPHA_TINY, CK_ALPHA_KINDS };
-enum { CK_GUARD_AFTER, CK_GUARD_BEFORE };
+enum { CK_GUARD_AFTER, CK_GUARD_BEFORE, CK_GUARD_ODD };
 enum { CK_CALLER_PLAIN, CK_CALLER_FLUSHES };
 enum { CK_CHECK_VALUES, CK_CHECK_REPEAT, CK_CHECK_THREADS, CK_CHECK_BATCH };
 
@@ -79,7 +80,8 @@ ck_cases ck_cases_make(const nvfp4_kernel *kernel, uint64_t seed, bool deep);
 /* The inputs of a case, on the C library's heap; run.c copies them between guard pages. */
 typedef struct ck_problem {
   int64_t m, n, k, blocks; /* blocks = k/16 */
-  uint8_t *codes, *scales; /* [n, k/2], [n, blocks] */
+  uint8_t *codes, *scales; /* NVFP4: [n, k/2], [n, blocks] */
+  float *w;                /* dense: [n, k]: the values after rounding to the case's type */
   float *x;                /* [m, k]: the values after rounding to the case's type */
   nvfp4_global input;
   float s_a;
@@ -118,7 +120,8 @@ typedef struct ck_buffer {
 } ck_buffer;
 
 /* Memory that ends (CK_GUARD_AFTER) or begins (CK_GUARD_BEFORE) at an inaccessible page; the rest of its pages holds canaries. alignment: a power of two
- * below the page size. An end that alignment keeps from the page's is guarded by canaries. Filled with 0xA5. Ends the process if there is no memory. */
+ * below the page size. An end that alignment keeps from the page's is guarded by canaries. CK_GUARD_ODD: as CK_GUARD_AFTER, but what has alignment 1 ends
+ * a byte before the page, so that an even number of bytes begins at an odd address. Filled with 0xA5. Ends the process if there is no memory. */
 ck_buffer *ck_guard_new(const char *name, size_t bytes, size_t alignment, int64_t side);
 void ck_guard_free(ck_buffer *buffer);
 typedef enum ck_access { CK_NO_ACCESS, CK_READ_ONLY, CK_READ_WRITE } ck_access;
@@ -171,6 +174,15 @@ nvfp4_status ck_device_apply(ck_device *device, bool captured, const nvfp4_kerne
 
 /* --------------------------------------------------------------------------------------------------------------------- running */
 
+/* Weights that lie between guard pages, rows apart by a gap: codes and scales, or dense values and NULL. */
+typedef struct ck_source {
+  ck_buffer *codes, *scales;
+  nvfp4_weights weights; /* of them */
+} ck_source;
+ck_source ck_source_make(const ck_problem *p, const ck_case *c);
+void ck_source_protect(const ck_source *source, ck_access access);
+void ck_source_free(ck_source *source);
+
 enum { CK_TEXT = 640, CK_FAILURES = 6, CK_CASE_FAILURES = 3 /* then a kernel's cases end */ };
 
 /* What one kernel's process tells the parent; lies in shared memory, so that it outlives a crash. */
@@ -203,6 +215,8 @@ void ck_host_init(ck_host *host);
 void ck_host_free(ck_host *host);
 
 bool ck_m_served(const nvfp4_kernel *kernel, int64_t m);
+size_t ck_elem_bytes(int64_t dtype); /* of F32, F16, BF16 */
+/* The description of a case; `partition` is that of all rows. */
 nvfp4_layer_desc ck_desc(const ck_case *c, const nvfp4_kernel *kernel, const nvfp4_partition *partition);
 
 /* Runs a case; failures go into the report. Returns false if the kernel does not do such a layer. */

@@ -22,6 +22,21 @@ for folder in modelopt_nvfp4 modelopt_nvfp4_bias modelopt_nvfp4_lmhead modelopt_
     "all(a['m_last'] + 1 == b['m_first'] for l in j['layers'] for a, b in zip(l['by_m'], l['by_m'][1:]))"
 done
 
+# A processor that does not tell its name.
+printf 'arch aarch64\nisa neon\n' >"$scratch/nameless"
+expect 0 "$nvfp4" explain --machine "$scratch/nameless" --shape 64,64
+out_has "machine   unknown processor; a dry run for "
+
+# Canonical, batch-invariant results are what there is without a policy on any CPU: asking for them changes no kernel, and so costs nothing.
+for machine in machines/*.txt; do
+  for mode in w4a4 w4a16; do
+    expect 0 "$nvfp4" explain --machine "$machine" --device cpu --shape 4096,4096 --mode $mode
+    sed -n '/^  plan /,/^  kernels /p' "$scratch/out" >"$scratch/plan"
+    expect 0 "$nvfp4" explain --machine "$machine" --device cpu --shape 4096,4096 --mode $mode --require canonical,batch_invariant
+    sed -n '/^  plan /,/^  kernels /p' "$scratch/out" | cmp - "$scratch/plan" || fail "another plan on $machine: $(cat "$scratch/out")"
+  done
+done
+
 # Layers alike are told once, with --all one by one.
 expect 0 "$nvfp4" explain $golden/modelopt_nvfp4
 out_has "14 layers w4a4 on cpu: "

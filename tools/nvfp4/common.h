@@ -92,6 +92,8 @@ json_t *cli_json_bytes(const char *text, size_t bytes);
 /* A JSON number; null if it is not finite. */
 json_t *cli_json_real(double value);
 json_t *cli_json_machine(const nvfp4_machine *machine);
+/* The processor's name, of which some say nothing. */
+const char *cli_cpu_name(const nvfp4_machine *machine);
 
 /* Length of the UTF-8 character at text[0..bytes): 1..4; 0 if it is none; -1 if the bytes end inside one that may be. */
 int cli_utf8_length(const char *text, size_t bytes);

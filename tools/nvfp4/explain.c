@@ -441,7 +441,7 @@ static int print_answers(const explanation *e) {
   if (e->run->json) {
     print_answers_json(e);
   } else {
-    cli_print_field(stdout, "machine", "%s%s%s", e->machine.cpu, e->machine_name != NULL ? "; a dry run for " : "",
+    cli_print_field(stdout, "machine", "%s%s%s", cli_cpu_name(&e->machine), e->machine_name != NULL ? "; a dry run for " : "",
                     e->machine_name != NULL ? e->machine_name : "");
     if (!print_groups(e)) {
       return cli_fail(e->run, NVFP4_E_NOMEM, "out of memory");

@@ -8,8 +8,8 @@
 static void print_machine(const nvfp4_machine *machine) {
   static const char *const architectures[] = {"unknown architecture", "x86_64", "aarch64"};
   char a[32], b[32], c[32];
-  cli_print_field(stdout, "cpu", "%s (%s), %d core%s", machine->cpu[0] != '\0' ? machine->cpu : "unknown", architectures[machine->arch],
-                  machine->cores, machine->cores == 1 ? "" : "s");
+  cli_print_field(stdout, "cpu", "%s (%s), %d core%s", cli_cpu_name(machine), architectures[machine->arch], machine->cores,
+                  machine->cores == 1 ? "" : "s");
   char isa[512] = "";
   for (int bit = 0; bit < 32; bit++) {
     const char *name = (machine->isa & (UINT32_C(1) << bit)) != 0 ? nvfp4_isa_name(UINT32_C(1) << bit) : NULL;

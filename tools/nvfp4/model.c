@@ -84,7 +84,7 @@ json_t *cli_model_kernels(const cli_model *model, const int64_t *rows, size_t co
   json_t *kernels = json_array();
   const nvfp4_report *report = NULL;
   for (size_t i = 0; nvfp4_model_linear(model->model, i, &report) != NULL; i++) {
-    for (size_t j = 0; report != NULL && j < report->range_count; j++) {
+    for (size_t j = 0; j < report->range_count; j++) {
       const nvfp4_plan_range *range = &report->ranges[j];
       bool counted = false; /* a kernel may serve two ranges of one layer */
       for (size_t before = 0; before < j; before++) {
@@ -95,7 +95,6 @@ json_t *cli_model_kernels(const cli_model *model, const int64_t *rows, size_t co
         count_kernel(kernels, range->kernel);
       }
     }
-    report = NULL;
   }
   return kernels;
 }
@@ -105,9 +104,6 @@ void cli_print_kernels(FILE *out, json_t *kernels) {
     const json_t *kernel = json_array_get(kernels, i);
     cli_print_field(out, i == 0 ? "kernels" : "", "%s (%lld layers)", json_string_value(json_object_get(kernel, "id")),
                     (long long)json_integer_value(json_object_get(kernel, "layers")));
-  }
-  if (json_array_size(kernels) == 0) {
-    cli_print_field(out, "kernels", "none: no layer is NVFP4");
   }
   json_decref(kernels);
 }

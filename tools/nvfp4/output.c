@@ -76,6 +76,8 @@ json_t *cli_json_text(const char *text) { return text != NULL ? cli_json_bytes(t
 
 json_t *cli_json_real(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
+const char *cli_cpu_name(const nvfp4_machine *machine) { return machine->cpu[0] != '\0' ? machine->cpu : "unknown processor"; }
+
 json_t *cli_json_machine(const nvfp4_machine *machine) {
   static const char *const architectures[] = {"unknown", "x86_64", "aarch64"};
   json_t *isa = json_array();

@@ -6,7 +6,8 @@
  *   panel     some groups and a range of k, small enough for the L2 cache
  *   task      one block of groups x some row tiles of the weights, over all k: panel by panel, so that x comes from L2 and a tile of weights from L1
  *
- * x lies in the workspace as records, one a row and block of 16 k, in the order in which a pass reads them: [group][block][row of the group].
+ * x lies in the workspace as records, one a row and block of 16 k, in the order in which a pass reads them: [group][block][row of the group]. A dense layer's last block may be
+ * shorter.
  *
  * Only for files compiled with -mavx512f -mavx512bw -mavx512vl -mavx512dq. Everything is static: a function that the linker may share would bring AVX-512 code into
  * files for plain x86-64.
@@ -96,8 +97,18 @@ AVX512_INLINE void avx512_prefetch(const uint8_t *tile, int64_t block, const voi
 
 /* -------------------------------------------------------------------------------------------------------------------- the work */
 
-/* Sums over `blocks` blocks of k of a row tile for a group: acc [rows of the pass][16]. */
-typedef void (*avx512_sum_fn)(const uint8_t *tile, int64_t blocks, const void *records, float (*acc)[N16K64_N]);
+/* What a pass adds to its sums: neighbouring row tiles of the weights times the records of a group, over a panel. */
+typedef struct avx512_part {
+  const uint8_t *weights; /* of the first row tile, from the panel's first k on */
+  int64_t tile_bytes;     /* to the next row tile */
+  int64_t tiles;          /* at most those of the kernel */
+  int64_t k;              /* a multiple of 16, but at the end of a dense layer's K */
+  const void *records;
+  float (*acc)[N16K64_N]; /* [rows of the pass][16] */
+  int64_t acc_rows;       /* to the sums of the next row tile */
+} avx512_part;
+
+typedef void (*avx512_sum_fn)(const avx512_part *part);
 
 /* A pass for up to `rows` rows: groups of fewer rows take the next larger pass, with records of zeros. */
 typedef struct avx512_pass {
@@ -107,8 +118,12 @@ typedef struct avx512_pass {
 
 typedef struct avx512_kernel {
   size_t record_bytes;
-  int group_rows;            /* of a full group: those of the last pass */
-  int block_groups;          /* groups a task */
+  int group_rows;       /* of a full group: those of the last pass */
+  int block_groups;     /* groups a task */
+  int tiles;            /* row tiles that a pass is given at once */
+  int64_t panel_blocks; /* blocks of k a panel, at most, if several groups read a tile; 0: as the L2 cache has it */
+  /* Where the weights of a row tile begin, from k on, a multiple of 64. */
+  const uint8_t *(*weights)(const nvfp4_packed *packed, int64_t row_tile, int64_t k);
   const avx512_pass *passes; /* ascending */
   /* Makes the records of row m, blocks [first, last); record b lies at + (b - first) * stride. */
   void (*prepare)(const nvfp4_kernel_args *args, int64_t m, int64_t first, int64_t last, char *record, size_t stride);
@@ -118,10 +133,16 @@ typedef struct avx512_job {
   const avx512_kernel *kernel;
   const nvfp4_packed *packed;
   const nvfp4_kernel_args *args;
-  int64_t blocks;                 /* K/16 */
+  int64_t blocks;                 /* K/16, rounded up */
   int64_t prepare_blocks, chunks; /* blocks a task of preparing, tasks a group */
   int64_t task_tiles, tile_tasks; /* row tiles a task, tasks a block of groups */
 } avx512_job;
+
+static inline int64_t avx512_blocks(int64_t k) { return (k + NVFP4_BLOCK - 1) / NVFP4_BLOCK; }
+
+static inline const uint8_t *avx512_n16k64_weights(const nvfp4_packed *packed, int64_t row_tile, int64_t k) {
+  return n16k64_tiles(packed, row_tile) + k / N16K64_K * N16K64_TILE_BYTES;
+}
 
 static inline int64_t avx512_groups(const avx512_kernel *kernel, int64_t m) { return (m + kernel->group_rows - 1) / kernel->group_rows; }
 
@@ -148,7 +169,7 @@ static inline char *avx512_records(const avx512_job *job, int64_t group, int64_t
 static inline size_t avx512_workspace_bytes(const avx512_kernel *kernel, int64_t m, int64_t k) {
   int64_t full = m / kernel->group_rows * kernel->group_rows;
   int64_t rows = full + (full < m ? avx512_pass_for(kernel, m - full)->rows : 0);
-  return (size_t)(rows * (k / NVFP4_BLOCK)) * kernel->record_bytes;
+  return (size_t)(rows * avx512_blocks(k)) * kernel->record_bytes;
 }
 
 static void avx512_prepare_task(void *arg, size_t index) {
@@ -209,17 +230,24 @@ static void avx512_sum_task(void *arg, size_t index) {
   int64_t block_rows = (group_last - group_first) * kernel->group_rows;
   int64_t m_first = group_first * kernel->group_rows, rows = job->args->m - m_first < block_rows ? job->args->m - m_first : block_rows;
   int64_t panel_blocks = AVX512_PANEL_BYTES / (rows * (int64_t)kernel->record_bytes) / N16K64_BLOCKS * N16K64_BLOCKS;
+  if (kernel->panel_blocks != 0 && kernel->panel_blocks < panel_blocks && group_last - group_first > 1) {
+    panel_blocks = kernel->panel_blocks;
+  }
 
   _Alignas(64) float acc[AVX512_TASK_TILES * AVX512_BLOCK_ROWS][N16K64_N];
   memset(acc, 0, (size_t)((tile_last - tile_first) * block_rows) * sizeof acc[0]);
   for (int64_t block = 0; block < job->blocks; block += panel_blocks) {
-    int64_t blocks = job->blocks - block < panel_blocks ? job->blocks - block : panel_blocks;
-    for (int64_t tile = tile_first; tile < tile_last; tile++) {
-      const uint8_t *weights = n16k64_tiles(job->packed, tile) + block / N16K64_BLOCKS * N16K64_TILE_BYTES;
+    int64_t k = block * NVFP4_BLOCK, k_left = job->args->k - k;
+    avx512_part part = {.k = k_left < panel_blocks * NVFP4_BLOCK ? k_left : panel_blocks * NVFP4_BLOCK, .acc_rows = block_rows};
+    part.tile_bytes = kernel->weights(job->packed, 1, 0) - kernel->weights(job->packed, 0, 0);
+    for (int64_t tile = tile_first; tile < tile_last; tile += part.tiles) {
+      part.weights = kernel->weights(job->packed, tile, k);
+      part.tiles = tile_last - tile < kernel->tiles ? tile_last - tile : kernel->tiles;
       for (int64_t group = group_first; group < group_last; group++) {
         const avx512_pass *pass = avx512_pass_for(kernel, avx512_rows_of(job, group));
-        int64_t at = (tile - tile_first) * block_rows + (group - group_first) * kernel->group_rows;
-        pass->sum(weights, blocks, avx512_records(job, group, pass->rows, block), acc + at);
+        part.records = avx512_records(job, group, pass->rows, block);
+        part.acc = acc + (tile - tile_first) * block_rows + (group - group_first) * kernel->group_rows;
+        pass->sum(&part);
       }
     }
   }
@@ -230,7 +258,7 @@ static void avx512_sum_task(void *arg, size_t index) {
 
 static inline nvfp4_status avx512_apply(const avx512_kernel *kernel, const nvfp4_host *host, const nvfp4_packed *packed,
                                         const nvfp4_kernel_args *args) {
-  avx512_job job = {.kernel = kernel, .packed = packed, .args = args, .blocks = args->k / NVFP4_BLOCK};
+  avx512_job job = {.kernel = kernel, .packed = packed, .args = args, .blocks = avx512_blocks(args->k)};
   int64_t groups = avx512_groups(kernel, args->m), row_tiles = n16k64_row_tiles(args->n);
   int64_t rows = args->m < kernel->group_rows ? args->m : kernel->group_rows;
   job.prepare_blocks = (AVX512_PREPARE_BLOCKS + rows - 1) / rows;

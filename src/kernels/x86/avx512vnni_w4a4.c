@@ -88,10 +88,8 @@ AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x
   }
 }
 
-#define PASS(rows)                                                                                          \
-  static void sum_##rows(const uint8_t *tile, int64_t blocks, const void *records, float(*acc)[N16K64_N]) { \
-    sum_rows(tile, blocks, records, acc, rows);                                                             \
-  }
+#define PASS(rows) \
+  static void sum_##rows(const avx512_part *part) { sum_rows(part->weights, part->k / NVFP4_BLOCK, part->records, part->acc, rows); }
 PASS(1)
 PASS(2)
 PASS(4)
@@ -101,8 +99,13 @@ PASS(12)
 
 static const avx512_pass passes[] = {{1, sum_1}, {2, sum_2}, {4, sum_4}, {6, sum_6}, {8, sum_8}, {12, sum_12}};
 
-static const avx512_kernel kernel = {
-    .record_bytes = sizeof(record), .group_rows = GROUP_ROWS, .block_groups = 8, .passes = passes, .prepare = prepare};
+static const avx512_kernel kernel = {.record_bytes = sizeof(record),
+                                     .group_rows = GROUP_ROWS,
+                                     .block_groups = 8,
+                                     .tiles = 1,
+                                     .weights = avx512_n16k64_weights,
+                                     .passes = passes,
+                                     .prepare = prepare};
 
 static size_t workspace_bytes(const nvfp4_layer_desc *desc, int64_t m) { return avx512_workspace_bytes(&kernel, m, desc->k); }
 

@@ -13,8 +13,12 @@
 #include "select/select.h"
 #include "support.h"
 
-static inline size_t field_bytes(int64_t n, int64_t k) { return (size_t)(n * k / 2 + n * k / 16); }
-static inline size_t field_bytes_padded(int64_t n, int64_t k) { return field_bytes((n + 127) / 128 * 128, k); }
+static inline size_t field_bytes(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  return weight_dtype == NVFP4_DTYPE_NONE ? (size_t)(n * k / 2 + n * k / 16) : (size_t)(n * k * (weight_dtype == NVFP4_DTYPE_F32 ? 4 : 2));
+}
+static inline size_t field_bytes_padded(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  return field_bytes((n + 127) / 128 * 128, k, weight_dtype);
+}
 
 static inline nvfp4_status field_gpu(const nvfp4_machine *machine, int least, int below, nvfp4_reason *reason) {
   if (machine->gpu_count == 0) {

@@ -532,13 +532,13 @@ static void test_descriptions(void **state) {
   BAD(n, 0, NVFP4_E_SHAPE, "layer fake: N=0, K=128; needs N > 0");
   BAD(k, 0, NVFP4_E_SHAPE, "K=0");
   BAD(k, 24, NVFP4_E_SHAPE, "K=24; needs N > 0, K > 0, K a multiple of 16");
-  BAD(k, INT64_MAX / 16 * 16, NVFP4_E_SHAPE, "N*K below 2^63");
+  BAD(k, INT64_MAX / 16 * 16, NVFP4_E_SHAPE, "N*K below 2^61");
   BAD(m_first, 1, NVFP4_E_SHAPE, "M range 1 to 0");
   BAD(m_last, 5, NVFP4_E_SHAPE, "M range 0 to 5");
   BAD(x_dtype, NVFP4_DTYPE_U8, NVFP4_E_DTYPE, "x is U8, y is BF16; needs F32, F16 or BF16");
   BAD(y_dtype, NVFP4_DTYPE_NONE, NVFP4_E_DTYPE, "y is none");
   BAD(bias_dtype, NVFP4_DTYPE_F64, NVFP4_E_DTYPE, "bias is F64");
-  BAD(mode, NVFP4_MODE_FP8, NVFP4_E_UNSUPPORTED, "layer fake is fp8; needs an NVFP4 layer");
+  BAD(mode, NVFP4_MODE_FP8, NVFP4_E_UNSUPPORTED, "layer fake is fp8; needs w4a4, w4a16 or, of a dense layer, unquantised");
   BAD(device.ordinal, NVFP4_MAX_GPUS, NVFP4_E_ARG, "ordinal 16; needs cpu, or cuda:0 to cuda:15");
   BAD(partition_count, 0, NVFP4_E_ARG, "no partitions");
   BAD(partitions, NULL, NVFP4_E_ARG, "no partitions");
