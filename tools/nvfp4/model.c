@@ -102,8 +102,9 @@ json_t *cli_model_kernels(const cli_model *model, const int64_t *rows, size_t co
 void cli_print_kernels(FILE *out, json_t *kernels) {
   for (size_t i = 0; i < json_array_size(kernels); i++) {
     const json_t *kernel = json_array_get(kernels, i);
-    cli_print_field(out, i == 0 ? "kernels" : "", "%s (%lld layers)", json_string_value(json_object_get(kernel, "id")),
-                    (long long)json_integer_value(json_object_get(kernel, "layers")));
+    long long layers = json_integer_value(json_object_get(kernel, "layers"));
+    cli_print_field(out, i == 0 ? "kernels" : "", "%s (%lld layer%s)", json_string_value(json_object_get(kernel, "id")), layers,
+                    layers == 1 ? "" : "s");
   }
   json_decref(kernels);
 }

@@ -3,14 +3,15 @@
  * x86_avx512_w16a16: y[m,n] = alpha[n] * acc (+ bias[n]); acc = fmaf(x[m,k], w[n,k], acc) over k ascending
  *
  * Dense layers: weights bf16, f16 or f32. Class CANONICAL: the bits of nvfp4_spec_w16a16, for any M, N, K and any number of threads. AVX-512 F, BW, VL, DQ and FMA.
- * Packed layout: dense_n16. Workspace: x as fp32. A lane is a row n; an x is broadcast. The sums of several row tiles run beside each other: each of them is one chain of FMAs.
+ * Packed layout: dense_n16. Workspace: x as fp32. A lane is a row n; an x is broadcast. The sums of two row tiles run beside each other, since each is one chain of FMAs;
+ * with one row of x tile comes after tile: one chain is as fast as memory, which likes one stream.
  */
 #include "kernels/dense_n16.h"
 #include "kernels/x86/avx512.h"
 
 enum {
   GROUP_ROWS = 12,
-  TILES = 4,        /* row tiles at once, for up to 6 rows of x; 2 for more: 24 sums in registers at most */
+  TILES = 2,        /* row tiles at once: 24 sums in registers at most */
   PANEL_BLOCKS = 32 /* 512 k: two row tiles of bf16 stay in L1 */
 };
 
@@ -19,13 +20,14 @@ typedef struct record {
   float x[NVFP4_BLOCK];
 } record;
 
-static void prepare(const nvfp4_kernel_args *args, int64_t m, int64_t first, int64_t last, char *to, size_t stride) {
+static bool prepare(const nvfp4_kernel_args *args, int64_t m, int64_t first, int64_t last, char *to, size_t stride) {
   size_t bytes = avx512_dtype_bytes(args->x_dtype);
   for (int64_t block = first; block < last; block++, to += stride) {
     int64_t k = block * NVFP4_BLOCK;
     __mmask16 lanes = args->k - k < NVFP4_BLOCK ? (__mmask16)((1u << (args->k - k)) - 1) : 0xFFFF;
     _mm512_store_ps(to, avx512_load((const char *)args->x + (size_t)(m * args->ldx_elems + k) * bytes, args->x_dtype, lanes));
   }
+  return false;
 }
 
 /* The weights of an even k and, if count is 2, of the next. */
@@ -47,7 +49,7 @@ AVX512_INLINE void load_pair(const uint8_t *tile, int64_t k, const int count, co
 AVX512_INLINE void add_pair(const uint8_t *weights, int64_t tile_bytes, int64_t k, const float *x, const int count, const nvfp4_dtype dtype,
                             const int rows, const int tiles, __m512 *sum) {
   __m512 w[TILES][2];
-  AVX512_UNROLL(4)
+  AVX512_UNROLL(2)
   for (int t = 0; t < tiles; t++) {
     load_pair(weights + t * tile_bytes, k, count, dtype, w[t]);
   }
@@ -56,7 +58,7 @@ AVX512_INLINE void add_pair(const uint8_t *weights, int64_t tile_bytes, int64_t 
     AVX512_UNROLL(12)
     for (int r = 0; r < rows; r++) {
       __m512 value = _mm512_set1_ps(x[r * NVFP4_BLOCK + i]);
-      AVX512_UNROLL(4)
+      AVX512_UNROLL(2)
       for (int t = 0; t < tiles; t++) {
         sum[t * rows + r] = _mm512_fmadd_ps(value, w[t][i], sum[t * rows + r]);
       }
@@ -80,36 +82,47 @@ AVX512_INLINE void prefetch(const uint8_t *weights, int64_t tile_bytes, int64_t 
   }
 }
 
+/* Neighbouring row tiles of the weights times the records of a group, over a panel. */
+typedef struct part {
+  const uint8_t *weights; /* of the first row tile, from the panel's first k on */
+  int64_t tile_bytes;     /* to the next row tile */
+  int64_t tiles;          /* 1 to TILES */
+  int64_t k;              /* a multiple of 16, but at the end of K */
+  const record *records;
+  float (*acc)[N16K64_N]; /* [rows of the pass][16] */
+  int64_t acc_rows;       /* to the sums of the next row tile */
+} part;
+
 /* Row tiles [first, first + tiles) of the part. */
-AVX512_INLINE void sum_tiles(const avx512_part *part, int64_t first, const nvfp4_dtype dtype, const int rows, const int tiles) {
-  const int64_t tile_bytes = part->tile_bytes, acc_rows = part->acc_rows;
-  const uint8_t *weights = part->weights + first * tile_bytes;
-  const record *x = part->records;
-  float(*acc)[N16K64_N] = part->acc + first * acc_rows;
-  __m512 sum[24];
-  AVX512_UNROLL(4)
+AVX512_INLINE void sum_tiles(const part *p, int64_t first, const nvfp4_dtype dtype, const int rows, const int tiles) {
+  const int64_t tile_bytes = p->tile_bytes, acc_rows = p->acc_rows;
+  const uint8_t *weights = p->weights + first * tile_bytes;
+  const record *x = p->records;
+  float(*acc)[N16K64_N] = p->acc + first * acc_rows;
+  __m512 sum[TILES * GROUP_ROWS];
+  AVX512_UNROLL(2)
   for (int t = 0; t < tiles; t++) {
     AVX512_UNROLL(12)
     for (int r = 0; r < rows; r++) {
       sum[t * rows + r] = _mm512_load_ps(acc[t * acc_rows + r]);
     }
   }
-  const uint8_t *end = weights + dense_n16_bytes(part->k, dtype);
-  for (int64_t block = 0; block < part->k / NVFP4_BLOCK; block++, x += rows) {
+  const uint8_t *end = weights + dense_n16_bytes(p->k, dtype);
+  for (int64_t block = 0; block < p->k / NVFP4_BLOCK; block++, x += rows) {
     prefetch(weights, tile_bytes, end - weights, x, dtype, rows, tiles);
     for (int64_t k = 0; k < NVFP4_BLOCK; k += 2) {
       add_pair(weights, tile_bytes, k, x->x + k, 2, dtype, rows, tiles, sum);
     }
     weights += dense_n16_bytes(NVFP4_BLOCK, dtype);
   }
-  int64_t rest = part->k % NVFP4_BLOCK;
+  int64_t rest = p->k % NVFP4_BLOCK;
   for (int64_t k = 0; k + 1 < rest; k += 2) {
     add_pair(weights, tile_bytes, k, x->x + k, 2, dtype, rows, tiles, sum);
   }
   if (rest % 2 == 1) {
     add_pair(weights, tile_bytes, rest - 1, x->x + rest - 1, 1, dtype, rows, tiles, sum);
   }
-  AVX512_UNROLL(4)
+  AVX512_UNROLL(2)
   for (int t = 0; t < tiles; t++) {
     AVX512_UNROLL(12)
     for (int r = 0; r < rows; r++) {
@@ -118,50 +131,66 @@ AVX512_INLINE void sum_tiles(const avx512_part *part, int64_t first, const nvfp4
   }
 }
 
-AVX512_INLINE void sum_part(const avx512_part *part, const nvfp4_dtype dtype, const int rows) {
-  const int together = rows <= 6 ? TILES : 2;
+AVX512_INLINE void sum_part(const part *p, const nvfp4_dtype dtype, const int rows) {
+  const int together = rows == 1 ? 1 : TILES;
   int64_t tile = 0;
-  for (; tile + together <= part->tiles; tile += together) {
-    sum_tiles(part, tile, dtype, rows, together);
+  for (; tile + together <= p->tiles; tile += together) {
+    sum_tiles(p, tile, dtype, rows, together);
   }
-  for (; tile < part->tiles; tile++) {
-    sum_tiles(part, tile, dtype, rows, 1);
+  for (; tile < p->tiles; tile++) {
+    sum_tiles(p, tile, dtype, rows, 1);
   }
-}
-
-static const uint8_t *weights_at(const nvfp4_packed *packed, int64_t row_tile, int64_t k) {
-  return dense_n16_tile(packed, row_tile) + dense_n16_bytes(k, dense_n16_dtype(packed));
 }
 
 #define PASS(dtype, rows) \
-  static void sum_##dtype##_##rows(const avx512_part *part) { sum_part(part, NVFP4_DTYPE_##dtype, rows); }
-#define KERNEL(dtype)                                                                                               \
-  PASS(dtype, 1)                                                                                                    \
-  PASS(dtype, 2)                                                                                                    \
-  PASS(dtype, 4)                                                                                                    \
-  PASS(dtype, 6)                                                                                                    \
-  PASS(dtype, 8)                                                                                                    \
-  PASS(dtype, 12)                                                                                                   \
-  static const avx512_pass passes_##dtype[] = {{1, sum_##dtype##_1}, {2, sum_##dtype##_2}, {4, sum_##dtype##_4},    \
-                                               {6, sum_##dtype##_6}, {8, sum_##dtype##_8}, {12, sum_##dtype##_12}}; \
-  static const avx512_kernel kernel_##dtype = {.record_bytes = sizeof(record),                                      \
-                                               .group_rows = GROUP_ROWS,                                            \
-                                               .block_groups = 8,                                                   \
-                                               .tiles = TILES,                                                      \
-                                               .panel_blocks = PANEL_BLOCKS,                                        \
-                                               .weights = weights_at,                                               \
-                                               .passes = passes_##dtype,                                            \
-                                               .prepare = prepare};
-KERNEL(F32)
-KERNEL(F16)
-KERNEL(BF16)
+  static void sum_##dtype##_##rows(const part *p) { sum_part(p, NVFP4_DTYPE_##dtype, rows); }
+#define PASSES(dtype)                                                      \
+  PASS(dtype, 1)                                                           \
+  PASS(dtype, 2)                                                           \
+  PASS(dtype, 4)                                                           \
+  PASS(dtype, 6)                                                           \
+  PASS(dtype, 8)                                                           \
+  PASS(dtype, 12)                                                          \
+  static void (*const sums_##dtype[GROUP_ROWS + 1])(const part *) = {      \
+      [1] = sum_##dtype##_1, [2] = sum_##dtype##_2, [4] = sum_##dtype##_4, \
+      [6] = sum_##dtype##_6, [8] = sum_##dtype##_8, [12] = sum_##dtype##_12};
+PASSES(F32)
+PASSES(F16)
+PASSES(BF16)
 
-static size_t workspace_bytes(const nvfp4_layer_desc *desc, int64_t m) { return avx512_workspace_bytes(&kernel_BF16, m, desc->k); }
+static void sum_panel(const avx512_job *job, const avx512_panel *panel) {
+  const nvfp4_dtype dtype = dense_n16_dtype(job->packed);
+  void (*const *sums)(const part *) = dtype == NVFP4_DTYPE_F32 ? sums_F32 : dtype == NVFP4_DTYPE_F16 ? sums_F16 : sums_BF16;
+  const int64_t k = panel->block_first * NVFP4_BLOCK, k_left = job->args->k - k, k_most = panel->blocks * NVFP4_BLOCK;
+  part p = {.k = k_left < k_most ? k_left : k_most,
+            .tile_bytes = dense_n16_tile(job->packed, 1) - dense_n16_tile(job->packed, 0),
+            .acc_rows = (panel->group_last - panel->group_first) * GROUP_ROWS};
+  for (int64_t tile = panel->tile_first; tile < panel->tile_last; tile += TILES) {
+    p.weights = dense_n16_tile(job->packed, tile) + dense_n16_bytes(k, dtype);
+    p.tiles = panel->tile_last - tile < TILES ? panel->tile_last - tile : TILES;
+    for (int64_t group = panel->group_first; group < panel->group_last; group++) {
+      p.records = (const record *)(const void *)avx512_records(job, group, panel->block_first);
+      p.acc = avx512_acc(job, panel, tile, group);
+      sums[avx512_pass_rows_of(job, group)](&p);
+    }
+  }
+}
+
+static const int pass_rows[] = {1, 2, 4, 6, 8, GROUP_ROWS};
+static const avx512_kernel kernel = {.record_bytes = sizeof(record),
+                                     .group_rows = GROUP_ROWS,
+                                     .block_groups = 8,
+                                     .panel_blocks = PANEL_BLOCKS,
+                                     .tile_step = 1,
+                                     .pass_rows = pass_rows,
+                                     .prepare = prepare,
+                                     .sum_panel = sum_panel};
+
+static size_t workspace_bytes(const nvfp4_layer_desc *desc, int64_t m) { return avx512_workspace_bytes(&kernel, m, desc->k); }
 
 static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
   (void)reason;
-  nvfp4_dtype dtype = dense_n16_dtype(packed);
-  return avx512_apply(dtype == NVFP4_DTYPE_F32 ? &kernel_F32 : dtype == NVFP4_DTYPE_F16 ? &kernel_F16 : &kernel_BF16, host, packed, args);
+  return avx512_apply(&kernel, host, packed, args);
 }
 
 AVX512_PLAIN static nvfp4_status is_supported(const nvfp4_machine *machine, nvfp4_reason *reason) {
