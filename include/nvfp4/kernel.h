@@ -18,6 +18,8 @@
  *   - It computes alpha, one float per output row, from doubles, rounded once; and s_a, the factor of the activation quantiser.
  *   - parallel_for runs tasks with round-to-nearest and without flush-to-zero, and restores what it found.
  *   - It tests the kernel against the reference once per context and device before it may serve.
+ *   - CUDA: it uploads weights and alpha, and makes the CUDA context of the layer current before every call. x, y, bias, alpha, workspace and packed.data are
+ *     addresses of the device; pointers and strides have the alignment of an element and no more.
  */
 #ifndef NVFP4_KERNEL_H
 #define NVFP4_KERNEL_H
@@ -30,7 +32,10 @@ extern "C" {
 
 /* Same major: compatible. A minor adds fields at the ends of structs, never elsewhere. */
 #define NVFP4_ABI_MAJOR 1
-#define NVFP4_ABI_MINOR 0
+#define NVFP4_ABI_MINOR 1
+
+/* The CUDA driver as the library uses it (src/cuda/cuda.h): opaque to plug-ins, whose CUDA kernels open the driver themselves. */
+struct nvfp4_cuda;
 
 /* What the core lends a kernel. A plug-in links nothing of ours: it calls through this table. Lives as long as the context. */
 typedef struct nvfp4_host {
@@ -54,14 +59,19 @@ typedef struct nvfp4_host {
   /* E2M1 and E4M3 decoding tables: 16 and 256 floats. */
   const float *e2m1;
   const float *e4m3;
+  /* Minor 1. For the CUDA kernels of this tree; NULL if there is no driver. Whenever the core calls a CUDA kernel or its layout, the CUDA context of the
+   * layer is current. */
+  struct nvfp4_cuda *cuda;
 } nvfp4_host;
 
-/* What process_weights_after_loading gets: rows that share one input global, k whole. */
+/* What process_weights_after_loading gets: rows that share one input global, k whole. For a CUDA kernel all of it lies in memory of the device (the core
+ * uploads weights that do not), and what is enqueued on `stream` is complete before the layer is handed to anybody: a layout need not wait. */
 typedef struct nvfp4_process_args {
   uint32_t struct_size;
   const nvfp4_weights *weights; /* canonical form, or dense */
   const float *alpha_w4a4;      /* [n] or NULL if the layer has no input global */
   const float *alpha_w4a16;     /* [n]; a dense layer's, too */
+  void *stream;                 /* minor 1: a CUstream for a CUDA kernel; NULL on the CPU */
 } nvfp4_process_args;
 
 /* Packed weights: what the bytes mean is the layout's affair. */
@@ -111,7 +121,7 @@ typedef struct nvfp4_kernel_args {
   nvfp4_dtype x_dtype;
   const nvfp4_quantised_x *quantised_x;
   float s_a;          /* W4A4: the quantiser's factor, docs/numerics.md; 0 otherwise */
-  const float *alpha; /* [n] of the kernel's mode, on the host */
+  const float *alpha; /* [n] of the kernel's mode, on the layer's device */
   const void *bias;   /* [n] of bias_dtype, or NULL */
   nvfp4_dtype bias_dtype;
   void *y; /* [m, n] of y_dtype */
@@ -120,7 +130,7 @@ typedef struct nvfp4_kernel_args {
   void *workspace; /* workspace_bytes(desc, m) bytes at least, 64-byte aligned */
   size_t workspace_bytes;
   const float *row_alpha; /* reserved: NULL */
-  void *stream;
+  void *stream;           /* CUDA: a CUstream; the kernel enqueues its work there, waits for nothing, and may be captured in a graph */
 } nvfp4_kernel_args;
 
 typedef struct nvfp4_kernel {

@@ -55,6 +55,8 @@ typedef struct nvfp4_model_options {
   nvfp4_dtype activation;     /* what linear layers are fed: F32 (also for NONE), BF16 or F16 */
   int64_t context_tokens;     /* size of the KV cache; 0: the smaller of the model's and 2048 */
   int64_t batch_tokens;       /* rows of one step at most; 0: 512 */
+  nvfp4_device
+      device; /* where NVFP4 layers are computed. CUDA: their activations are copied there and back, a check rather than a way to be fast */
 } nvfp4_model_options;
 
 /* Loads a Llama-family model: packs every linear layer; the embedding stays mapped. The checkpoint must stay open while the model lives.

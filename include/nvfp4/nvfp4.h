@@ -202,6 +202,8 @@ typedef struct nvfp4_gpu {
   int sm; /* compute capability: 90 for 9.0, 120 for 12.0 */
   int multiprocessors;
   uint64_t memory_bytes;
+  uint64_t l2_bytes;     /* 0 unknown */
+  uint64_t shared_bytes; /* shared memory that a thread block may have at most; 0 unknown */
 } nvfp4_gpu;
 
 /* What a computer is: a plain value, so that it can be written to a file, read on another computer, and asked "what would run there?". */
@@ -491,6 +493,10 @@ NVFP4_API nvfp4_status nvfp4_weights_dequantise(const nvfp4_weights *weights, co
 typedef struct nvfp4_layer nvfp4_layer;
 
 /* Packs the weights for every kernel of the plan (vLLM: process_weights_after_loading). `plan` is copied, `weights` is borrowed during the call;
+ * it may lie in host memory or, for a CUDA layer, in memory of its device (NVFP4_MEMORY_CUDA), written completely: what has been enqueued on a stream must
+ * be through. Host weights are uploaded, so that a layer's canonical and packed weights lie on the device together until the call returns; memory is
+ * taken by cuMemAlloc. A CUDA layer lives in the CUDA context that is current now, if it is one of the layer's device, or else in the device's primary context, which the
+ * CUDA runtime and frameworks use; it must be destroyed before that context. Packing is complete when the call returns.
  * if nvfp4_layer_borrows_weights() says so afterwards, its bytes must outlive the layer. Block scales that are NaN or negative are an error
  * that names row and block; dense weights may be any numbers, infinities and NaNs. On success *out is the caller's and is freed by nvfp4_layer_destroy, before its context. */
 NVFP4_API nvfp4_status nvfp4_layer_create(nvfp4_context *context, const nvfp4_plan *plan, const nvfp4_weights *weights, nvfp4_layer **out,
@@ -532,12 +538,21 @@ typedef struct nvfp4_apply_args {
   void *stream;           /* a CUstream for a CUDA layer; NULL on the CPU */
 } nvfp4_apply_args;
 
-/* Bytes of workspace that apply needs for m rows; grows with m. */
+/* Bytes of workspace that apply needs for m rows, in memory of the layer's device; grows with m. */
 NVFP4_API size_t nvfp4_layer_workspace_bytes(const nvfp4_layer *layer, int64_t m);
 
 /* y = x W^T (+ bias). Allocates nothing. Safe to call from several threads at once with different y and workspace (calls share the context's
- * pool and take turns on it). On the CPU it returns when y is there; on CUDA it enqueues on args->stream. */
+ * pool and take turns on it). On the CPU it returns when y is there.
+ *
+ * CUDA: x (or the codes and scales of quantised_x), bias, y and workspace are addresses in memory of the layer's device, aligned as their elements are (the
+ * workspace to 64 bytes); kernels are fastest where x, y and their rows begin at multiples of 16 bytes. The call enqueues on args->stream, a stream of the
+ * layer's CUDA context (NULL: the default one), and returns; everything it was given may be reused by later work on that stream. It may be captured in a CUDA graph. Whatever
+ * context the caller has current is current again afterwards. An error of work that runs later is reported by a later call, or by the caller's own synchronisation. */
 NVFP4_API nvfp4_status nvfp4_layer_apply(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason);
+
+/* The same with all of args in host memory wherever the layer lives; workspace and stream are not looked at. Takes the memory it needs, copies to the device
+ * and back, and returns when y is there: for tools and tests, not for speed. */
+NVFP4_API nvfp4_status nvfp4_layer_apply_host(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason);
 
 /* -------------------------------------------------------------------------------------------------------------- checkpoints */
 

@@ -11,5 +11,5 @@ const char *nvfp4_version(void) { return NVFP4_VERSION; }
 
 const char *nvfp4_build_info(void) {
   return "C " __VERSION__ ", " NVFP4_BUILD_TYPE ", jansson " JANSSON_VERSION
-         ", PCRE2 " TEXT(PCRE2_MAJOR) "." TEXT(PCRE2_MINOR) ", CUDA: not built";
+         ", PCRE2 " TEXT(PCRE2_MAJOR) "." TEXT(PCRE2_MINOR) ", CUDA: " NVFP4_CUDA_BUILD;
 }

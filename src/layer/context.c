@@ -51,6 +51,7 @@ static nvfp4_host make_host(nvfp4_context *context) {
       .quantise_row = nvfp4_quantise_activation_row,
       .e2m1 = nvfp4_e2m1_table,
       .e4m3 = nvfp4_e4m3_table,
+      .cuda = context->cuda,
   };
 }
 
@@ -176,6 +177,11 @@ static nvfp4_status fill_context(nvfp4_context *context, const nvfp4_options *op
   NVFP4_TRY(own_policy(context, &options->policy, reason));
   NVFP4_TRY(nvfp4_threads_create(options->threads, options->parallel_for, options->parallel_for_cookie, &context->threads, reason));
   nvfp4_machine_probe(&context->machine);
+  nvfp4_reason why = {0};
+  if (context->machine.gpu_count > 0 && nvfp4_cuda_open(NVFP4_CUDA_DRIVER, &context->cuda, &why) != NVFP4_OK) {
+    context->machine.gpu_count = 0; /* the driver answered the probe and no longer does: the CPU still works */
+    snprintf(context->machine.cuda_missing, sizeof context->machine.cuda_missing, "%.127s", why.text);
+  }
   context->host = make_host(context);
   NVFP4_TRY(add_plugins(context, options->plugins, reason));
   NVFP4_TRY(add_registry(context, reason));
@@ -226,6 +232,7 @@ void nvfp4_context_destroy(nvfp4_context *context) {
   free(context->plugins);
   nvfp4_tuning_free(&context->tuning);
   nvfp4_threads_destroy(context->threads);
+  nvfp4_cuda_close(context->cuda);
   free((char *)context->policy.kernel);
   free((char *)context->policy.env_kernel);
   free((char *)context->policy.vllm_backend);
@@ -243,19 +250,33 @@ nvfp4_threads *nvfp4_context_pool(nvfp4_context *context) { return context->thre
 
 /* ---------------------------------------------------------------------------------------------------------- self-tests */
 
+/* The machine as kernels of `device` see it: of its GPUs that one alone. */
+static nvfp4_machine machine_of(const nvfp4_context *context, nvfp4_device device) {
+  nvfp4_machine machine = context->machine;
+  if (device.kind == NVFP4_DEVICE_CUDA && device.ordinal < machine.gpu_count) {
+    machine.gpus[0] = machine.gpus[device.ordinal];
+    machine.gpu_count = 1;
+  }
+  return machine;
+}
+
 static int device_slot(nvfp4_device device) { return device.kind == NVFP4_DEVICE_CPU ? 0 : 1 + device.ordinal; }
 
 void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device) {
   int slot = device_slot(device);
+  const nvfp4_machine machine = machine_of(context, device);
+  if (device.kind == NVFP4_DEVICE_CUDA && device.ordinal >= context->machine.gpu_count) {
+    return; /* there is no such device: selection says so */
+  }
   pthread_mutex_lock(&context->self_test_lock);
   for (size_t i = 0; i < context->kernel_count; i++) {
     nvfp4_known_kernel *known = &context->kernels[i];
     if (known->kernel == NULL || known->kernel->device != device.kind || known->self_test[slot] != NVFP4_SELF_TEST_NOT_RUN ||
-        known->kernel->is_supported(&context->machine, NULL) != NVFP4_OK) {
+        known->kernel->is_supported(&machine, NULL) != NVFP4_OK) {
       continue;
     }
     nvfp4_reason why = {0};
-    if (nvfp4_self_test_kernel(&context->host, known->kernel, &why) == NVFP4_OK) {
+    if (nvfp4_self_test_kernel(&context->host, known->kernel, device, &why) == NVFP4_OK) {
       known->self_test[slot] = NVFP4_SELF_TEST_PASSED;
     } else {
       nvfp4_log_line(&context->log, NVFP4_LOG_WARNING, "%s", why.text);

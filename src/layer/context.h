@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/threads.h"
+#include "cuda/cuda.h"
 #include "kernels/plugin.h"
 #include "select/select.h"
 
@@ -32,6 +33,7 @@ struct nvfp4_context {
   nvfp4_log log;
   nvfp4_policy policy; /* strings are own copies */
   nvfp4_tuning tuning; /* all zero: none */
+  nvfp4_cuda *cuda;    /* NULL: no driver, or no GPU */
   nvfp4_host host;
   nvfp4_known_kernel *kernels; /* plug-ins first, then the registry: the order of preference */
   size_t kernel_count;
@@ -52,8 +54,8 @@ void nvfp4_context_candidates(const nvfp4_context *context, nvfp4_device device,
  * that the context does not have. */
 nvfp4_status nvfp4_tuning_load(nvfp4_context *context, const char *path, nvfp4_reason *reason);
 
-/* self_test.c: runs `kernel` on a small problem and compares with the reference. */
-nvfp4_status nvfp4_self_test_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_reason *reason);
+/* self_test.c: runs `kernel` on a small problem, on `device`, and compares with the reference. */
+nvfp4_status nvfp4_self_test_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, nvfp4_reason *reason);
 
 /* layer.c: the policy that counts for a call: the layer's own, or the context's. */
 static inline const nvfp4_policy *nvfp4_policy_or_context(const nvfp4_context *context, const nvfp4_policy *policy) {

@@ -8,7 +8,6 @@
 #include "base/fp_env.h"
 #include "base/reason.h"
 #include "format/activation.h"
-#include "format/e4m3.h"
 #include "format/global.h"
 
 /* Rows that share one input global. */
@@ -18,7 +17,7 @@ typedef struct layer_run {
   int64_t partition_count;
   nvfp4_layer_desc desc; /* of these rows alone */
   float s_a;
-  float *alpha_w4a4;    /* [n_rows]; NULL without an input global */
+  float *alpha_w4a4;    /* [n_rows], on the layer's device; NULL without an input global */
   float *alpha_w4a16;   /* of dense layers, too */
   nvfp4_packed *packed; /* [layout_count] */
 } layer_run;
@@ -28,28 +27,12 @@ struct nvfp4_layer {
   nvfp4_plan *plan;
   const nvfp4_layout **layouts; /* [layout_count] of the plan's kernels, in the order of the ranges */
   size_t layout_count;
+  nvfp4_place place;
   layer_run *runs;
   size_t run_count;
 };
 
 /* ---------------------------------------------------------------------------------------------------------- checking weights */
-
-static nvfp4_status check_scales(const nvfp4_weights *w, nvfp4_reason *reason) {
-  for (int64_t n = 0; n < w->n; n++) {
-    const uint8_t *row = w->scales + n * w->scales_stride_bytes;
-    uint8_t worst = 0; /* NaN is 0x7F and 0xFF, negative is 0x80 and above: both are >= 0x7F */
-    for (int64_t block = 0; block < w->k / NVFP4_BLOCK; block++) {
-      worst = row[block] > worst ? row[block] : worst;
-    }
-    for (int64_t block = 0; worst >= 0x7F && block < w->k / NVFP4_BLOCK; block++) {
-      if (row[block] >= 0x7F) {
-        return nvfp4_reject(reason, NVFP4_E_FORMAT, "block scale 0x%02X (%s) at row %lld, block %lld; needs an E4M3 number from 0 to 448",
-                            row[block], nvfp4_e4m3_is_nan(row[block]) ? "NaN" : "negative", (long long)n, (long long)block);
-      }
-    }
-  }
-  return NVFP4_OK;
-}
 
 static size_t elem_bytes(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : 2; }
 
@@ -77,10 +60,7 @@ static nvfp4_status check_weights(const nvfp4_weights *w, const nvfp4_layer_desc
                         (long long)w->codes_stride_bytes, (long long)w->scales_stride_bytes, (long long)w->k, (long long)(w->k / 2),
                         (long long)(w->k / NVFP4_BLOCK));
   }
-  if (w->memory == NVFP4_MEMORY_CUDA) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "the weights lie in CUDA memory; this build reads them from host memory");
-  }
-  return dense ? NVFP4_OK : check_scales(w, reason);
+  return NVFP4_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------------- making runs */
@@ -124,26 +104,51 @@ static nvfp4_status fill_alpha(const layer_run *run, nvfp4_mode mode, float *alp
   return NVFP4_OK;
 }
 
-/* Alphas and packed weights of one run. What it makes is freed by nvfp4_layer_destroy, on errors too. */
-static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_weights *weights, nvfp4_reason *reason) {
-  size_t rows = (size_t)run->n_rows;
-  bool has_input = run->partitions[0].input.value != 0.0f;
+/* The alphas of a mode, as kernels read them. */
+static nvfp4_status make_alpha(const nvfp4_visit *visit, const layer_run *run, nvfp4_mode mode, float **out, nvfp4_reason *reason) {
+  size_t bytes = (size_t)run->n_rows * sizeof(float);
+  float *alpha = malloc(bytes);
+  if (alpha == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer of %lld rows", (long long)run->n_rows);
+  }
+  nvfp4_status status = fill_alpha(run, mode, alpha, reason);
+  if (status == NVFP4_OK) {
+    status = nvfp4_place_copy(visit, alpha, bytes, (void **)out, reason);
+  }
+  free(alpha); /* pageable memory has been read when an asynchronous copy returns */
+  return status;
+}
+
+/* Packs the run's rows for every layout. */
+static nvfp4_status pack_run(nvfp4_layer *layer, const nvfp4_visit *visit, layer_run *run, const nvfp4_weights *part,
+                             nvfp4_reason *reason) {
+  NVFP4_TRY(nvfp4_place_check_scales(visit, part, run->n_first, reason));
+  nvfp4_process_args args = {sizeof args, part, run->alpha_w4a4, run->alpha_w4a16, visit->stream};
+  for (size_t i = 0; i < layer->layout_count; i++) {
+    nvfp4_packed packed = {.struct_size = sizeof packed};
+    NVFP4_TRY(layer->layouts[i]->process_weights_after_loading(&layer->context->host, &args, &packed, reason));
+    run->packed[i] = packed;
+  }
+  return NVFP4_OK;
+}
+
+/* Alphas and packed weights of one run. What it makes is freed by nvfp4_layer_destroy, on errors too; what it uploads is freed before it returns. */
+static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_weights *weights, nvfp4_visit *visit, nvfp4_reason *reason) {
   run->desc = layer->plan->desc;
   run->desc.n = run->n_rows;
   run->desc.partitions = run->partitions;
   run->desc.partition_count = run->partition_count;
-  run->alpha_w4a16 = malloc(rows * sizeof(float));
-  run->alpha_w4a4 = has_input ? malloc(rows * sizeof(float)) : NULL;
   run->packed = calloc(layer->layout_count, sizeof *run->packed);
-  if (run->alpha_w4a16 == NULL || (has_input && run->alpha_w4a4 == NULL) || run->packed == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer of %zu rows", rows);
+  if (run->packed == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer");
   }
-  NVFP4_TRY(fill_alpha(run, NVFP4_MODE_W4A16, run->alpha_w4a16, reason));
-  if (has_input) {
+  NVFP4_TRY(make_alpha(visit, run, NVFP4_MODE_W4A16, &run->alpha_w4a16, reason));
+  if (run->partitions[0].input.value != 0.0f) {
     run->s_a = nvfp4_activation_factor(run->partitions[0].input);
-    NVFP4_TRY(fill_alpha(run, NVFP4_MODE_W4A4, run->alpha_w4a4, reason));
+    NVFP4_TRY(make_alpha(visit, run, NVFP4_MODE_W4A4, &run->alpha_w4a4, reason));
   }
-  nvfp4_weights part = *weights;
+  nvfp4_weights part = *weights, there;
+  void *uploaded;
   part.n = run->n_rows;
   if (part.values != NULL) {
     part.values = (const char *)part.values + run->n_first * weights->values_stride_bytes;
@@ -151,13 +156,18 @@ static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_wei
     part.codes += run->n_first * weights->codes_stride_bytes;
     part.scales += run->n_first * weights->scales_stride_bytes;
   }
-  nvfp4_process_args args = {sizeof args, &part, run->alpha_w4a4, run->alpha_w4a16};
-  for (size_t i = 0; i < layer->layout_count; i++) {
-    nvfp4_packed packed = {.struct_size = sizeof packed};
-    NVFP4_TRY(layer->layouts[i]->process_weights_after_loading(&layer->context->host, &args, &packed, reason));
-    run->packed[i] = packed;
+  NVFP4_TRY(nvfp4_place_weights(visit, &part, &there, &uploaded, reason));
+  nvfp4_status packed = pack_run(layer, visit, run, &there, reason);
+  nvfp4_status finished = nvfp4_place_wait(visit, packed == NVFP4_OK ? reason : NULL);
+  nvfp4_place_free(&layer->place, uploaded);
+  return packed != NVFP4_OK ? packed : finished;
+}
+
+static nvfp4_status fill_runs(nvfp4_layer *layer, const nvfp4_weights *weights, nvfp4_visit *visit, nvfp4_reason *reason) {
+  for (size_t i = 0; i < layer->run_count; i++) {
+    NVFP4_TRY(fill_run(layer, &layer->runs[i], weights, visit, reason));
   }
-  return NVFP4_OK;
+  return layer->place.cuda != NULL ? nvfp4_cuda_load_known(layer->place.cuda, reason) : NVFP4_OK;
 }
 
 static nvfp4_status fill_layer(nvfp4_layer *layer, const nvfp4_weights *weights, nvfp4_reason *reason) {
@@ -168,10 +178,12 @@ static nvfp4_status fill_layer(nvfp4_layer *layer, const nvfp4_weights *weights,
   }
   find_layouts(layer);
   find_runs(layer);
-  for (size_t i = 0; i < layer->run_count; i++) {
-    NVFP4_TRY(fill_run(layer, &layer->runs[i], weights, reason));
-  }
-  return NVFP4_OK;
+  nvfp4_visit visit;
+  NVFP4_TRY(nvfp4_place_find(layer->context->cuda, layer->plan->desc.device, &layer->place, reason));
+  NVFP4_TRY(nvfp4_place_enter(&layer->place, true, &visit, reason));
+  nvfp4_status filled = fill_runs(layer, weights, &visit, reason);
+  nvfp4_status left = nvfp4_place_leave(&visit, filled == NVFP4_OK ? reason : NULL);
+  return filled != NVFP4_OK ? filled : left;
 }
 
 nvfp4_status nvfp4_layer_create(nvfp4_context *context, const nvfp4_plan *plan, const nvfp4_weights *weights, nvfp4_layer **out,
@@ -202,6 +214,8 @@ void nvfp4_layer_destroy(nvfp4_layer *layer) {
   if (layer == NULL) {
     return;
   }
+  nvfp4_visit visit;
+  nvfp4_place_enter(&layer->place, false, &visit, NULL);
   for (size_t i = 0; i < layer->run_count; i++) {
     layer_run *run = &layer->runs[i];
     for (size_t j = 0; run->packed != NULL && j < layer->layout_count; j++) {
@@ -210,9 +224,10 @@ void nvfp4_layer_destroy(nvfp4_layer *layer) {
       }
     }
     free(run->packed);
-    free(run->alpha_w4a4);
-    free(run->alpha_w4a16);
+    nvfp4_place_free(&layer->place, run->alpha_w4a4);
+    nvfp4_place_free(&layer->place, run->alpha_w4a16);
   }
+  nvfp4_place_leave(&visit, NULL);
   free(layer->runs);
   free(layer->layouts);
   nvfp4_plan_free(layer->plan);
@@ -285,8 +300,13 @@ static nvfp4_status check_quantised_x(const nvfp4_layer *layer, const nvfp4_kern
   return NVFP4_OK;
 }
 
-static nvfp4_status check_apply(const nvfp4_layer *layer, const nvfp4_kernel *kernel, const nvfp4_apply_args *args, nvfp4_reason *reason) {
+const nvfp4_place *nvfp4_layer_place(const nvfp4_layer *layer) { return &layer->place; }
+
+const nvfp4_layer_desc *nvfp4_layer_description(const nvfp4_layer *layer) { return &layer->plan->desc; }
+
+nvfp4_status nvfp4_layer_check_apply(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason) {
   const nvfp4_layer_desc *desc = &layer->plan->desc;
+  const nvfp4_kernel *kernel = kernel_for(layer, args->m);
   if (kernel == NULL) {
     return nvfp4_reject(reason, NVFP4_E_SHAPE, "M = %lld; the plan serves M from %lld to %lld", (long long)args->m,
                         (long long)desc->m_first, (long long)desc->m_last);
@@ -307,12 +327,16 @@ static nvfp4_status check_apply(const nvfp4_layer *layer, const nvfp4_kernel *ke
   if (args->row_alpha != NULL) {
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "row_alpha is given; it is reserved and must be NULL");
   }
+  return args->quantised_x != NULL ? check_quantised_x(layer, kernel, args->quantised_x, reason) : NVFP4_OK;
+}
+
+static nvfp4_status check_workspace(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason) {
   size_t need = nvfp4_layer_workspace_bytes(layer, args->m);
   if (args->workspace_bytes < need || (need > 0 && (args->workspace == NULL || (uintptr_t)args->workspace % 64 != 0))) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "the workspace has %zu bytes at %p; M = %lld needs %zu, 64-byte aligned",
                         args->workspace_bytes, args->workspace, (long long)args->m, need);
   }
-  return args->quantised_x != NULL ? check_quantised_x(layer, kernel, args->quantised_x, reason) : NVFP4_OK;
+  return NVFP4_OK;
 }
 
 static nvfp4_status apply_run(const nvfp4_layer *layer, const layer_run *run, const nvfp4_kernel *kernel, const nvfp4_apply_args *args,
@@ -353,10 +377,15 @@ nvfp4_status nvfp4_layer_apply(const nvfp4_layer *layer, const nvfp4_apply_args 
   if (args->m == 0) {
     return NVFP4_OK;
   }
+  NVFP4_TRY(nvfp4_layer_check_apply(layer, args, reason));
+  NVFP4_TRY(check_workspace(layer, args, reason));
   const nvfp4_kernel *kernel = kernel_for(layer, args->m);
-  NVFP4_TRY(check_apply(layer, kernel, args, reason));
-  for (size_t i = 0; i < layer->run_count; i++) {
-    NVFP4_TRY(apply_run(layer, &layer->runs[i], kernel, args, reason));
+  nvfp4_visit visit;
+  NVFP4_TRY(nvfp4_place_enter(&layer->place, false, &visit, reason));
+  nvfp4_status status = NVFP4_OK;
+  for (size_t i = 0; status == NVFP4_OK && i < layer->run_count; i++) {
+    status = apply_run(layer, &layer->runs[i], kernel, args, reason);
   }
-  return NVFP4_OK;
+  nvfp4_place_leave(&visit, NULL);
+  return status;
 }

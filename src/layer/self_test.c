@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The self-test of a kernel: a small problem with every E2M1 code, many scales (zero, subnormal, 448), a row of zeros, ragged N; once without and once with bias. CANONICAL kernels must give the bits of the
+ * The self-test of a kernel: a small problem with every E2M1 code, many scales (zero, subnormal, 448), a row of zeros, ragged N; once without and once with bias; on a GPU with several M, as its kernels have
+ * code of their own for few and for many rows. CANONICAL kernels must give the bits of the
  * reference, BOUNDED ones keep the bound of docs/numerics.md. A kernel for dense layers gets weights of each type that it takes, zero, subnormal and of many exponents, and an odd K.
  */
 #include <math.h>
@@ -16,17 +17,18 @@
 #include "format/half.h"
 #include "kernels/ref/spec.h"
 #include "layer/context.h"
+#include "layer/place.h"
 
-enum { TEST_M = 3, TEST_M_MAX = 64, TEST_N = 37, TEST_K = 80, TEST_BLOCKS = TEST_K / NVFP4_BLOCK, TEST_K_DENSE = TEST_K - 1 };
+enum { TEST_M = 3, TEST_M_MAX = 300, TEST_N = 37, TEST_K = 80, TEST_BLOCKS = TEST_K / NVFP4_BLOCK, TEST_K_DENSE = TEST_K - 1 };
 
 typedef struct problem {
   uint8_t codes[TEST_N][TEST_K / 2], scales[TEST_N][TEST_BLOCKS];
   float x[TEST_M_MAX][TEST_K], alpha[TEST_N], bias[TEST_N];
   float s_a;
-  int m, k;                            /* rows that are used: TEST_M, or the nearest that the kernel serves; TEST_K, or TEST_K_DENSE */
-  nvfp4_dtype x_dtype;                 /* F32, or BF16 for kernels that refuse it: x holds the rounded values */
-  uint16_t x_bf16[TEST_M_MAX][TEST_K]; /* x, if that is what the kernel takes */
-  nvfp4_dtype dtype;                   /* of dense weights; NONE: NVFP4 */
+  int m, k;                              /* rows that are used: TEST_M, or the nearest that the kernel serves; TEST_K, or TEST_K_DENSE */
+  nvfp4_dtype x_dtype;                   /* F32, or else the first that the kernel takes */
+  uint32_t x_typed[TEST_M_MAX * TEST_K]; /* x in that type, no gaps; x above holds what it became by rounding */
+  nvfp4_dtype dtype;                     /* of dense weights; NONE: NVFP4 */
   float w[TEST_N][TEST_K_DENSE], values[TEST_N * TEST_K_DENSE]; /* dense: what the weights are, and as they are stored */
 } problem;
 
@@ -52,10 +54,8 @@ static void make_problem(problem *p) {
       p->x[m][i] = m == 1 ? 0.0f : ((float)(next_random(&state) % 65536) - 32768.0f) * 0x1p-12f;
     }
   }
-  if (p->x_dtype == NVFP4_DTYPE_BF16) {
-    nvfp4_from_f32(p->x[0], NVFP4_DTYPE_BF16, p->x_bf16, TEST_M_MAX * TEST_K);
-    nvfp4_to_f32(p->x_bf16, NVFP4_DTYPE_BF16, p->x[0], TEST_M_MAX * TEST_K);
-  }
+  nvfp4_from_f32(p->x[0], p->x_dtype, p->x_typed, TEST_M_MAX * TEST_K);
+  nvfp4_to_f32(p->x_typed, p->x_dtype, p->x[0], TEST_M_MAX * TEST_K);
   p->s_a = 96.0f;
 }
 
@@ -136,7 +136,7 @@ static nvfp4_weights weights_of(const problem *p) {
   return weights;
 }
 
-static nvfp4_layer_desc desc_of(const nvfp4_kernel *kernel, const problem *p, bool with_bias) {
+static nvfp4_layer_desc desc_of(const nvfp4_kernel *kernel, const problem *p, nvfp4_device device, bool with_bias) {
   static const nvfp4_partition nvfp4 = {.n_rows = TEST_N, .weight.value = 1, .input.value = 1};
   static const nvfp4_partition dense = {.n_rows = TEST_N, .weight.value = 1};
   return (nvfp4_layer_desc){.struct_size = sizeof(nvfp4_layer_desc),
@@ -149,92 +149,169 @@ static nvfp4_layer_desc desc_of(const nvfp4_kernel *kernel, const problem *p, bo
                             .x_dtype = p->x_dtype,
                             .y_dtype = NVFP4_DTYPE_F32,
                             .bias_dtype = with_bias ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE,
+                            .device = device,
                             .partitions = p->dtype != NVFP4_DTYPE_NONE ? &dense : &nvfp4,
                             .partition_count = 1,
                             .weight_dtype = p->dtype};
 }
 
-/* Packs and applies; y [p->m, TEST_N] is poisoned with NaN first. */
-static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, const problem *p, bool with_bias, float *y,
-                               nvfp4_reason *reason) {
-  nvfp4_weights weights = weights_of(p);
-  nvfp4_layer_desc desc = desc_of(kernel, p, with_bias);
-  nvfp4_process_args process = {sizeof process, &weights, p->alpha, p->alpha};
-  nvfp4_packed packed = {0};
-  NVFP4_TRY(kernel->layout->process_weights_after_loading(host, &process, &packed, reason));
-  size_t bytes = kernel->workspace_bytes(&desc, p->m);
-  void *workspace = host->alloc(host->cookie, bytes > 0 ? bytes : 64, 64);
-  nvfp4_status status = NVFP4_OK;
-  if (workspace == NULL) {
-    status = nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory: %zu bytes of workspace for a self-test", bytes);
-  } else {
-    nvfp4_kernel_args args = {.struct_size = sizeof args,
-                              .m = p->m,
-                              .n = TEST_N,
-                              .k = p->k,
-                              .x = p->x_dtype == NVFP4_DTYPE_BF16 ? (const void *)p->x_bf16 : p->x,
-                              .ldx_elems = TEST_K,
-                              .x_dtype = p->x_dtype,
-                              .s_a = kernel->numerics.mode == NVFP4_MODE_W4A4 ? p->s_a : 0,
-                              .alpha = p->alpha,
-                              .bias = with_bias ? p->bias : NULL,
-                              .bias_dtype = desc.bias_dtype,
-                              .y = y,
-                              .ldy_elems = TEST_N,
-                              .y_dtype = NVFP4_DTYPE_F32,
-                              .workspace = workspace,
-                              .workspace_bytes = bytes};
-    for (int i = 0; i < p->m * TEST_N; i++) {
-      y[i] = NAN;
-    }
-    status = kernel->apply_weights(host, &packed, &args, reason);
-    host->free(host->cookie, workspace, bytes > 0 ? bytes : 64);
+/* The problem where the kernel works: its inputs, y poisoned with NaN, workspace. */
+typedef struct placed {
+  void *x, *alpha, *bias, *y, *workspace, *uploaded;
+  nvfp4_weights weights;
+  nvfp4_packed packed;
+} placed;
+
+static nvfp4_status place_problem(const nvfp4_visit *visit, const problem *p, size_t workspace_bytes, placed *out, nvfp4_reason *reason) {
+  const nvfp4_weights weights = weights_of(p);
+  size_t x_bytes = (size_t)p->m * TEST_K * (p->x_dtype == NVFP4_DTYPE_F32 ? 4 : 2), y_bytes = (size_t)p->m * TEST_N * sizeof(float);
+  float *poison = malloc(y_bytes);
+  if (poison == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a self-test");
   }
-  kernel->layout->free_packed(host, &packed);
-  return status;
+  memset(poison, 0xFF, y_bytes);
+  nvfp4_status status = nvfp4_place_copy(visit, poison, y_bytes, &out->y, reason);
+  free(poison);
+  NVFP4_TRY(status);
+  NVFP4_TRY(nvfp4_place_copy(visit, p->x_typed, x_bytes, &out->x, reason));
+  NVFP4_TRY(nvfp4_place_copy(visit, p->alpha, sizeof p->alpha, &out->alpha, reason));
+  NVFP4_TRY(nvfp4_place_copy(visit, p->bias, sizeof p->bias, &out->bias, reason));
+  NVFP4_TRY(nvfp4_place_alloc(visit->place, workspace_bytes, &out->workspace, reason));
+  return nvfp4_place_weights(visit, &weights, &out->weights, &out->uploaded, reason);
 }
 
-/* With and without bias. */
-static nvfp4_status test_problem(const nvfp4_host *host, const nvfp4_kernel *kernel, const problem *p, nvfp4_reason *reason) {
-  float y[TEST_M_MAX * TEST_N];
+static void free_placed(const nvfp4_host *host, const nvfp4_kernel *kernel, const nvfp4_place *place, placed *there) {
+  if (there->packed.data != NULL) {
+    kernel->layout->free_packed(host, &there->packed);
+  }
+  void *const memory[] = {there->x, there->alpha, there->bias, there->y, there->workspace, there->uploaded};
+  for (size_t i = 0; i < sizeof memory / sizeof memory[0]; i++) {
+    nvfp4_place_free(place, memory[i]);
+  }
+}
+
+/* Packs and applies; y [p->m, TEST_N]. */
+static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, const nvfp4_visit *visit, const problem *p,
+                               const nvfp4_layer_desc *desc, placed *there, float *y, nvfp4_reason *reason) {
+  bool with_bias = desc->bias_dtype != NVFP4_DTYPE_NONE;
+  size_t workspace_bytes = kernel->workspace_bytes(desc, p->m), y_bytes = (size_t)p->m * TEST_N * sizeof(float);
+  NVFP4_TRY(place_problem(visit, p, workspace_bytes, there, reason));
+  nvfp4_process_args process = {sizeof process, &there->weights, there->alpha, there->alpha, visit->stream};
+  NVFP4_TRY(kernel->layout->process_weights_after_loading(host, &process, &there->packed, reason));
+  nvfp4_kernel_args args = {.struct_size = sizeof args,
+                            .m = p->m,
+                            .n = TEST_N,
+                            .k = p->k,
+                            .x = there->x,
+                            .ldx_elems = TEST_K,
+                            .x_dtype = p->x_dtype,
+                            .s_a = kernel->numerics.mode == NVFP4_MODE_W4A4 ? p->s_a : 0,
+                            .alpha = there->alpha,
+                            .bias = with_bias ? there->bias : NULL,
+                            .bias_dtype = desc->bias_dtype,
+                            .y = there->y,
+                            .ldy_elems = TEST_N,
+                            .y_dtype = NVFP4_DTYPE_F32,
+                            .workspace = there->workspace,
+                            .workspace_bytes = workspace_bytes,
+                            .stream = visit->stream};
+  NVFP4_TRY(kernel->apply_weights(host, &there->packed, &args, reason));
+  if (visit->place->cuda == NULL) {
+    memcpy(y, there->y, y_bytes);
+    return NVFP4_OK;
+  }
+  NVFP4_TRY(nvfp4_cuda_copy_rows(visit->place->cuda, y, y_bytes, there->y, y_bytes, y_bytes, 1, visit->stream, reason));
+  return nvfp4_place_wait(visit, reason);
+}
+
+/* With and without bias, p->m rows. */
+static nvfp4_status test_problem(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, const nvfp4_visit *visit,
+                                 const problem *p, float *y, nvfp4_reason *reason) {
   for (int with_bias = 0; with_bias <= 1; with_bias++) {
-    NVFP4_TRY(run_kernel(host, kernel, p, with_bias != 0, y, reason));
+    const nvfp4_layer_desc desc = desc_of(kernel, p, device, with_bias != 0);
+    placed there = {0};
+    nvfp4_status status = run_kernel(host, kernel, visit, p, &desc, &there, y, reason);
+    free_placed(host, kernel, visit->place, &there);
+    NVFP4_TRY(status);
     NVFP4_TRY(compare(kernel, p, y, with_bias != 0, reason));
   }
   return NVFP4_OK;
 }
 
-static nvfp4_status test_dense(const nvfp4_host *host, const nvfp4_kernel *kernel, problem *p, nvfp4_reason *reason) {
+/* A dense kernel with each type of weights that it takes. */
+static nvfp4_status test_rows(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, const nvfp4_visit *visit, problem *p,
+                              float *y, nvfp4_reason *reason) {
   static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_BF16, NVFP4_DTYPE_F16, NVFP4_DTYPE_F32};
-  p->k = TEST_K_DENSE;
+  if (kernel->numerics.mode != NVFP4_MODE_UNQUANTISED) {
+    return test_problem(host, kernel, device, visit, p, y, reason);
+  }
   for (int i = 0; i < 3; i++) {
     make_dense_weights(p, dtypes[i]);
-    nvfp4_layer_desc desc = desc_of(kernel, p, false);
+    nvfp4_layer_desc desc = desc_of(kernel, p, device, false);
     if (kernel->can_implement(&desc, NULL) == NVFP4_OK) {
-      NVFP4_TRY(test_problem(host, kernel, p, reason));
+      NVFP4_TRY(test_problem(host, kernel, device, visit, p, y, reason));
     }
   }
   return NVFP4_OK;
 }
 
-nvfp4_status nvfp4_self_test_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_reason *reason) {
-  if (kernel->device != NVFP4_DEVICE_CPU) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s cannot be tested: this build has no self-test for CUDA devices", kernel->id);
+/* The first type of x that the kernel takes: tensor cores do not take f32. */
+static void choose_x(const nvfp4_kernel *kernel, nvfp4_device device, problem *p) {
+  static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_F32, NVFP4_DTYPE_BF16, NVFP4_DTYPE_F16};
+  for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
+    p->x_dtype = dtypes[i];
+    const nvfp4_layer_desc desc = desc_of(kernel, p, device, false);
+    if (kernel->can_implement(&desc, NULL) == NVFP4_OK) {
+      return;
+    }
   }
-  problem p = {.m = TEST_M, .k = TEST_K};
-  if (kernel->m_last != 0 && kernel->m_last < p.m) {
-    p.m = (int)kernel->m_last;
-  } else if (kernel->m_first > p.m) {
-    p.m = kernel->m_first <= TEST_M_MAX ? (int)kernel->m_first : TEST_M_MAX;
-  }
+}
+
+/* A number of rows near `m` that the kernel serves; 0: none that the test has. */
+static int served_near(const nvfp4_kernel *kernel, int m) {
+  int64_t served = kernel->m_last != 0 && kernel->m_last < m ? kernel->m_last : kernel->m_first > m ? kernel->m_first : m;
+  return served <= TEST_M_MAX ? (int)served : 0;
+}
+
+static nvfp4_status test_all(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, const nvfp4_visit *visit, problem *p,
+                             float *y, nvfp4_reason *reason) {
+  static const int rows[] = {TEST_M, 40, TEST_M_MAX};
   bool dense = kernel->numerics.mode == NVFP4_MODE_UNQUANTISED;
-  p.x_dtype = NVFP4_DTYPE_F32;
-  p.dtype = dense ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_NONE;
-  nvfp4_layer_desc with_f32 = desc_of(kernel, &p, false);
-  p.x_dtype = kernel->can_implement(&with_f32, NULL) == NVFP4_OK ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_BF16;
-  nvfp4_fp_env before = nvfp4_fp_env_enter();
-  make_problem(&p);
-  nvfp4_status status = dense ? test_dense(host, kernel, &p, reason) : test_problem(host, kernel, &p, reason);
-  nvfp4_fp_env_leave(before);
-  return status;
+  p->k = dense ? TEST_K_DENSE : TEST_K;
+  p->dtype = dense ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_NONE;
+  choose_x(kernel, device, p);
+  make_problem(p);
+  for (size_t i = 0; i < (device.kind == NVFP4_DEVICE_CUDA ? sizeof rows / sizeof rows[0] : 1); i++) {
+    int before = p->m;
+    p->m = served_near(kernel, rows[i]);
+    if (p->m == 0 && i == 0) {
+      return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s serves %lld rows at least; its self-test has %d at most", kernel->id,
+                          (long long)kernel->m_first, TEST_M_MAX);
+    }
+    if (p->m != 0 && p->m != before) {
+      NVFP4_TRY(test_rows(host, kernel, device, visit, p, y, reason));
+    }
+  }
+  return NVFP4_OK;
+}
+
+nvfp4_status nvfp4_self_test_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, nvfp4_reason *reason) {
+  nvfp4_place place;
+  nvfp4_visit visit;
+  NVFP4_TRY(nvfp4_place_find(host->cuda, device, &place, reason));
+  NVFP4_TRY(nvfp4_place_enter(&place, true, &visit, reason));
+  problem *p = calloc(1, sizeof *p);
+  float *y = malloc(TEST_M_MAX * TEST_N * sizeof *y);
+  nvfp4_status status = NVFP4_OK;
+  if (p == NULL || y == NULL) {
+    status = nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a self-test");
+  } else {
+    nvfp4_fp_env before = nvfp4_fp_env_enter();
+    status = test_all(host, kernel, device, &visit, p, y, reason);
+    nvfp4_fp_env_leave(before);
+  }
+  nvfp4_status left = nvfp4_place_leave(&visit, status == NVFP4_OK ? reason : NULL);
+  free(p);
+  free(y);
+  return status != NVFP4_OK ? status : left;
 }

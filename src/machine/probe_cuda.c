@@ -1,112 +1,62 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* GPUs, through the CUDA driver opened at run time. No context is created: that would take memory on every GPU and seconds of time. */
-#define _GNU_SOURCE /* RTLD_NODELETE */
-#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/reason.h"
+#include "cuda/cuda.h"
 #include "machine/probe.h"
 
-enum { /* of cuda.h, which is not needed to build this */
-       DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16,
-       DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75,
-       DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76
-};
-
-typedef struct driver {
-  int (*init)(unsigned flags);
-  int (*driver_get_version)(int *version);
-  int (*get_error_string)(int error, const char **text);
-  int (*device_get_count)(int *count);
-  int (*device_get)(int *device, int ordinal);
-  int (*device_get_name)(char *name, int size, int device);
-  int (*device_get_attribute)(int *value, int attribute, int device);
-  int (*device_total_mem)(size_t *bytes, int device);
-} driver;
-
-static bool load(void *library, driver *cuda, nvfp4_machine *out) {
-  const struct {
-    const char *name;
-    void *to;
-  } symbols[] = {{"cuInit", &cuda->init},
-                 {"cuDriverGetVersion", &cuda->driver_get_version},
-                 {"cuGetErrorString", &cuda->get_error_string},
-                 {"cuDeviceGetCount", &cuda->device_get_count},
-                 {"cuDeviceGet", &cuda->device_get},
-                 {"cuDeviceGetName", &cuda->device_get_name},
-                 {"cuDeviceGetAttribute", &cuda->device_get_attribute},
-                 {"cuDeviceTotalMem_v2", &cuda->device_total_mem}};
-  for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
-    void *symbol = dlsym(library, symbols[i].name);
-    if (symbol == NULL) {
-      snprintf(out->cuda_missing, sizeof out->cuda_missing, "CUDA driver: it has no %s", symbols[i].name);
-      return false;
-    }
-    memcpy(symbols[i].to, &symbol, sizeof symbol); /* POSIX: a function's address fits a void pointer */
-  }
-  return true;
-}
-
-/* True if the call went well; otherwise says so in cuda_missing. */
-static bool worked(const driver *cuda, const char *call, int error, nvfp4_machine *out) {
-  const char *text = NULL;
-  if (error == 0) {
-    return true;
-  }
-  if (cuda->get_error_string(error, &text) != 0 || text == NULL) {
-    text = "error";
-  }
-  snprintf(out->cuda_missing, sizeof out->cuda_missing, "CUDA driver: %s: %s (%d)", call, text, error);
-  return false;
-}
-
-static bool read_gpu(const driver *cuda, int ordinal, nvfp4_gpu *gpu, nvfp4_machine *out) {
-  int device = 0, major = 0, minor = 0;
+static nvfp4_status read_gpu(const nvfp4_cuda *cuda, int ordinal, nvfp4_gpu *gpu, nvfp4_reason *reason) {
+  const nvfp4_cu_api *api = nvfp4_cuda_api(cuda);
+  nvfp4_cu_device device = 0;
+  int major = 0, minor = 0, l2 = 0, shared = 0;
   size_t bytes = 0;
-  if (!worked(cuda, "cuDeviceGet", cuda->device_get(&device, ordinal), out) ||
-      !worked(cuda, "cuDeviceGetName", cuda->device_get_name(gpu->name, (int)sizeof gpu->name, device), out) ||
-      !worked(cuda, "cuDeviceGetAttribute", cuda->device_get_attribute(&major, DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device), out) ||
-      !worked(cuda, "cuDeviceGetAttribute", cuda->device_get_attribute(&minor, DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device), out) ||
-      !worked(cuda, "cuDeviceGetAttribute",
-              cuda->device_get_attribute(&gpu->multiprocessors, DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device), out) ||
-      !worked(cuda, "cuDeviceTotalMem", cuda->device_total_mem(&bytes, device), out)) {
-    return false;
+  const struct {
+    int attribute, *value;
+  } attributes[] = {{NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major},
+                    {NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, &minor},
+                    {NVFP4_CU_ATTRIBUTE_MULTIPROCESSOR_COUNT, &gpu->multiprocessors},
+                    {NVFP4_CU_ATTRIBUTE_L2_CACHE_BYTES, &l2},
+                    {NVFP4_CU_ATTRIBUTE_MOST_SHARED_BYTES_OF_BLOCK, &shared}};
+  NVFP4_TRY(nvfp4_cuda_check(cuda, "cuDeviceGet", api->device_get(&device, ordinal), reason));
+  NVFP4_TRY(nvfp4_cuda_check(cuda, "cuDeviceGetName", api->device_get_name(gpu->name, (int)sizeof gpu->name, device), reason));
+  for (size_t i = 0; i < sizeof attributes / sizeof attributes[0]; i++) {
+    NVFP4_TRY(nvfp4_cuda_check(cuda, "cuDeviceGetAttribute",
+                               api->device_get_attribute(attributes[i].value, attributes[i].attribute, device), reason));
   }
+  NVFP4_TRY(nvfp4_cuda_check(cuda, "cuDeviceTotalMem", api->device_total_mem(&bytes, device), reason));
   gpu->sm = 10 * major + minor;
   gpu->memory_bytes = bytes;
-  return true;
+  gpu->l2_bytes = l2 > 0 ? (uint64_t)l2 : 0;
+  gpu->shared_bytes = shared > 0 ? (uint64_t)shared : 0;
+  return NVFP4_OK;
 }
 
-static void read_gpus(const driver *cuda, nvfp4_machine *out) {
-  int version = 0, count = 0;
-  if (!worked(cuda, "cuInit", cuda->init(0), out) || !worked(cuda, "cuDriverGetVersion", cuda->driver_get_version(&version), out) ||
-      !worked(cuda, "cuDeviceGetCount", cuda->device_get_count(&count), out)) {
-    return;
-  }
+static nvfp4_status read_gpus(const nvfp4_cuda *cuda, nvfp4_machine *out, nvfp4_reason *reason) {
+  int count = 0;
+  NVFP4_TRY(nvfp4_cuda_check(cuda, "cuDeviceGetCount", nvfp4_cuda_api(cuda)->device_get_count(&count), reason));
   count = count < NVFP4_MAX_GPUS ? count : NVFP4_MAX_GPUS;
   for (int i = 0; i < count; i++) {
-    if (!read_gpu(cuda, i, &out->gpus[i], out)) {
-      memset(out->gpus, 0, sizeof out->gpus); /* all or none: ordinals must mean what the driver means by them */
-      return;
-    }
+    NVFP4_TRY(read_gpu(cuda, i, &out->gpus[i], reason));
   }
-  out->cuda_driver = version;
+  out->cuda_driver = nvfp4_cuda_driver_version(cuda);
   out->gpu_count = count;
+  return NVFP4_OK;
 }
 
 void nvfp4_probe_cuda_library(const char *library, nvfp4_machine *out) {
-  /* NODELETE: the driver starts threads and does not like to be unloaded. */
-  void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  if (handle == NULL) {
-    const char *text = dlerror();
-    snprintf(out->cuda_missing, sizeof out->cuda_missing, "no CUDA driver: %s", text != NULL ? text : library);
-    return;
+  nvfp4_reason reason = {0};
+  nvfp4_cuda *cuda = NULL;
+  nvfp4_status status = nvfp4_cuda_open(library, &cuda, &reason);
+  if (status == NVFP4_OK) {
+    status = read_gpus(cuda, out, &reason);
   }
-  driver cuda;
-  if (load(handle, &cuda, out)) {
-    read_gpus(&cuda, out);
+  if (status != NVFP4_OK) {
+    memset(out->gpus, 0, sizeof out->gpus); /* all or none: ordinals must mean what the driver means by them */
+    snprintf(out->cuda_missing, sizeof out->cuda_missing, "%.127s", reason.text);
   }
-  dlclose(handle);
+  nvfp4_cuda_close(cuda);
 }
 
-void nvfp4_probe_cuda(nvfp4_machine *out) { nvfp4_probe_cuda_library("libcuda.so.1", out); }
+void nvfp4_probe_cuda(nvfp4_machine *out) { nvfp4_probe_cuda_library(NVFP4_CUDA_DRIVER, out); }

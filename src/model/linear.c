@@ -91,6 +91,8 @@ static nvfp4_status create_layer(nvfp4_context *context, const nvfp4_checkpoint 
   desc.y_dtype = NVFP4_DTYPE_F32;
   desc.bias_dtype = linear->bias != NULL ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE;
   linear->nvfp4 = desc.mode != NVFP4_MODE_UNQUANTISED;
+  desc.device = linear->nvfp4 ? options->device : (nvfp4_device){NVFP4_DEVICE_CPU, 0}; /* no kernel for dense layers on GPUs yet */
+  linear->device = desc.device.kind;
   if (linear->nvfp4 && options->mode == NVFP4_MODE_W4A16) {
     desc.mode = NVFP4_MODE_W4A16;
   }
@@ -144,7 +146,9 @@ void nvfp4_linear_destroy(nvfp4_linear *linear) {
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 void nvfp4_linear_workspace_need(nvfp4_linear_workspace *workspace, const nvfp4_linear *linear, int64_t m) {
-  workspace->layer_bytes = larger(workspace->layer_bytes, nvfp4_layer_workspace_bytes(linear->layer, m));
+  if (linear->device == NVFP4_DEVICE_CPU) { /* nvfp4_layer_apply_host takes what it needs */
+    workspace->layer_bytes = larger(workspace->layer_bytes, nvfp4_layer_workspace_bytes(linear->layer, m));
+  }
   if (workspace->activation != NVFP4_DTYPE_F32 || linear->input_scale != 0) {
     workspace->x_bytes = larger(workspace->x_bytes, (size_t)m * (size_t)linear->k * sizeof(float));
   }
@@ -215,6 +219,7 @@ nvfp4_status nvfp4_linear_apply(const nvfp4_linear *linear, const nvfp4_linear_w
                            .ldy_elems = linear->n,
                            .workspace = workspace->layer,
                            .workspace_bytes = workspace->layer_bytes};
-  nvfp4_status status = nvfp4_layer_apply(linear->layer, &args, reason);
+  nvfp4_status status = linear->device == NVFP4_DEVICE_CPU ? nvfp4_layer_apply(linear->layer, &args, reason)
+                                                           : nvfp4_layer_apply_host(linear->layer, &args, reason);
   return nvfp4_reason_prefix(reason, status, "layer %s: ", linear->name);
 }

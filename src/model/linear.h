@@ -15,6 +15,7 @@ typedef struct nvfp4_linear {
   int64_t n, k;
   float *bias; /* [n] fp32, own; NULL: none */
   nvfp4_layer *layer;
+  nvfp4_device_kind device; /* the layer's */
   nvfp4_report *report;
   void *owned_weights; /* what the layer borrows, if the checkpoint made a copy; otherwise NULL */
   bool nvfp4;          /* otherwise dense */

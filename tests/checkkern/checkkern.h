@@ -8,6 +8,7 @@
  *   problem.c    weights, activations and the rest of a case
  *   expect.c     what a case must give: the bits of the reference, or the bound of docs/numerics.md
  *   guard.c      memory between inaccessible pages, and who touched them
+ *   device.c     memory of a GPU, for its kernels
  *   run.c        runs a case
  *   contract.c   the questions of the contract: refusals, packing, workspace
  *   bench.c      --bench
@@ -18,6 +19,7 @@
 #include <nvfp4/kernel.h>
 
 #include "base/threads.h"
+#include "layer/place.h"
 
 /* ---------------------------------------------------------------------------------------------------------------------- cases */
 
@@ -130,6 +132,47 @@ bool ck_guard_intact(const ck_buffer *buffer);
 /* Where `address` lies: fills text with "3 bytes past the end of x" and the like; empty if near no buffer. Safe in a signal handler. */
 void ck_guard_describe(const void *address, char *text, size_t size);
 
+/* --------------------------------------------------------------------------------------------------------------------- devices */
+
+enum { CK_TWINS = 16 };
+
+/* A buffer's twin in memory of the device. */
+typedef struct ck_twin {
+  const ck_buffer *buffer;
+  uint8_t *base, *first; /* first: where the copy begins */
+} ck_twin;
+
+typedef struct ck_device {
+  nvfp4_cuda *cuda; /* NULL: not opened */
+  nvfp4_place place;
+  nvfp4_visit visit;
+  bool exact;
+  uint8_t *arena;
+  size_t used, twins, kept_used, kept; /* of the last two: what stays */
+  ck_twin twin[CK_TWINS];
+  nvfp4_reason failure; /* the first error of the device; after it nothing is done any more */
+} ck_device;
+
+nvfp4_status ck_device_open(ck_device *device, int ordinal, bool exact, nvfp4_reason *reason);
+void ck_device_close(ck_device *device);
+/* Copies the buffer, which must be readable, to the device; gives the address of its data there. NULL gives NULL. */
+void *ck_device_put(ck_device *device, ck_buffer *buffer);
+/* Copies the twin back. */
+void ck_device_take_back(ck_device *device, ck_buffer *buffer);
+/* Whether the twin is what was put. */
+bool ck_device_unchanged(ck_device *device, const ck_buffer *buffer);
+/* Overwrites the twin. */
+void ck_device_spoil(ck_device *device, const ck_buffer *buffer);
+/* Waits for the device. */
+void ck_device_wait(ck_device *device);
+/* Forgets the twins that are not kept; all: those too. */
+void ck_device_reset(ck_device *device, bool all);
+/* Keeps the twins that there are, but no longer as those of their buffers. */
+void ck_device_keep(ck_device *device);
+/* apply_weights; captured: into a graph, which is then launched. */
+nvfp4_status ck_device_apply(ck_device *device, bool captured, const nvfp4_kernel *kernel, const nvfp4_host *host,
+                             const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason);
+
 /* --------------------------------------------------------------------------------------------------------------------- running */
 
 /* Weights that lie between guard pages, rows apart by a gap: codes and scales, or dense values and NULL. */
@@ -167,6 +210,7 @@ typedef struct ck_host {
   bool refuses_memory; /* alloc gives NULL */
   bool in_apply, alloc_in_apply, nested;
   int64_t task_depth;
+  ck_device device; /* of a GPU kernel's process */
 } ck_host;
 void ck_host_init(ck_host *host);
 void ck_host_free(ck_host *host);

@@ -103,7 +103,9 @@ static void check_refusals(nvfp4_context *context, const nvfp4_kernel *kernel, c
     c.w = of_dense ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_NONE;
     nvfp4_layer_desc desc = ck_desc(&c, kernel, &whole);
     desc.mode = i == MODE ? NVFP4_MODE_W4A16 : i == OTHER_KIND ? (of_dense ? NVFP4_MODE_UNQUANTISED : NVFP4_MODE_W4A4) : desc.mode;
-    desc.device.kind = i == DEVICE ? NVFP4_DEVICE_CUDA : NVFP4_DEVICE_CPU;
+    if (i == DEVICE) {
+      desc.device.kind = kernel->device == NVFP4_DEVICE_CPU ? NVFP4_DEVICE_CUDA : NVFP4_DEVICE_CPU;
+    }
     nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = kernel->id};
     nvfp4_report *answer = NULL;
     nvfp4_reason reason = {0};
@@ -151,16 +153,30 @@ static void check_packing(ck_host *host, const nvfp4_kernel *kernel, const ck_ca
   size_t code_bytes = dense ? (size_t)(p.n * p.k) * ck_elem_bytes(c->w) : (size_t)(p.n * p.k / 2), scale_bytes = (size_t)(p.n * p.blocks);
   ck_source source = ck_source_make(&p, c); /* without gaps: what unpack gives back */
   bool w4a4 = kernel->numerics.mode == NVFP4_MODE_W4A4;
-  nvfp4_process_args args = {sizeof args, &source.weights, w4a4 ? p.alpha : NULL, p.alpha};
+  nvfp4_process_args args = {sizeof args, &source.weights, w4a4 ? p.alpha : NULL, p.alpha, NULL};
   nvfp4_packed packed = {.struct_size = sizeof packed};
   nvfp4_reason reason = {0};
+  nvfp4_weights there;
+  void *owned[2] = {NULL, NULL};
+  nvfp4_status status;
   host->guard = c->guard;
   host->threads = c->threads;
-  host->refuses_memory = true;
-  snprintf(report->doing, sizeof report->doing, "process_weights_after_loading without memory");
-  nvfp4_status status = layout->process_weights_after_loading(&host->table, &args, &packed, &reason);
-  host->refuses_memory = false;
-  if (status == NVFP4_OK && !packed.borrows_source) {
+  if (kernel->device == NVFP4_DEVICE_CUDA) {
+    const nvfp4_visit *visit = &host->device.visit;
+    status = nvfp4_place_weights(visit, &source.weights, &there, &owned[0], &reason);
+    status = status != NVFP4_OK ? status : nvfp4_place_copy(visit, p.alpha, (size_t)p.n * sizeof(float), &owned[1], &reason);
+    args = (nvfp4_process_args){sizeof args, &there, w4a4 ? owned[1] : NULL, owned[1], visit->stream};
+  } else { /* what memory a GPU has is not the host table's affair */
+    host->refuses_memory = true;
+    snprintf(report->doing, sizeof report->doing, "process_weights_after_loading without memory");
+    status = layout->process_weights_after_loading(&host->table, &args, &packed, &reason);
+    host->refuses_memory = false;
+  }
+  if (kernel->device == NVFP4_DEVICE_CUDA) {
+    if (status != NVFP4_OK) {
+      ck_fail(report, "", "%s", reason.text);
+    }
+  } else if (status == NVFP4_OK && !packed.borrows_source) {
     ck_fail(report, "", "process_weights_after_loading says yes where alloc gives no memory");
   } else if (status != NVFP4_OK && (status != NVFP4_E_NOMEM || reason.text[0] == '\0')) {
     ck_fail(report, "", "process_weights_after_loading without memory: %s: \"%s\"; needs out of memory, and a reason",
@@ -169,6 +185,7 @@ static void check_packing(ck_host *host, const nvfp4_kernel *kernel, const ck_ca
   packed = (nvfp4_packed){.struct_size = sizeof packed};
   snprintf(report->doing, sizeof report->doing, "process_weights_after_loading");
   status = layout->process_weights_after_loading(&host->table, &args, &packed, &reason);
+  ck_device_wait(&host->device);
   if (status != NVFP4_OK) {
     ck_fail(report, "", "process_weights_after_loading(N = %lld, K = %lld): %s", (long long)p.n, (long long)p.k, reason.text);
     ck_source_free(&source);
@@ -193,6 +210,9 @@ static void check_packing(ck_host *host, const nvfp4_kernel *kernel, const ck_ca
             (long long)p.k, (long long)c->seed);
   }
   layout->free_packed(&host->table, &packed);
+  for (int i = 0; i < 2; i++) {
+    nvfp4_place_free(&host->device.place, owned[i]);
+  }
   if (host->live != 0) {
     ck_fail(report, "", "free_packed leaves %zu allocations", host->live);
   }

@@ -105,6 +105,7 @@ void ck_host_init(ck_host *host) {
 }
 
 void ck_host_free(ck_host *host) {
+  ck_device_close(&host->device);
   for (size_t i = 0; i < sizeof host->pools / sizeof host->pools[0]; i++) {
     nvfp4_threads_destroy(host->pools[i]);
   }
@@ -126,7 +127,10 @@ typedef struct run {
   const ck_expected *expected;
   nvfp4_packed packed;
   ck_report *report;
+  bool captured; /* GPU: calls are captured in a graph */
 } run;
+
+static bool on_device(const run *r) { return r->kernel->device == NVFP4_DEVICE_CUDA; }
 
 enum { X, BIAS, ALPHA, X_CODES, X_SCALES, WORKSPACE, Y, BUFFERS };
 
@@ -145,6 +149,7 @@ nvfp4_layer_desc ck_desc(const ck_case *c, const nvfp4_kernel *kernel, const nvf
                             .x_dtype = (nvfp4_dtype)c->x,
                             .y_dtype = (nvfp4_dtype)c->y,
                             .bias_dtype = (nvfp4_dtype)c->bias,
+                            .device = {kernel->device, 0},
                             .partitions = partition,
                             .partition_count = 1,
                             .weight_dtype = (nvfp4_dtype)c->w};
@@ -301,12 +306,50 @@ static const char *misuse(const run *r, ck_buffer **b, bool env_restored) {
   if (r->host->nested) {
     return "apply_weights nests parallel_for";
   }
+  for (int i = X; on_device(r) && i <= X_SCALES; i++) {
+    if (b[i] != NULL && !ck_device_unchanged(&r->host->device, b[i])) {
+      return "writes to what it may only read";
+    }
+  }
   for (int i = 0; i < BUFFERS; i++) {
     if (b[i] != NULL && !ck_guard_intact(b[i])) {
       return i == Y ? "writes before or past y" : "writes before or past workspace";
     }
   }
   return NULL;
+}
+
+/* A call of a GPU kernel: everything goes to the device, and what it may write comes back. */
+static nvfp4_status call_on_device(const run *r, ck_buffer **b, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
+  ck_device *device = &r->host->device;
+  nvfp4_kernel_args there = *args;
+  nvfp4_quantised_x q;
+  void *at[BUFFERS];
+  for (int i = 0; i < BUFFERS; i++) {
+    at[i] = ck_device_put(device, b[i]);
+  }
+  there.x = at[X];
+  there.bias = at[BIAS];
+  there.alpha = at[ALPHA];
+  there.workspace = at[WORKSPACE];
+  there.y = at[Y];
+  there.stream = device->visit.stream;
+  if (args->quantised_x != NULL) {
+    q = *args->quantised_x;
+    q.codes = at[X_CODES];
+    q.scales = at[X_SCALES];
+    there.quantised_x = &q;
+  }
+  nvfp4_status status = ck_device_apply(device, r->captured, r->kernel, &r->host->table, &r->packed, &there, reason);
+  ck_device_wait(device);
+  for (int i = WORKSPACE; i <= Y; i++) {
+    ck_device_take_back(device, b[i]);
+  }
+  if (status == NVFP4_OK && device->failure.text[0] != '\0') {
+    *reason = device->failure;
+    status = reason->status;
+  }
+  return status;
 }
 
 /* Applies rows [first, first + rows) into y (rows x n elements without gaps, the caller's). False: it failed, and the report says so. */
@@ -320,7 +363,9 @@ static bool apply_rows(const run *r, int64_t first, int64_t rows, const char *re
   nvfp4_reason reason = {0};
   nvfp4_status status;
   bool restored = true;
-  if (r->c->caller == CK_CALLER_FLUSHES) {
+  if (on_device(r)) {
+    status = call_on_device(r, b, &args, &reason);
+  } else if (r->c->caller == CK_CALLER_FLUSHES) {
     restored = call_flushing(r, &args, &reason, &status);
   } else {
     status = r->kernel->apply_weights(&r->host->table, &r->packed, &args, &reason);
@@ -345,6 +390,9 @@ static bool apply_rows(const run *r, int64_t first, int64_t rows, const char *re
         wrong = "";
       }
     }
+  }
+  if (on_device(r)) {
+    ck_device_reset(&r->host->device, false);
   }
   for (int i = 0; i < BUFFERS; i++) {
     ck_guard_free(b[i]);
@@ -409,12 +457,13 @@ static void check_batch(const run *r, const uint8_t *y, uint8_t *again, const ch
   }
 }
 
-static void check_promises(const run *r, const uint8_t *y, uint8_t *again, const char *replay) {
+static void check_promises(run *r, const uint8_t *y, uint8_t *again, const char *replay) {
   uint32_t flags = r->kernel->numerics.flags;
   bool good = true;
   if (r->c->check == CK_CHECK_BATCH && (flags & NVFP4_FLAG_BATCH_INVARIANT) != 0) {
     check_batch(r, y, again, replay);
   }
+  r->captured = true; /* a GPU kernel's calls from here on: a graph must give the bits of the plain call */
   for (int i = 0; good && i < 3 && r->c->check == CK_CHECK_REPEAT && (flags & NVFP4_FLAG_DETERMINISTIC) != 0; i++) {
     good = apply_rows(r, 0, r->c->m, replay, again) && same_bits(r, y, again, 0, r->c->m, "the same call again", replay);
   }
@@ -427,15 +476,61 @@ static void check_promises(const run *r, const uint8_t *y, uint8_t *again, const
   }
 }
 
+/* Weights and alpha on the device. */
+static ck_buffer *place_weights(run *r, const ck_source *source, nvfp4_weights *weights, nvfp4_process_args *args) {
+  ck_device *device = &r->host->device;
+  ck_buffer *alpha = ck_guard_new("alpha", (size_t)r->c->n * sizeof(float), sizeof(float), r->c->guard);
+  memcpy(alpha->data, r->problem->alpha, alpha->bytes);
+  weights->memory = NVFP4_MEMORY_CUDA;
+  void *codes = ck_device_put(device, source->codes);
+  weights->values = weights->values != NULL ? codes : NULL;
+  weights->codes = weights->values != NULL ? NULL : codes;
+  weights->scales = ck_device_put(device, source->scales);
+  args->alpha_w4a16 = ck_device_put(device, alpha);
+  args->alpha_w4a4 = args->alpha_w4a4 != NULL ? args->alpha_w4a16 : NULL;
+  args->stream = device->visit.stream;
+  return alpha;
+}
+
+/* The sources must be as they were; unless they are borrowed, they become something else. */
+static nvfp4_status leave_weights(run *r, const ck_source *source, ck_buffer *alpha, nvfp4_status status, nvfp4_reason *reason) {
+  ck_device *device = &r->host->device;
+  ck_device_wait(device);
+  ck_buffer *const sources[] = {source->codes, source->scales, alpha};
+  for (int i = 0; i < 3; i++) {
+    if (status == NVFP4_OK && sources[i] != NULL && !ck_device_unchanged(device, sources[i])) {
+      status = nvfp4_reject(reason, NVFP4_E_INTERNAL, "it writes to its sources");
+    }
+  }
+  if (status == NVFP4_OK && device->failure.text[0] != '\0') {
+    *reason = device->failure;
+    status = reason->status;
+  }
+  if (!r->packed.borrows_source) {
+    for (int i = 0; i < 3; i++) {
+      ck_device_spoil(device, sources[i]);
+    }
+    ck_device_wait(device);
+  }
+  ck_device_keep(device); /* whatever becomes of them, packed weights may not read them */
+  ck_guard_free(alpha);
+  return status;
+}
+
 /* Packs between guard pages; what it does not borrow is inaccessible afterwards. */
 static bool pack(run *r, const ck_source *source, const char *replay) {
   const ck_problem *p = r->problem;
   bool w4a4 = r->kernel->numerics.mode == NVFP4_MODE_W4A4;
-  nvfp4_process_args args = {sizeof args, &source->weights, w4a4 ? p->alpha : NULL, p->alpha};
+  nvfp4_weights weights = source->weights;
+  nvfp4_process_args args = {sizeof args, &weights, w4a4 ? p->alpha : NULL, p->alpha, NULL};
   nvfp4_reason reason = {0};
+  ck_buffer *alpha = on_device(r) ? place_weights(r, source, &weights, &args) : NULL;
   snprintf(r->report->doing, sizeof r->report->doing, "process_weights_after_loading");
   r->packed = (nvfp4_packed){.struct_size = sizeof r->packed};
   nvfp4_status status = r->kernel->layout->process_weights_after_loading(&r->host->table, &args, &r->packed, &reason);
+  if (on_device(r)) {
+    status = leave_weights(r, source, alpha, status, &reason);
+  }
   r->report->doing[0] = '\0';
   if (status != NVFP4_OK) {
     ck_fail(r->report, replay, "process_weights_after_loading: %s: %s", nvfp4_status_name(status), reason.text);
@@ -477,6 +572,7 @@ bool ck_run_case(ck_host *host, const nvfp4_kernel *kernel, const ck_case *c, ck
   if (host->live != 0) {
     ck_fail(report, replay, "free_packed leaves %zu allocations", host->live);
   }
+  ck_device_reset(&host->device, true);
   ck_source_free(&source);
   free(y);
   ck_expected_free(&expected);

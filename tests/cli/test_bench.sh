@@ -3,7 +3,7 @@
 . tests/cli/support.sh
 
 expect 0 "$nvfp4" bench --kernel 'ref_*' --shape '64,128;33,48' --m 1,5 --seconds 0.001 --threads 2 --json
-json 'set(j) == {"schema", "machine", "roof", "results"} and set(j["roof"]) == {"before", "after"}'
+json 'set(j) == {"schema", "machine", "device", "roof", "results"} and j["device"] == "cpu" and set(j["roof"]) == {"before", "after"}'
 json 'all(r["read_gbps"] > 0 and r["threads"] == 2 for r in j["roof"].values())'
 json '[(r["N"], r["K"], r["M"]) for r in j["results"][::3]] == [(64, 128, 1), (64, 128, 5), (33, 48, 1), (33, 48, 5)]'
 json '[r["kernel"] for r in j["results"]] == ["ref_w4a4", "ref_w4a16", "ref_w16a16"] * 4'
@@ -31,3 +31,4 @@ expect 0 "$nvfp4" bench --kernel ref_w16a16 --shape 16,17 --m 1 --seconds 0.001
 for m in 0 1, ,1 x -1 '1;2' 99999999999; do
   refuse "--m $m: needs rows" "$nvfp4" bench --m "$m"
 done
+refuse "--device cuda:0: no CUDA driver" MOCK_CUDA=none LD_LIBRARY_PATH=/nowhere "$nvfp4" bench --device cuda:0

@@ -138,8 +138,8 @@ bool cli_context(const cli *run, const cli_selection *selection, nvfp4_context *
 /* A recorded machine's name, or a file as nvfp4_machine_print writes it. */
 bool cli_machine(const cli *run, const char *name, nvfp4_machine *out, int *code);
 bool cli_open(const cli *run, const char *path, uint32_t flags, nvfp4_checkpoint **out, int *code);
-/* --device of commands that compute on the CPU: "auto" and "cpu". */
-bool cli_device_is_cpu(const cli *run, const char *device, int *code);
+/* Reads --device: "cpu", "cuda:N", or "auto", which is the CPU. */
+bool cli_device(const cli *run, const char *text, nvfp4_device *out, int *code);
 
 /* Reads a whole text file and checks that it is UTF-8; *text is terminated and the caller's. "-" is standard input. */
 bool cli_read_text(const cli *run, const char *path, char **text, size_t *bytes, int *code);

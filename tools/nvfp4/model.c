@@ -27,12 +27,13 @@ static bool check_mode(const cli *run, const nvfp4_checkpoint *checkpoint, int m
   return true;
 }
 
-bool cli_model_create(const cli *run, cli_model *model, int mode, int64_t context_tokens, int *code) {
+bool cli_model_create(const cli *run, cli_model *model, int mode, nvfp4_device device, int64_t context_tokens, int *code) {
   enum { DEFAULT_CONTEXT = 2048 };
   if (!check_mode(run, model->checkpoint, mode, code)) {
     return false;
   }
   const nvfp4_model_options options = {.struct_size = sizeof options,
+                                       .device = device,
                                        .mode = mode == 1 ? NVFP4_MODE_W4A16 : NVFP4_MODE_UNQUANTISED,
                                        .context_tokens = context_tokens > DEFAULT_CONTEXT ? context_tokens : 0,
                                        .batch_tokens = CLI_BATCH_TOKENS};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * nvfp4 verify: every kernel that can run here on every NVFP4 or dense layer of a checkpoint, its real weights and random x, against the ref kernel of the mode. Kernels of class canonical
+ * nvfp4 verify: every kernel that can run here, those of GPUs on cuda:0, on every NVFP4 or dense layer of a checkpoint, its real weights and random x, against the ref kernel of the mode. Kernels of class canonical
  * must give the same bits. Bounded ones may differ by (gamma(K + 8) + gamma(n)) A, n = K/16 + 17, or K + 1 of dense layers (docs/numerics.md, "The bound"), where A, the sum of the terms' magnitudes, is what the ref kernel
  * gives for |x| and |w|.
  */
@@ -44,7 +44,6 @@ static bool apply_kernel(const verification *v, const char *kernel, const nvfp4_
   nvfp4_plan *plan = NULL;
   nvfp4_report *report = NULL;
   nvfp4_layer *layer = NULL;
-  void *workspace = NULL;
   nvfp4_status status = nvfp4_init_linear_kernel(v->context, &v->desc, &policy, &plan, &report, reason);
   *broken = status == NVFP4_OK;
   for (size_t i = 0; report != NULL && i < report->row_count; i++) {
@@ -54,20 +53,10 @@ static bool apply_kernel(const verification *v, const char *kernel, const nvfp4_
     status = nvfp4_layer_create(v->context, plan, weights, &layer, reason);
   }
   if (status == NVFP4_OK) {
-    size_t bytes = nvfp4_layer_workspace_bytes(layer, v->m);
-    workspace = get(bytes);
-    const nvfp4_apply_args args = {.struct_size = sizeof args,
-                                   .m = v->m,
-                                   .x = x,
-                                   .ldx_elems = v->desc.k,
-                                   .y = y,
-                                   .ldy_elems = v->desc.n,
-                                   .workspace = workspace,
-                                   .workspace_bytes = workspace != NULL ? bytes : 0};
+    const nvfp4_apply_args args = {.struct_size = sizeof args, .m = v->m, .x = x, .ldx_elems = v->desc.k, .y = y, .ldy_elems = v->desc.n};
     memset(y, 0xFF, (size_t)(v->m * v->desc.n) * sizeof *y); /* NaN: what is not written shows */
-    status = nvfp4_layer_apply(layer, &args, reason);
+    status = nvfp4_layer_apply_host(layer, &args, reason);
   }
-  free(workspace);
   nvfp4_layer_destroy(layer);
   nvfp4_plan_free(plan);
   nvfp4_report_free(report);
@@ -115,6 +104,7 @@ static bool verify_mode(verification *v, nvfp4_mode mode, int *code) {
   nvfp4_reason reason = {0};
   bool broken;
   v->desc.mode = mode;
+  v->desc.device = (nvfp4_device){NVFP4_DEVICE_CPU, 0};
   if (!apply_kernel(v, ref, &v->weights, v->x, v->expected, &broken, &reason) ||
       !apply_kernel(v, ref, &v->magnitudes, v->absolute_x, v->absolute, &broken, &reason)) {
     *code = cli_fail_reason(v->run, &reason);
@@ -124,10 +114,11 @@ static bool verify_mode(verification *v, nvfp4_mode mode, int *code) {
     nvfp4_kernel_info kernel;
     nvfp4_reason why = {0};
     char text[256] = "";
-    if (nvfp4_kernel_get(v->context, i, NULL, &kernel, &why) != NVFP4_OK || kernel.stage != NVFP4_STAGE_ELIGIBLE ||
-        kernel.device != NVFP4_DEVICE_CPU || kernel.mode != mode || (v->kernel != NULL && fnmatch(v->kernel, kernel.id, 0) != 0)) {
+    if (nvfp4_kernel_get(v->context, i, NULL, &kernel, &why) != NVFP4_OK || kernel.stage != NVFP4_STAGE_ELIGIBLE || kernel.mode != mode ||
+        (v->kernel != NULL && fnmatch(v->kernel, kernel.id, 0) != 0)) {
       continue;
     }
+    v->desc.device = (nvfp4_device){kernel.device, 0};
     if (!apply_kernel(v, kernel.id, &v->weights, v->x, v->found, &broken, &why)) {
       note(v, kernel.id, broken ? FAILED : SKIPPED, why.text);
     } else {

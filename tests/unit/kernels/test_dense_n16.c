@@ -15,7 +15,7 @@ static nvfp4_packed pack(const void *values, nvfp4_dtype dtype, int64_t n, int64
                            .dtype = dtype,
                            .values = values,
                            .values_stride_bytes = k * (dtype == NVFP4_DTYPE_F32 ? 4 : 2)};
-  nvfp4_process_args args = {sizeof args, &weights, NULL, NULL};
+  nvfp4_process_args args = {sizeof args, &weights, NULL, NULL, NULL};
   nvfp4_packed packed = {0};
   nvfp4_reason reason = {0};
   assert_ok(nvfp4_layout_dense_n16.process_weights_after_loading(&context->host, &args, &packed, &reason), reason);

@@ -33,7 +33,7 @@ static void test_follows_kernels_def(void **state) {
 static void round_trip(nvfp4_context *context, const nvfp4_layout *layout, const nvfp4_weights *weights, uint8_t *codes, uint8_t *scales) {
   nvfp4_reason reason = {0};
   float *alpha = calloc((size_t)weights->n, sizeof *alpha);
-  nvfp4_process_args args = {sizeof args, weights, alpha, alpha};
+  nvfp4_process_args args = {sizeof args, weights, alpha, alpha, NULL};
   nvfp4_packed packed = {0};
   assert_ok(layout->process_weights_after_loading(&context->host, &args, &packed, &reason), reason);
   assert_int_equal(packed.data_bytes, layout->packed_bytes(weights->n, weights->k, weights->dtype));

@@ -75,7 +75,7 @@ static nvfp4_status test_of(nvfp4_mode mode, nvfp4_class numerics_class,
   kernel.id = "wrong";
   kernel.numerics.numerics_class = numerics_class;
   kernel.apply_weights = apply;
-  nvfp4_status status = nvfp4_self_test_kernel(&context->host, &kernel, &reason);
+  nvfp4_status status = nvfp4_self_test_kernel(&context->host, &kernel, (nvfp4_device){NVFP4_DEVICE_CPU, 0}, &reason);
   if (status != NVFP4_OK) {
     assert_non_null(strstr(reason.text, "wrong failed its self-test"));
   }

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the host side hands to the device code of the kernels in this folder: plain structs, passed by value. Pointers are the device's. */
+#ifndef NVFP4_KERNELS_CUDA_ARGUMENTS_H
+#define NVFP4_KERNELS_CUDA_ARGUMENTS_H
+
+#include <nvfp4/nvfp4.h>
+
+/* quantise.cu */
+typedef struct cuda_quantise_args {
+  int64_t m, k;
+  const void *x; /* NULL: q_codes and q_scales hold what came quantised */
+  int64_t ldx_elems;
+  int32_t x_dtype;
+  float s_a;
+  const uint8_t *q_codes, *q_scales;
+  int64_t q_codes_stride, q_scales_stride;
+  int32_t q_scale_layout;
+  int32_t scale_layout;  /* of `scales` */
+  uint8_t *codes;        /* [m, k/2] without gaps */
+  uint8_t *scales;       /* k/16 a row, in that layout, whole tiles */
+  int64_t rows, columns; /* of scales with their padding: what is beyond m and k/16 becomes zero */
+} cuda_quantise_args;
+
+/* emulation_w4a4.cu and emulation_w4a16.cu. Weights in the layout cuda_linear. */
+typedef struct cuda_emulation_args {
+  int64_t m, n, k;
+  const uint8_t *codes, *scales;     /* of the weights: [n, k/2], [n, k/16] */
+  const uint8_t *x_codes, *x_scales; /* W4A4: [m, k/2], [m, k/16] */
+  const void *x;                     /* W4A16 */
+  int64_t ldx_elems;
+  int32_t x_dtype, y_dtype, bias_dtype;
+  int32_t reserved;
+  const float *alpha; /* [n] */
+  const void *bias;   /* NULL: none */
+  void *y;
+  int64_t ldy_elems;
+} cuda_emulation_args;
+
+/* A thread block of 16 x 16 threads computes a tile of y: 64 columns and 16 times this many rows. */
+enum { CUDA_EMULATION_COLUMNS = 64, CUDA_EMULATION_THREADS = 256 };
+
+#endif

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The activation quantiser on the device, for the W4A4 kernels of this folder. Codes and scales are those of src/format/activation.c, bit for bit. */
+#ifndef NVFP4_KERNELS_CUDA_QUANTISE_H
+#define NVFP4_KERNELS_CUDA_QUANTISE_H
+
+#include <nvfp4/kernel.h>
+
+/* Enqueues on args->stream: x, or what came quantised in any scale layout -> codes [m, k/2] without gaps, and scales in `layout`, nvfp4_scales_bytes(layout, m, k/16)
+ * bytes, of which those beyond m and k/16 become zero. codes: a multiple of 8. */
+nvfp4_status cuda_quantise(const nvfp4_host *host, const nvfp4_kernel_args *args, nvfp4_scale_layout layout, uint8_t *codes,
+                           uint8_t *scales, nvfp4_reason *reason);
+
+#endif
