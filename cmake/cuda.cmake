@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Device code. nvfp4_add_device_code(FILE.cu ...) compiles each file with nvcc to one compressed fatbin and puts it into the library as the array
 # nvfp4_fatbin_FILE. No CUDA runtime and no C++ reach the library: the files hold device code alone. A line "// archs: sm_90a" near a file's top says for which GPUs it is compiled,
-# separated by blanks; compute_N means PTX, which the driver compiles for GPUs that come later. Without such a line: sm_80 compute_80.
+# separated by blanks; compute_N means PTX, which the driver compiles for GPUs that come later. Without such a line: sm_80 sm_90 compute_80.
 set(NVFP4_CUDA AUTO CACHE STRING "Device code for NVIDIA GPUs: AUTO (if nvcc works), ON, OFF")
 set_property(CACHE NVFP4_CUDA PROPERTY STRINGS AUTO ON OFF)
 
@@ -30,7 +30,7 @@ else()
   endif()
 endif()
 if(NVFP4_CUDA_MISSING)
-  set(NVFP4_CUDA_BUILD "not built: ${NVFP4_CUDA_MISSING}")
+  string(REPLACE ";" "," NVFP4_CUDA_BUILD "not built: ${NVFP4_CUDA_MISSING}") # a semicolon separates CMake's lists
 else()
   execute_process(COMMAND ${NVFP4_NVCC} --version OUTPUT_VARIABLE nvfp4_output)
   string(REGEX MATCH "release ([0-9.]+)" nvfp4_output "${nvfp4_output}")
@@ -49,7 +49,7 @@ function(nvfp4_device_code source out) # *out: a C file that holds the fatbin
     file(STRINGS ${source} archs REGEX "^// archs: " LIMIT_COUNT 1)
     string(REGEX REPLACE "^// archs: " "" archs "${archs}")
     if(NOT archs)
-      set(archs "sm_80 compute_80")
+      set(archs "sm_80 sm_90 compute_80")
     endif()
     string(REPLACE " " ";" archs "${archs}")
     set(gencode "")
@@ -70,8 +70,8 @@ __asm__(\".pushsection .rodata\\n.balign 64\\n.globl nvfp4_fatbin_${name}\\n.hid
   set_source_files_properties(${c_file} PROPERTIES OBJECT_DEPENDS ${fatbin})
 endfunction()
 
-# Device code and host side of src/kernels/cuda and src/cuda; which of the kernels are listed is said by kernels.def.
-file(GLOB nvfp4_device_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/cuda/*.cu ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cu)
+# Device code, and the host side of src/cuda and src/kernels/cuda; which of the kernels are listed is said by kernels.def.
+file(GLOB nvfp4_device_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*/*.cu ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cu)
 file(GLOB NVFP4_CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/cuda/*.c ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.c)
 foreach(source IN LISTS nvfp4_device_sources)
   nvfp4_device_code(${source} c_file)

@@ -15,11 +15,14 @@
 /* ------------------------------------------------------------------------------------------------------------------ layout */
 
 static size_t code_bytes(int64_t n, int64_t k) { return (size_t)n * (size_t)(k / 2); }
-static size_t packed_bytes(int64_t n, int64_t k) { return code_bytes(n, k) + (size_t)n * (size_t)(k / NVFP4_BLOCK); }
+static size_t packed_bytes(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  (void)weight_dtype; /* of dense layers, which selection keeps from this kernel */
+  return code_bytes(n, k) + (size_t)n * (size_t)(k / NVFP4_BLOCK);
+}
 
 static nvfp4_status process_weights(const nvfp4_host *host, const nvfp4_process_args *args, nvfp4_packed *out, nvfp4_reason *reason) {
   const nvfp4_weights *w = args->weights;
-  size_t bytes = packed_bytes(w->n, w->k);
+  size_t bytes = packed_bytes(w->n, w->k, w->dtype);
   uint8_t *codes = host->alloc(host->cookie, bytes, 64);
   if (codes == NULL) {
     return host->reject(reason, NVFP4_E_NOMEM, "no memory for %zu bytes of packed weights", bytes);

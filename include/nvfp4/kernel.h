@@ -68,9 +68,9 @@ typedef struct nvfp4_host {
  * uploads weights that do not), and what is enqueued on `stream` is complete before the layer is handed to anybody: a layout need not wait. */
 typedef struct nvfp4_process_args {
   uint32_t struct_size;
-  const nvfp4_weights *weights; /* canonical form */
+  const nvfp4_weights *weights; /* canonical form, or dense */
   const float *alpha_w4a4;      /* [n] or NULL if the layer has no input global */
-  const float *alpha_w4a16;     /* [n] */
+  const float *alpha_w4a16;     /* [n]; a dense layer's, too */
   void *stream;                 /* minor 1: a CUstream for a CUDA kernel; NULL on the CPU */
 } nvfp4_process_args;
 
@@ -88,19 +88,20 @@ typedef struct nvfp4_packed {
 typedef struct nvfp4_layout {
   uint32_t struct_size;
   const char *name; /* "ref_n32" */
-  /* Bytes that a layer of that shape will take. */
-  size_t (*packed_bytes)(int64_t n, int64_t k);
+  /* Bytes that a layer of that shape will take. weight_dtype: as in nvfp4_layer_desc, NONE for NVFP4 weights. */
+  size_t (*packed_bytes)(int64_t n, int64_t k, nvfp4_dtype weight_dtype);
   /* Repacks. On success *out is freed by free_packed; on an error nothing is left behind. */
   nvfp4_status (*process_weights_after_loading)(const nvfp4_host *host, const nvfp4_process_args *args, nvfp4_packed *out,
                                                 nvfp4_reason *reason);
-  /* The inverse: canonical codes [n, k/2] and scales [n, k/16], without gaps. For tests and for saving. */
+  /* The inverse: canonical codes [n, k/2] and scales [n, k/16], without gaps; of dense weights, codes takes the values [n, k] of their type, and
+   * scales is NULL. For tests and for saving. */
   nvfp4_status (*unpack)(const nvfp4_host *host, const nvfp4_packed *packed, uint8_t *codes, uint8_t *scales, nvfp4_reason *reason);
   void (*free_packed)(const nvfp4_host *host, nvfp4_packed *packed);
 } nvfp4_layout;
 
 /* The numerics card of a kernel: promises that checkkern holds it to. */
 typedef struct nvfp4_numerics {
-  nvfp4_mode mode; /* W4A4 or W4A16: what it computes */
+  nvfp4_mode mode; /* W4A4, W4A16 or UNQUANTISED (W16A16): what it computes */
   nvfp4_class numerics_class;
   uint32_t flags;    /* NVFP4_FLAG_* */
   const char *order; /* the exact order of additions; kernels of one batch-invariant plan have the same */
@@ -109,7 +110,9 @@ typedef struct nvfp4_numerics {
 /* `order` of the canonical kernels: docs/numerics.md. */
 #define NVFP4_ORDER_CANONICAL_W4A4 "w4a4: exact block dot, blocks ascending, fp32"
 #define NVFP4_ORDER_CANONICAL_W4A16 "w4a16: fmaf over k ascending in a block, fmaf with the scale over blocks ascending, fp32"
+#define NVFP4_ORDER_CANONICAL_W16A16 "w16a16: fmaf over k ascending, fp32"
 
+/* On the CPU x, bias and y have no alignment that a kernel may rely on; alpha is aligned as floats are. */
 typedef struct nvfp4_kernel_args {
   uint32_t struct_size;
   int64_t m, n, k; /* m >= 1 */
@@ -117,7 +120,7 @@ typedef struct nvfp4_kernel_args {
   int64_t ldx_elems;
   nvfp4_dtype x_dtype;
   const nvfp4_quantised_x *quantised_x;
-  float s_a;          /* W4A4: the quantiser's factor, docs/numerics.md; 0 in W4A16 */
+  float s_a;          /* W4A4: the quantiser's factor, docs/numerics.md; 0 otherwise */
   const float *alpha; /* [n] of the kernel's mode, on the layer's device */
   const void *bias;   /* [n] of bias_dtype, or NULL */
   nvfp4_dtype bias_dtype;

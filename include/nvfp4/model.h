@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A small decoder-only transformer (Llama family: RMSNorm, RoPE, grouped-query attention, SwiGLU) and its tokenizer: the proof that the layers work in a
- * real model. Every linear layer that is NVFP4 goes through nvfp4_layer_apply. Conventions as in nvfp4.h.
+ * real model. Every linear layer, NVFP4 or dense, goes through nvfp4_layer_apply. Conventions as in nvfp4.h.
  */
 #ifndef NVFP4_MODEL_H
 #define NVFP4_MODEL_H
@@ -55,9 +55,11 @@ typedef struct nvfp4_model_options {
   nvfp4_dtype activation;     /* what linear layers are fed: F32 (also for NONE), BF16 or F16 */
   int64_t context_tokens;     /* size of the KV cache; 0: the smaller of the model's and 2048 */
   int64_t batch_tokens;       /* rows of one step at most; 0: 512 */
+  nvfp4_device
+      device; /* where NVFP4 layers are computed. CUDA: their activations are copied there and back, a check rather than a way to be fast */
 } nvfp4_model_options;
 
-/* Loads a Llama-family model: packs every NVFP4 layer, keeps the others as they are. The checkpoint must stay open while the model lives.
+/* Loads a Llama-family model: packs every linear layer; the embedding stays mapped. The checkpoint must stay open while the model lives.
  * Errors: NVFP4_E_UNSUPPORTED for another architecture, and whatever selection and packing say, with the layer's name. */
 NVFP4_API nvfp4_status nvfp4_model_create(nvfp4_context *context, const nvfp4_checkpoint *checkpoint, const nvfp4_model_options *options,
                                           nvfp4_model **out, nvfp4_reason *reason);
@@ -66,11 +68,11 @@ NVFP4_API void nvfp4_model_destroy(nvfp4_model *model);
 typedef struct nvfp4_model_info {
   int64_t layers, hidden, vocabulary, context_tokens;
   int64_t linear_layers, nvfp4_layers;
-  uint64_t packed_bytes, dense_bytes;
+  uint64_t packed_bytes, dense_bytes; /* of the packed weights of NVFP4 layers, and of the others */
 } nvfp4_model_info;
 NVFP4_API void nvfp4_model_get_info(const nvfp4_model *model, nvfp4_model_info *out);
 
-/* Linear layer `index` as the model runs it: its name, and its report (NULL if it is not NVFP4). NULL name past the end. */
+/* Linear layer `index` as the model runs it: its name, and its report. NULL name past the end. */
 NVFP4_API const char *nvfp4_model_linear(const nvfp4_model *model, size_t index, const nvfp4_report **report);
 
 NVFP4_API void nvfp4_model_observe(nvfp4_model *model, nvfp4_observer_fn observer, void *cookie);

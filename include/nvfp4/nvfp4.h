@@ -4,6 +4,8 @@
  *
  *   y[m,n] = alpha[n] * sum over blocks b of 16 k's ( sx[m,b] * sw[n,b] * sum over k in b ( x[m,k] * w[n,k] ) ) + bias[n]
  *
+ * Dense layers, whose weights are bf16, f16 or f32 (an lm_head, say), go the same way: mode NVFP4_MODE_UNQUANTISED.
+ *
  * The way through this header is the way of the data:
  *
  *   nvfp4_context       threads, allocator, plug-ins, policy, what this computer is
@@ -131,10 +133,10 @@ NVFP4_API nvfp4_status nvfp4_device_parse(const char *text, nvfp4_device *out, n
 
 /* What a layer's activations become. */
 typedef enum nvfp4_mode {
-  NVFP4_MODE_UNQUANTISED = 0, /* not an NVFP4 layer: weights are f32, f16 or bf16 */
+  NVFP4_MODE_UNQUANTISED = 0, /* a dense layer: weights are f32, f16 or bf16, activations stay what they are (W16A16) */
   NVFP4_MODE_W4A4 = 1,        /* activations are quantised to NVFP4, a block of 16 at a time, with the layer's input scale */
   NVFP4_MODE_W4A16 = 2,       /* activations stay f32, f16 or bf16 */
-  NVFP4_MODE_FP8 = 3          /* not an NVFP4 layer: weights are E4M3 */
+  NVFP4_MODE_FP8 = 3          /* weights are E4M3: no kernel's mode; such weights are exact in bf16, and run as a dense layer's */
 } nvfp4_mode;
 
 /* "unquantised", "w4a4", "w4a16", "fp8". */
@@ -160,8 +162,8 @@ typedef struct nvfp4_global {
 /* A run of output rows that share their global scales: q, k and v of a fused layer are three partitions. */
 typedef struct nvfp4_partition {
   int64_t n_first, n_rows;
-  nvfp4_global weight;
-  nvfp4_global input; /* value 0: none was stored (W4A16) */
+  nvfp4_global weight; /* of a dense layer: any factor of its weights */
+  nvfp4_global input;  /* value 0: none was stored (W4A16, dense) */
 } nvfp4_partition;
 
 /* ----------------------------------------------------------------------------------------------------------------- machine */
@@ -200,6 +202,8 @@ typedef struct nvfp4_gpu {
   int sm; /* compute capability: 90 for 9.0, 120 for 12.0 */
   int multiprocessors;
   uint64_t memory_bytes;
+  uint64_t l2_bytes;     /* 0 unknown */
+  uint64_t shared_bytes; /* shared memory that a thread block may have at most; 0 unknown */
 } nvfp4_gpu;
 
 /* What a computer is: a plain value, so that it can be written to a file, read on another computer, and asked "what would run there?". */
@@ -254,7 +258,8 @@ enum {                          /* nvfp4_policy.allow */
  * separated by commas, blanks ignored; one that ends in ",auto" falls back to the order of the registry, and "auto" alone is that order. The order
  * of a list is its preference. Of kernel, env_kernel and vllm_backend the first that is set (not NULL, not blank) counts. A list of which nothing
  * works is an error, never a silent fallback. A kernel named by its full id, not through a glob, is named: it needs no NVFP4_ALLOW_*, nor the
- * DETERMINISTIC that CUDA asks by default; what `require` asks it must have. */
+ * DETERMINISTIC that CUDA asks by default; what `require` asks it must have. NVFP4 and dense layers have kernels of their own: a list that names
+ * kernels for the one kind of layer alone does not count for the other. */
 typedef struct nvfp4_policy {
   uint32_t struct_size;
   uint32_t require, allow;
@@ -272,7 +277,7 @@ typedef struct nvfp4_context nvfp4_context;
 
 typedef void (*nvfp4_task_fn)(void *arg, size_t index);
 
-/* The caller's own threads: runs task(arg, i) for every i in [0, count), in any order, and returns when all are done. */
+/* The caller's own threads: runs task(arg, i) for every i in [0, count), in any order, and returns when all are done. A task needs up to 512 KiB of stack. */
 typedef void (*nvfp4_parallel_for_fn)(void *cookie, size_t count, nvfp4_task_fn task, void *arg);
 
 typedef enum nvfp4_log_level { NVFP4_LOG_WARNING = 1, NVFP4_LOG_INFO = 2 } nvfp4_log_level;
@@ -328,15 +333,16 @@ NVFP4_API int nvfp4_context_threads(const nvfp4_context *context);
 typedef struct nvfp4_layer_desc {
   uint32_t struct_size;
   const char *name;        /* for reports; may be NULL */
-  int64_t n, k;            /* n > 0; k > 0 and a multiple of 16 */
+  int64_t n, k;            /* n > 0; k > 0 and, unless the layer is dense, a multiple of 16 */
   int64_t m_first, m_last; /* the M that the plan must serve; 0, 0 means 1 .. NVFP4_M_MAX. M = 0 is always allowed */
-  nvfp4_mode mode;         /* W4A4 or W4A16: what the checkpoint says */
+  nvfp4_mode mode;         /* W4A4 or W4A16, what the checkpoint says; UNQUANTISED: a dense layer */
   nvfp4_dtype x_dtype;     /* F32, F16 or BF16 */
   nvfp4_dtype y_dtype;     /* F32, F16 or BF16 */
   nvfp4_dtype bias_dtype;  /* F32, F16, BF16, or NONE: this layer has no bias */
   nvfp4_device device;
   const nvfp4_partition *partitions; /* ascending, without gaps, covering n rows */
-  int64_t partition_count;           /* >= 1 */
+  int64_t partition_count;           /* >= 1; of a dense layer also 0: its weights have no factor */
+  nvfp4_dtype weight_dtype;          /* of a dense layer: F32, F16 or BF16; otherwise NONE */
 } nvfp4_layer_desc;
 
 /* ------------------------------------------------------------------------------------------------------ selection, reports */
@@ -444,7 +450,7 @@ NVFP4_API const char *nvfp4_plan_kernel(const nvfp4_plan *plan, int64_t m);
  * vllm_backend) wins over it. A plan still has as many layouts as the policy says and, if required, one order of additions: among such plans it
  * is the one with the least sum, over the measured M, of its kernel's time over the fastest kernel's. A measured M speaks for the M up to the next
  * one, the first one for those below it too. A kernel without a time comes after those with one. Selections for another machine (dry runs) take no
- * table. The times are those of layers on the CPU; types of x, y and bias are not told apart. */
+ * table. The times are those of layers on the CPU; types of x, y, bias and dense weights are not told apart. */
 typedef struct nvfp4_tuned_time {
   nvfp4_mode mode; /* of the layer */
   int64_t n, k, m;
@@ -463,7 +469,8 @@ typedef enum nvfp4_memory { NVFP4_MEMORY_HOST = 0, NVFP4_MEMORY_MAPPED_FILE = 1,
 
 /* NVFP4 weights in the canonical form, borrowed: w[n,k] = e2m1(code[n,k]) * e4m3(scale[n,k/16]) * (the partition's weight global).
  * Row n's codes begin at codes + n*codes_stride_bytes, two a byte, the even k in the low nibble; its scales at scales + n*scales_stride_bytes, one
- * E4M3 byte a block, linear. A shard or a padded row needs no copy: advance the pointers, keep the strides. */
+ * E4M3 byte a block, linear. A shard or a padded row needs no copy: advance the pointers, keep the strides.
+ * Of a dense layer: w[n,k] = element k of the row that begins at values + n*values_stride_bytes, of any alignment. */
 typedef struct nvfp4_weights {
   uint32_t struct_size;
   nvfp4_memory memory;
@@ -472,6 +479,10 @@ typedef struct nvfp4_weights {
   int64_t codes_stride_bytes; /* >= k/2 */
   const uint8_t *scales;
   int64_t scales_stride_bytes; /* >= k/16 */
+  /* A dense layer; otherwise NONE, NULL, 0. */
+  nvfp4_dtype dtype; /* F32, F16 or BF16: the description's weight_dtype; codes and scales are NULL */
+  const void *values;
+  int64_t values_stride_bytes; /* >= k elements */
 } nvfp4_weights;
 
 /* Dequantises rows n_first .. n_first+n_rows of `weights` to fp32, out [n_rows, k] row-major: code * scale * global, exact, rounded once.
@@ -482,8 +493,12 @@ NVFP4_API nvfp4_status nvfp4_weights_dequantise(const nvfp4_weights *weights, co
 typedef struct nvfp4_layer nvfp4_layer;
 
 /* Packs the weights for every kernel of the plan (vLLM: process_weights_after_loading). `plan` is copied, `weights` is borrowed during the call;
+ * it may lie in host memory or, for a CUDA layer, in memory of its device (NVFP4_MEMORY_CUDA), written completely: what has been enqueued on a stream must
+ * be through. Host weights are uploaded, so that a layer's canonical and packed weights lie on the device together until the call returns; memory is
+ * taken by cuMemAlloc. A CUDA layer lives in the CUDA context that is current now, if it is one of the layer's device, or else in the device's primary context, which the
+ * CUDA runtime and frameworks use; it must be destroyed before that context. Packing is complete when the call returns.
  * if nvfp4_layer_borrows_weights() says so afterwards, its bytes must outlive the layer. Block scales that are NaN or negative are an error
- * that names row and block. On success *out is the caller's and is freed by nvfp4_layer_destroy, before its context. */
+ * that names row and block; dense weights may be any numbers, infinities and NaNs. On success *out is the caller's and is freed by nvfp4_layer_destroy, before its context. */
 NVFP4_API nvfp4_status nvfp4_layer_create(nvfp4_context *context, const nvfp4_plan *plan, const nvfp4_weights *weights, nvfp4_layer **out,
                                           nvfp4_reason *reason);
 NVFP4_API void nvfp4_layer_destroy(nvfp4_layer *layer);
@@ -507,6 +522,7 @@ typedef struct nvfp4_quantised_x {
   nvfp4_global input;          /* the global scale they were made with: must be the layer's, in value and direction */
 } nvfp4_quantised_x;
 
+/* On the CPU x, bias and y need no alignment. */
 typedef struct nvfp4_apply_args {
   uint32_t struct_size;
   int64_t m;     /* 0 is allowed and does nothing */
@@ -522,12 +538,21 @@ typedef struct nvfp4_apply_args {
   void *stream;           /* a CUstream for a CUDA layer; NULL on the CPU */
 } nvfp4_apply_args;
 
-/* Bytes of workspace that apply needs for m rows; grows with m. */
+/* Bytes of workspace that apply needs for m rows, in memory of the layer's device; grows with m. */
 NVFP4_API size_t nvfp4_layer_workspace_bytes(const nvfp4_layer *layer, int64_t m);
 
 /* y = x W^T (+ bias). Allocates nothing. Safe to call from several threads at once with different y and workspace (calls share the context's
- * pool and take turns on it). On the CPU it returns when y is there; on CUDA it enqueues on args->stream. */
+ * pool and take turns on it). On the CPU it returns when y is there.
+ *
+ * CUDA: x (or the codes and scales of quantised_x), bias, y and workspace are addresses in memory of the layer's device, aligned as their elements are (the
+ * workspace to 64 bytes); kernels are fastest where x, y and their rows begin at multiples of 16 bytes. The call enqueues on args->stream, a stream of the
+ * layer's CUDA context (NULL: the default one), and returns; everything it was given may be reused by later work on that stream. It may be captured in a CUDA graph. Whatever
+ * context the caller has current is current again afterwards. An error of work that runs later is reported by a later call, or by the caller's own synchronisation. */
 NVFP4_API nvfp4_status nvfp4_layer_apply(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason);
+
+/* The same with all of args in host memory wherever the layer lives; workspace and stream are not looked at. Takes the memory it needs, copies to the device
+ * and back, and returns when y is there: for tools and tests, not for speed. */
+NVFP4_API nvfp4_status nvfp4_layer_apply_host(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason);
 
 /* -------------------------------------------------------------------------------------------------------------- checkpoints */
 
@@ -593,6 +618,7 @@ typedef struct nvfp4_layer_info {
   int64_t partition_count;
   const nvfp4_tensor *weight;
   const nvfp4_tensor *bias; /* NULL: none */
+  bool lookup;              /* an embedding that is not the output projection too: no linear layer, rows of it are looked up */
   const char *note;         /* why it is not NVFP4 ("FP8 layer", "excluded by ..."), or a warning; empty if there is nothing to say */
 } nvfp4_layer_info;
 
@@ -601,9 +627,11 @@ NVFP4_API size_t nvfp4_checkpoint_layer_count(const nvfp4_checkpoint *checkpoint
 NVFP4_API const nvfp4_layer_info *nvfp4_checkpoint_layer(const nvfp4_checkpoint *checkpoint, size_t index);
 NVFP4_API const nvfp4_layer_info *nvfp4_checkpoint_find_layer(const nvfp4_checkpoint *checkpoint, const char *name);
 
-/* The weights of an NVFP4 layer in the canonical form. ModelOpt, compressed-tensors and MLX files hold it as it is (*out borrows the mapping);
- * GGUF and Comfy are re-ordered into memory that *owned then points to and the caller frees with nvfp4_weights_free (NULL if nothing was
- * copied). Not NVFP4: NVFP4_E_UNSUPPORTED. */
+/* The weights of a layer in the canonical form. ModelOpt, compressed-tensors and MLX files hold it as it is (*out borrows the mapping), and so are
+ * dense weights of type F32, F16 and BF16; GGUF and Comfy are re-ordered into memory that *owned then points to and the caller frees with
+ * nvfp4_weights_free (NULL if nothing was copied). Other weights become dense ones in such memory: E4M3 (FP8) bf16, exact, without the layer's
+ * weight_scale, which belongs into a partition; F64 and GGUF's Q4_0, Q4_1 and Q8_0 f32, as nvfp4_tensor_to_f32 has them. NVFP4_E_UNSUPPORTED: of
+ * another type, or not two-dimensional. */
 NVFP4_API nvfp4_status nvfp4_checkpoint_weights(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *layer, nvfp4_weights *out,
                                                 void **owned, nvfp4_reason *reason);
 NVFP4_API void nvfp4_weights_free(void *owned);
@@ -617,8 +645,8 @@ NVFP4_API const char *nvfp4_checkpoint_config(const nvfp4_checkpoint *checkpoint
 /* Path as opened. */
 NVFP4_API const char *nvfp4_checkpoint_path(const nvfp4_checkpoint *checkpoint);
 
-/* Fills a description from a checkpoint's layer: shape, mode, partitions, bias. x_dtype and y_dtype are BF16 unless changed; the device is the
- * CPU. `info` is borrowed. */
+/* Fills a description from a checkpoint's layer: shape, mode, partitions, bias, and of layers that are not NVFP4 the type of the dense weights that
+ * nvfp4_checkpoint_weights makes of theirs, or its refusal. x_dtype and y_dtype are BF16 unless changed; the device is the CPU. `info` is borrowed. */
 NVFP4_API nvfp4_status nvfp4_layer_desc_from_checkpoint(const nvfp4_layer_info *info, nvfp4_layer_desc *out, nvfp4_reason *reason);
 
 #ifdef __cplusplus

@@ -23,7 +23,7 @@ def rules():
 def main():
     table = rules()
     errors = [f"src/{folder.name}: no row in src/README.md" for folder in Path("src").iterdir() if folder.is_dir() and folder.name not in table]
-    for path in sorted(p for root in ("src", "tools", "examples") for p in Path(root).rglob("*.[ch]")):
+    for path in sorted(p for root in ("src", "tools", "examples") for pattern in ("*.[ch]", "*.cu", "*.cuh") for p in Path(root).rglob(pattern)):
         for quote, target in INCLUDE.findall(path.read_text()):
             if quote == "<" or target in GENERATED:
                 continue

@@ -5,14 +5,19 @@ import sys
 from pathlib import Path
 
 UNTESTED = {  # source without a test of its own: why
+    "bench/cublas": "a library opened at run time: test_bench_cuda runs with and without it",
     "bench/roof_arm": "one part of test_roof, on that processor",
     "bench/roof_x86": "one part of test_roof, on that processor",
+    "kernels/cuda/emulation": "the host side that test_emulation_w4a4 and test_emulation_w4a16 test",
+    "kernels/cuda/linear": "test_place packs it, checkkern unpacks it",
+    "kernels/packing": "test_registry packs with every layout, checkkern without memory, too",
     "kernels/ref/n32": "test_registry unpacks what every layout has packed; test_w4a4 and test_w4a16 compute with it",
     "layer/build_info": "one constant line of text",
 }
 EXTRA = {  # test without a source of its own: what it tests
     "kernels/arm/neon": "what the Arm kernels share, in a header",
     "kernels/x86/amx_tile": "the tiles of AMX, in a header, against their emulation",
+    "cuda/api": "declarations in a header, against cuda.h",
     "checkpoint/golden": "every golden and every broken file, through the whole room",
     "layer/golden_outputs": "layers of the golden checkpoints, from file to y",
 }

@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/reason.h"
+#include "bench/cells.h"
 #include "bench/roof.h"
 #include "layer/context.h"
 
@@ -34,8 +35,8 @@ typedef struct bench_run {
   nvfp4_mode *modes;
   size_t kernel_count;
   /* Of a group: random weights, x and y, and the workspace that the kernel with the largest needs. */
-  nvfp4_weights weights;
-  uint8_t *codes, *scales;
+  nvfp4_weights weights, dense;
+  uint8_t *codes, *scales, *values;
   uint16_t *x, *y;
   void *workspace;
   size_t workspace_bytes;
@@ -45,7 +46,62 @@ typedef struct bench_run {
 
 static void *aligned(size_t bytes) { return aligned_alloc(64, (bytes + 64) / 64 * 64); }
 
-/* Random codes; scales and x of ordinary size: the time of no kernel depends on them, but for subnormal numbers. */
+void nvfp4_bench_fill(uint8_t *codes, size_t code_bytes, uint8_t *scales, size_t scale_bytes, uint16_t *x, size_t x_elems) {
+  uint64_t state = 20;
+  for (size_t i = 0; i < code_bytes; i++) {
+    state = state * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX generator */
+    codes[i] = (uint8_t)(state >> 40);
+  }
+  for (size_t i = 0; i < scale_bytes; i++) {
+    scales[i] = (uint8_t)(0x58 + i % 0x20);
+  }
+  for (size_t i = 0; i < x_elems; i++) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    x[i] = (uint16_t)(0x3E80 + (state >> 40 & 0x80FF)); /* +-0.25 .. 1 */
+  }
+}
+
+static bool is_dense(const bench_run *b, size_t kernel) { return b->modes[kernel] == NVFP4_MODE_UNQUANTISED; }
+
+static nvfp4_dtype dense_dtype(const bench_run *b) {
+  return b->options->weight_dtype != NVFP4_DTYPE_NONE ? b->options->weight_dtype : NVFP4_DTYPE_BF16;
+}
+
+static double weight_bytes(const bench_run *b, size_t kernel) {
+  return !is_dense(b, kernel) ? 0.5625 : dense_dtype(b) == NVFP4_DTYPE_F32 ? 4 : 2;
+}
+
+/* Random dense weights of ordinary size, if a kernel is for them. */
+static nvfp4_status make_dense(bench_run *b, int64_t n, int64_t k, nvfp4_reason *reason) {
+  bool wanted = false;
+  for (size_t i = 0; i < b->kernel_count; i++) {
+    wanted = wanted || is_dense(b, i);
+  }
+  if (!wanted) {
+    return NVFP4_OK;
+  }
+  nvfp4_dtype dtype = dense_dtype(b);
+  size_t row_bytes = (size_t)k * (dtype == NVFP4_DTYPE_F32 ? 4 : 2);
+  float *row = malloc((size_t)k * sizeof *row);
+  b->values = aligned((size_t)n * row_bytes);
+  if (row == NULL || b->values == NULL) {
+    free(row);
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for dense weights, N = %lld, K = %lld", (long long)n, (long long)k);
+  }
+  uint64_t state = 30;
+  for (int64_t i = 0; i < n; i++) {
+    for (int64_t j = 0; j < k; j++) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      row[j] = (float)((int64_t)(state >> 40) - 0x800000) * 0x1p-23f;
+    }
+    b->context->host.from_f32(row, dtype, b->values + (size_t)i * row_bytes, k);
+  }
+  free(row);
+  b->dense = (nvfp4_weights){
+      .struct_size = sizeof b->dense, .n = n, .k = k, .dtype = dtype, .values = b->values, .values_stride_bytes = (int64_t)row_bytes};
+  return NVFP4_OK;
+}
+
 static nvfp4_status make_inputs(bench_run *b, int64_t n, int64_t k, int64_t m, nvfp4_reason *reason) {
   size_t code_bytes = (size_t)(n * k / 2), scale_bytes = (size_t)(n * k / NVFP4_BLOCK);
   b->codes = aligned(code_bytes);
@@ -55,18 +111,7 @@ static nvfp4_status make_inputs(bench_run *b, int64_t n, int64_t k, int64_t m, n
   if (b->codes == NULL || b->scales == NULL || b->x == NULL || b->y == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for N = %lld, K = %lld, M = %lld", (long long)n, (long long)k, (long long)m);
   }
-  uint64_t state = 20;
-  for (size_t i = 0; i < code_bytes; i++) {
-    state = state * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX generator */
-    b->codes[i] = (uint8_t)(state >> 40);
-  }
-  for (size_t i = 0; i < scale_bytes; i++) {
-    b->scales[i] = (uint8_t)(0x58 + i % 0x20);
-  }
-  for (size_t i = 0; i < (size_t)(m * k); i++) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    b->x[i] = (uint16_t)(0x3E80 + (state >> 40 & 0x80FF)); /* +-0.25 .. 1 */
-  }
+  nvfp4_bench_fill(b->codes, code_bytes, b->scales, scale_bytes, b->x, (size_t)(m * k));
   b->weights = (nvfp4_weights){.struct_size = sizeof b->weights,
                                .n = n,
                                .k = k,
@@ -74,7 +119,7 @@ static nvfp4_status make_inputs(bench_run *b, int64_t n, int64_t k, int64_t m, n
                                .codes_stride_bytes = k / 2,
                                .scales = b->scales,
                                .scales_stride_bytes = k / NVFP4_BLOCK};
-  return NVFP4_OK;
+  return make_dense(b, n, k, reason);
 }
 
 static void free_group(bench_run *b) {
@@ -86,10 +131,11 @@ static void free_group(bench_run *b) {
   }
   free(b->codes);
   free(b->scales);
+  free(b->values);
   free(b->x);
   free(b->y);
   free(b->workspace);
-  b->codes = b->scales = NULL;
+  b->codes = b->scales = b->values = NULL;
   b->x = b->y = NULL;
   b->workspace = NULL;
   b->workspace_bytes = 0;
@@ -100,35 +146,46 @@ static size_t copies_of(const bench_run *b, int64_t n, int64_t k, int64_t m) {
   if (m > ROTATED_M || b->options->resident) {
     return 1;
   }
-  uint64_t bytes = (uint64_t)n * (uint64_t)k / 16 * 9 * b->kernel_count;
+  double per_weight = 0;
+  for (size_t i = 0; i < b->kernel_count; i++) {
+    per_weight += weight_bytes(b, i);
+  }
+  uint64_t bytes = (uint64_t)((double)n * (double)k * per_weight) + 1;
   uint64_t rotate = b->options->rotate_bytes > 0 ? b->options->rotate_bytes : nvfp4_uncached_bytes(&b->context->machine);
   uint64_t copies = (rotate + bytes - 1) / bytes;
   return copies < MOST_COPIES ? (size_t)copies : MOST_COPIES;
 }
 
-/* Packs the kernel's copies. A refusal is the cell's, not the run's, unless it is about memory. */
-static nvfp4_status pack_cell(bench_run *b, size_t index, size_t copies, nvfp4_reason *reason) {
-  cell *c = &b->cells[index];
-  nvfp4_bench_result *r = c->result;
-  static const nvfp4_global one = {1.0f, NVFP4_GLOBAL_MULTIPLIER};
-  nvfp4_partition whole = {0, r->n, one, one};
+nvfp4_status nvfp4_bench_plan(nvfp4_context *context, nvfp4_device device, nvfp4_mode mode, nvfp4_dtype weight_dtype,
+                              const nvfp4_bench_result *r, nvfp4_plan **plan, nvfp4_reason *why) {
+  nvfp4_partition whole = {.n_rows = r->n, .weight.value = 1, .input.value = mode == NVFP4_MODE_UNQUANTISED ? 0 : 1};
   nvfp4_layer_desc desc = {.struct_size = sizeof desc,
                            .name = "bench",
                            .n = r->n,
                            .k = r->k,
                            .m_first = r->m,
                            .m_last = r->m,
-                           .mode = b->modes[index],
+                           .mode = mode,
                            .x_dtype = NVFP4_DTYPE_BF16,
                            .y_dtype = NVFP4_DTYPE_BF16,
+                           .device = device,
                            .partitions = &whole,
-                           .partition_count = 1};
+                           .partition_count = 1,
+                           .weight_dtype = weight_dtype};
   nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = r->kernel};
+  return nvfp4_init_linear_kernel(context, &desc, &policy, plan, NULL, why);
+}
+
+/* Packs the kernel's copies. A refusal is the cell's, not the run's, unless it is about memory. */
+static nvfp4_status pack_cell(bench_run *b, size_t index, size_t copies, nvfp4_reason *reason) {
+  cell *c = &b->cells[index];
+  nvfp4_bench_result *r = c->result;
+  bool dense = is_dense(b, index);
   nvfp4_plan *plan = NULL;
   nvfp4_reason why = {0};
-  r->status = nvfp4_init_linear_kernel(b->context, &desc, &policy, &plan, NULL, &why);
+  r->status = nvfp4_bench_plan(b->context, b->options->device, b->modes[index], dense ? dense_dtype(b) : NVFP4_DTYPE_NONE, r, &plan, &why);
   while (r->status == NVFP4_OK && c->copy_count < copies) {
-    r->status = nvfp4_layer_create(b->context, plan, &b->weights, &c->copies[c->copy_count], &why);
+    r->status = nvfp4_layer_create(b->context, plan, dense ? &b->dense : &b->weights, &c->copies[c->copy_count], &why);
     c->copy_count += r->status == NVFP4_OK;
   }
   nvfp4_plan_free(plan);
@@ -169,6 +226,16 @@ static int ascending(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+void nvfp4_bench_figures(nvfp4_bench_result *r, double *us) {
+  double weights = (double)r->n * (double)r->k;
+  qsort(us, r->calls, sizeof us[0], ascending);
+  r->us = (us[r->calls / 2] + us[(r->calls - 1) / 2]) / 2;
+  r->us_p10 = us[(r->calls - 1) / 10];
+  r->us_p90 = us[(r->calls - 1) * 9 / 10];
+  r->gbps = r->weight_bytes * weights / r->us * 1e-3;
+  r->gflops = 2.0 * (double)r->m * weights / r->us * 1e-3;
+}
+
 /* A turn of one kernel; false: it has had its seconds. */
 static bool take_turn(const bench_run *b, cell *c, double seconds) {
   nvfp4_bench_result *r = c->result;
@@ -204,13 +271,7 @@ static void time_group(bench_run *b) {
     cell *c = &b->cells[i];
     nvfp4_bench_result *r = c->result;
     if (r->status == NVFP4_OK) {
-      double weights = (double)r->n * (double)r->k;
-      qsort(c->us, r->calls, sizeof c->us[0], ascending);
-      r->us = (c->us[r->calls / 2] + c->us[(r->calls - 1) / 2]) / 2;
-      r->us_p10 = c->us[(r->calls - 1) / 10];
-      r->us_p90 = c->us[(r->calls - 1) * 9 / 10];
-      r->gbps = 0.5625 * weights / r->us * 1e-3;
-      r->gflops = 2.0 * (double)r->m * weights / r->us * 1e-3;
+      nvfp4_bench_figures(r, c->us);
     }
   }
 }
@@ -220,7 +281,7 @@ static nvfp4_status run_group(bench_run *b, nvfp4_bench_shape shape, int64_t m, 
   size_t copies = copies_of(b, shape.n, shape.k, m);
   for (size_t i = 0; i < b->kernel_count; i++) {
     nvfp4_bench_result *r = &b->results[b->out.result_count++];
-    *r = (nvfp4_bench_result){.kernel = b->kernels[i], .n = shape.n, .k = shape.k, .m = m};
+    *r = (nvfp4_bench_result){.kernel = b->kernels[i], .n = shape.n, .k = shape.k, .m = m, .weight_bytes = weight_bytes(b, i)};
     b->cells[i].result = r;
     b->cells[i].turn = 0;
     b->cells[i].spent = 0;
@@ -249,9 +310,9 @@ static nvfp4_status check_options(const nvfp4_context *context, const nvfp4_benc
   }
   for (size_t i = 0; i < options->shape_count; i++) {
     nvfp4_bench_shape s = options->shapes[i];
-    if (s.n < 1 || s.k < 1 || s.k % NVFP4_BLOCK != 0 || s.n > INT32_MAX || s.k > INT32_MAX) {
-      return nvfp4_reject(reason, NVFP4_E_SHAPE, "shape N = %lld, K = %lld; needs N from 1, and K a multiple of %d, both below 2^31",
-                          (long long)s.n, (long long)s.k, NVFP4_BLOCK);
+    if (s.n < 1 || s.k < 1 || s.n > INT32_MAX || s.k > INT32_MAX) {
+      return nvfp4_reject(reason, NVFP4_E_SHAPE, "shape N = %lld, K = %lld; needs both from 1 and below 2^31", (long long)s.n,
+                          (long long)s.k);
     }
   }
   for (size_t i = 0; i < options->m_count; i++) {
@@ -282,7 +343,7 @@ static nvfp4_status find_kernels(bench_run *b, nvfp4_reason *reason) {
       return nvfp4_reject(reason, NVFP4_E_ARG, "kernel %s %s; name kernels that this build has", b->options->kernels[i],
                           found ? "is not in this build" : "is not known");
     }
-    if (info.stage == NVFP4_STAGE_ELIGIBLE && info.device == NVFP4_DEVICE_CPU) {
+    if (info.stage == NVFP4_STAGE_ELIGIBLE && info.device == b->options->device.kind) {
       b->kernels[b->kernel_count] = info.id;
       b->modes[b->kernel_count++] = info.mode;
     } else if (b->options->kernels != NULL) {
@@ -292,15 +353,22 @@ static nvfp4_status find_kernels(bench_run *b, nvfp4_reason *reason) {
   return b->kernel_count > 0 ? NVFP4_OK : nvfp4_reject(reason, NVFP4_E_ARG, "no kernel to time; name one that can run here");
 }
 
-static nvfp4_status run_all(bench_run *b, nvfp4_reason *reason) {
-  const nvfp4_bench_options *o = b->options;
-  NVFP4_TRY(find_kernels(b, reason));
-  b->results = calloc(o->shape_count * o->m_count * b->kernel_count, sizeof *b->results);
-  b->cells = calloc(b->kernel_count, sizeof *b->cells);
-  if (b->results == NULL || b->cells == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the results");
+/* NVFP4 weights have blocks along K. */
+static nvfp4_status check_blocks(const bench_run *b, nvfp4_reason *reason) {
+  for (size_t i = 0; i < b->kernel_count * b->options->shape_count; i++) {
+    nvfp4_bench_shape s = b->options->shapes[i / b->kernel_count];
+    size_t kernel = i % b->kernel_count;
+    if (!is_dense(b, kernel) && s.k % NVFP4_BLOCK != 0) {
+      return nvfp4_reject(reason, NVFP4_E_SHAPE, "shape N = %lld, K = %lld; kernel %s needs a K that is a multiple of %d", (long long)s.n,
+                          (long long)s.k, b->kernels[kernel], NVFP4_BLOCK);
+    }
   }
-  b->out.threads = nvfp4_context_threads(b->context);
+  return NVFP4_OK;
+}
+
+/* On the CPU. */
+static nvfp4_status run_groups(bench_run *b, nvfp4_reason *reason) {
+  const nvfp4_bench_options *o = b->options;
   NVFP4_TRY(nvfp4_roof_measure(b->context, o->rotate_bytes, &b->out.before, reason));
   for (size_t s = 0; s < o->shape_count; s++) {
     for (size_t i = 0; i < o->m_count; i++) {
@@ -309,11 +377,26 @@ static nvfp4_status run_all(bench_run *b, nvfp4_reason *reason) {
       NVFP4_TRY(status);
     }
   }
-  NVFP4_TRY(nvfp4_roof_measure(b->context, o->rotate_bytes, &b->out.after, reason));
+  return nvfp4_roof_measure(b->context, o->rotate_bytes, &b->out.after, reason);
+}
+
+static nvfp4_status run_all(bench_run *b, nvfp4_reason *reason) {
+  const nvfp4_bench_options *o = b->options;
+  NVFP4_TRY(find_kernels(b, reason));
+  NVFP4_TRY(check_blocks(b, reason));
+  b->results = calloc(o->shape_count * o->m_count * (b->kernel_count + 1), sizeof *b->results);
+  b->cells = calloc(b->kernel_count, sizeof *b->cells);
+  if (b->results == NULL || b->cells == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the results");
+  }
+  b->out.threads = nvfp4_context_threads(b->context);
+  NVFP4_TRY(o->device.kind == NVFP4_DEVICE_CPU
+                ? run_groups(b, reason)
+                : nvfp4_bench_cuda(b->context, o, b->kernels, b->modes, b->kernel_count, b->results, &b->out, reason));
   nvfp4_roof roof = nvfp4_roof_greater(&b->out.before, &b->out.after);
   for (size_t i = 0; i < b->out.result_count; i++) {
     nvfp4_bench_result *r = &b->results[i];
-    r->roof_share = nvfp4_roof_share(&roof, r->n, r->k, r->m, r->us);
+    r->roof_share = nvfp4_roof_share(&roof, r->n, r->k, r->m, r->weight_bytes, r->us);
   }
   return NVFP4_OK;
 }

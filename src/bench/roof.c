@@ -105,7 +105,7 @@ nvfp4_status nvfp4_roof_measure(nvfp4_context *context, uint64_t buffer_bytes, n
 #ifdef MADV_HUGEPAGE
   (void)madvise(words, chunks * CHUNK_BYTES, MADV_HUGEPAGE); /* only a wish: fewer address translations */
 #endif
-  nvfp4_roof roof = {.struct_size = sizeof roof, .threads = nvfp4_threads_count(context->threads)};
+  nvfp4_roof roof = {.struct_size = sizeof roof, .threads = nvfp4_threads_count(context->threads), .bf16_name = "not measured"};
   roof.read_gbps = measure_read(context->threads, words, chunks);
   free(words);
   roof.f32_gflops = measure_peak(context->threads, &context->machine, nvfp4_peaks_f32, &roof.f32_name);
@@ -114,9 +114,10 @@ nvfp4_status nvfp4_roof_measure(nvfp4_context *context, uint64_t buffer_bytes, n
   return NVFP4_OK;
 }
 
-double nvfp4_roof_share(const nvfp4_roof *roof, int64_t n, int64_t k, int64_t m, double us) {
+double nvfp4_roof_share(const nvfp4_roof *roof, int64_t n, int64_t k, int64_t m, double weight_bytes, double us) {
   double weights = (double)n * (double)k, fastest = roof->i8_gops > roof->f32_gflops ? roof->i8_gops : roof->f32_gflops;
-  double read_us = roof->read_gbps > 0 ? 0.5625 * weights / (roof->read_gbps * 1e3) : 0;
+  fastest = roof->bf16_gflops > fastest ? roof->bf16_gflops : fastest;
+  double read_us = roof->read_gbps > 0 ? weight_bytes * weights / (roof->read_gbps * 1e3) : 0;
   double compute_us = fastest > 0 ? 2.0 * (double)m * weights / (fastest * 1e3) : 0;
   return us > 0 ? (read_us > compute_us ? read_us : compute_us) / us : 0;
 }
@@ -126,5 +127,6 @@ nvfp4_roof nvfp4_roof_greater(const nvfp4_roof *a, const nvfp4_roof *b) {
   roof.read_gbps = b->read_gbps > a->read_gbps ? b->read_gbps : a->read_gbps;
   roof.f32_gflops = b->f32_gflops > a->f32_gflops ? b->f32_gflops : a->f32_gflops;
   roof.i8_gops = b->i8_gops > a->i8_gops ? b->i8_gops : a->i8_gops;
+  roof.bf16_gflops = b->bf16_gflops > a->bf16_gflops ? b->bf16_gflops : a->bf16_gflops;
   return roof;
 }

@@ -16,8 +16,8 @@ typedef struct nvfp4_peak {
 extern const nvfp4_peak nvfp4_peaks_f32[];
 extern const nvfp4_peak nvfp4_peaks_i8[];
 
-/* The share of `roof` that a call of `us` microseconds reaches; 0 if the roof was not measured. */
-double nvfp4_roof_share(const nvfp4_roof *roof, int64_t n, int64_t k, int64_t m, double us);
+/* The share of `roof` that a call of `us` microseconds reaches, weights counted weight_bytes each; 0 if the roof was not measured. */
+double nvfp4_roof_share(const nvfp4_roof *roof, int64_t n, int64_t k, int64_t m, double weight_bytes, double us);
 /* Of figure by figure the greater. */
 nvfp4_roof nvfp4_roof_greater(const nvfp4_roof *a, const nvfp4_roof *b);
 

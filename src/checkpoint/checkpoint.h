@@ -63,8 +63,15 @@ nvfp4_status nvfp4_checkpoint_map(nvfp4_checkpoint *checkpoint, const char *path
 nvfp4_status nvfp4_safetensors_read(nvfp4_checkpoint *checkpoint, size_t file, nvfp4_reason *reason);
 nvfp4_status nvfp4_gguf_read(nvfp4_checkpoint *checkpoint, size_t file, nvfp4_reason *reason);
 
+/* A block of GGUF's NVFP4: 4 scales, then the codes of 4 times 16 elements. */
+#define GGUF_BLOCK_ELEMS 64
+#define GGUF_BLOCK_BYTES 36
+
 /* layers.c: fills layers (from malloc; what they point to from the arena) from tensors and configs. flags: NVFP4_OPEN_*. */
 nvfp4_status nvfp4_checkpoint_find_layers(nvfp4_checkpoint *checkpoint, uint32_t flags, nvfp4_reason *reason);
+
+/* layers.c: the tensor of an NVFP4 layer's block scales; NULL: they lie in the weight. */
+const nvfp4_tensor *nvfp4_layer_scales(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *layer);
 
 /* tensor.c: bytes of `elements` elements; false if the type is blocked and elements is not a multiple of the block, or on overflow. */
 bool nvfp4_dtype_bytes(nvfp4_dtype dtype, uint64_t elements, uint64_t *bytes);

@@ -27,10 +27,6 @@
 /* A projection fused on disk has at most q, k and v. */
 #define MAX_PARTS 3
 
-/* Bytes of a GGUF block: 4 scales, then the codes of 4 times 16 elements. */
-#define GGUF_BLOCK_ELEMS 64
-#define GGUF_BLOCK_BYTES 36
-
 /* Names and types of a convention's tensors, by nvfp4_layout_kind. */
 static const struct convention {
   const char *weight, *scale, *global, *input; /* NULL: it has none */
@@ -544,6 +540,7 @@ static void add_other(builder *b, const nvfp4_quant_scheme *scheme, const parts 
   }
   layer->k = weight->rank > 0 ? weight->shape[weight->rank - 1] : 1;
   layer->mode = weight->dtype == NVFP4_DTYPE_F8_E4M3 && weight->rank == 2 ? NVFP4_MODE_FP8 : NVFP4_MODE_UNQUANTISED;
+  layer->lookup = is_embedding(p->base);
   const nvfp4_tensor *bias = companion(b->checkpoint, p->base, ".bias");
   layer->bias = bias != NULL && bias->rank == 1 && bias->shape[0] == layer->n && is_plain(bias->dtype) ? bias : NULL;
   bool quantised = scheme->known && scheme->mode != NVFP4_MODE_UNQUANTISED;
@@ -629,6 +626,26 @@ static int compare_layers(const void *a, const void *b) {
   return strcmp(((const nvfp4_layer_info *)a)->name, ((const nvfp4_layer_info *)b)->name);
 }
 
+/* Without a projection of its own, a language model's output is projected by its token embedding. */
+static void find_tied_output(builder *b) {
+  static const char *const outputs[] = {"lm_head", "output"}, *const embeddings[] = {"embed_tokens", "token_embd", "wte"};
+  for (size_t i = 0; i < b->count; i++) {
+    const char *last = last_segment(b->layers[i].name);
+    if (strcmp(last, outputs[0]) == 0 || strcmp(last, outputs[1]) == 0) {
+      return;
+    }
+  }
+  for (size_t i = 0; i < b->count; i++) {
+    nvfp4_layer_info *layer = &b->layers[i];
+    for (size_t j = 0; j < sizeof embeddings / sizeof embeddings[0]; j++) {
+      if (layer->lookup && strcmp(last_segment(layer->name), embeddings[j]) == 0) {
+        layer->lookup = false;
+        layer->note = "embedding, and the output projection";
+      }
+    }
+  }
+}
+
 static nvfp4_status warn_findings(builder *b) {
   for (int i = 0; i < FINDING_COUNT; i++) {
     if (b->findings[i].count > 0) {
@@ -656,6 +673,7 @@ static nvfp4_status find_layers(builder *b) {
     NVFP4_TRY(length != 0 ? add_layer(b, tensor, packed, length) : check_orphan(b, tensor));
   }
   qsort(b->layers, b->count, sizeof *b->layers, compare_layers);
+  find_tied_output(b);
   return warn_findings(b);
 }
 
@@ -689,90 +707,7 @@ const nvfp4_layer_info *nvfp4_checkpoint_find_layer(const nvfp4_checkpoint *chec
   return bsearch(&key, checkpoint->layers, checkpoint->layer_count, sizeof key, compare_layers);
 }
 
-/* 64 elements as ggml has them: in each 16, byte j holds element j low and element j + 8 high. */
-static void repack_gguf(const uint8_t *in, int64_t n, int64_t k, uint8_t *codes, uint8_t *scales) {
-  int64_t blocks = n * (k / GGUF_BLOCK_ELEMS);
-  for (int64_t i = 0; i < blocks; i++, in += GGUF_BLOCK_BYTES) {
-    memcpy(scales + 4 * i, in, 4);
-    for (int64_t j = 0; j < 4; j++) {
-      const uint8_t *q = in + 4 + 8 * j;
-      uint8_t *out = codes + 32 * i + 8 * j;
-      for (int64_t t = 0; t < 4; t++) {
-        out[t] = (uint8_t)((q[2 * t] & 15) | q[2 * t + 1] << 4);
-        out[t + 4] = (uint8_t)(q[2 * t] >> 4 | (q[2 * t + 1] & 0xF0));
-      }
-    }
-  }
-}
-
-static void repack_comfy(const uint8_t *in, const uint8_t *tiles, int64_t n, int64_t k, uint8_t *codes, uint8_t *scales) {
-  for (int64_t i = 0; i < n * (k / 2); i++) {
-    codes[i] = (uint8_t)(in[i] >> 4 | in[i] << 4);
-  }
-  nvfp4_scales_to_linear(NVFP4_SCALES_128X4, tiles, n, k / NVFP4_BLOCK, scales, k / NVFP4_BLOCK);
-}
-
-nvfp4_status nvfp4_checkpoint_weights(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *layer, nvfp4_weights *out, void **owned,
-                                      nvfp4_reason *reason) {
-  if (checkpoint == NULL || layer == NULL || out == NULL || owned == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "checkpoint, layer, out and owned must not be NULL");
-  }
-  if (layer->layout == NVFP4_LAYOUT_NONE) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "layer %s is not NVFP4: %s", layer->name,
-                        layer->note[0] != '\0' ? layer->note : nvfp4_mode_name(layer->mode));
-  }
+const nvfp4_tensor *nvfp4_layer_scales(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *layer) {
   const char *suffix = conventions[layer->layout].scale;
-  const nvfp4_tensor *scale = suffix != NULL ? companion(checkpoint, layer->name, suffix) : NULL;
-  int64_t n = layer->n, k = layer->k;
-  nvfp4_weights weights = {.struct_size = sizeof weights, .memory = NVFP4_MEMORY_MAPPED_FILE, .n = n, .k = k};
-  weights.codes_stride_bytes = k / 2;
-  weights.scales_stride_bytes = k / NVFP4_BLOCK;
-  if (layer->layout != NVFP4_LAYOUT_GGUF && layer->layout != NVFP4_LAYOUT_COMFY) {
-    weights.codes = layer->weight->data;
-    weights.scales = scale->data;
-    *out = weights;
-    *owned = NULL;
-    return NVFP4_OK;
-  }
-  size_t code_bytes = (size_t)(n * (k / 2)), scale_bytes = (size_t)(n * (k / NVFP4_BLOCK));
-  uint8_t *copy = malloc(code_bytes + scale_bytes);
-  if (copy == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_NOMEM, "layer %s: no memory for %zu bytes of re-ordered weights", layer->name,
-                        code_bytes + scale_bytes);
-  }
-  if (layer->layout == NVFP4_LAYOUT_GGUF) {
-    repack_gguf(layer->weight->data, n, k, copy, copy + code_bytes);
-  } else {
-    repack_comfy(layer->weight->data, scale->data, n, k, copy, copy + code_bytes);
-  }
-  weights.memory = NVFP4_MEMORY_HOST;
-  weights.codes = copy;
-  weights.scales = copy + code_bytes;
-  *out = weights;
-  *owned = copy;
-  return NVFP4_OK;
-}
-
-void nvfp4_weights_free(void *owned) { free(owned); }
-
-nvfp4_status nvfp4_layer_desc_from_checkpoint(const nvfp4_layer_info *info, nvfp4_layer_desc *out, nvfp4_reason *reason) {
-  if (info == NULL || out == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "info and out must not be NULL");
-  }
-  if (info->layout == NVFP4_LAYOUT_NONE) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "layer %s is not NVFP4: %s", info->name,
-                        info->note[0] != '\0' ? info->note : nvfp4_mode_name(info->mode));
-  }
-  *out = (nvfp4_layer_desc){.struct_size = sizeof *out,
-                            .name = info->name,
-                            .n = info->n,
-                            .k = info->k,
-                            .mode = info->mode,
-                            .x_dtype = NVFP4_DTYPE_BF16,
-                            .y_dtype = NVFP4_DTYPE_BF16,
-                            .bias_dtype = info->bias != NULL ? info->bias->dtype : NVFP4_DTYPE_NONE,
-                            .device = {NVFP4_DEVICE_CPU, 0},
-                            .partitions = info->partitions,
-                            .partition_count = info->partition_count};
-  return NVFP4_OK;
+  return suffix != NULL ? companion(checkpoint, layer->name, suffix) : NULL;
 }

@@ -22,15 +22,15 @@ typedef struct CUgraphExec_st *nvfp4_cu_graph_exec;
 
 enum { /* CUresult */
        NVFP4_CU_SUCCESS = 0,
-       NVFP4_CU_ERROR_OUT_OF_MEMORY = 2,
-       NVFP4_CU_ERROR_NO_DEVICE = 100,
-       NVFP4_CU_ERROR_NOT_FOUND = 500
+       NVFP4_CU_ERROR_OUT_OF_MEMORY = 2
 };
 
 enum { /* CUdevice_attribute */
        NVFP4_CU_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16,
+       NVFP4_CU_ATTRIBUTE_L2_CACHE_BYTES = 38,
        NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75,
-       NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76
+       NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76,
+       NVFP4_CU_ATTRIBUTE_MOST_SHARED_BYTES_OF_BLOCK = 97
 };
 
 enum { NVFP4_CU_STREAM_NON_BLOCKING = 1 };                                /* CUstream_flags */

@@ -3,9 +3,12 @@
 
 #include <string.h>
 
-#include "base/reason.h"
+#include "kernels/packing.h"
 
-static size_t packed_bytes(int64_t n, int64_t k) { return (size_t)(n16k64_row_tiles(n) * n16k64_k_tiles(k)) * N16K64_TILE_BYTES; }
+static size_t packed_bytes(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  (void)weight_dtype;
+  return (size_t)(n16k64_row_tiles(n) * n16k64_k_tiles(k)) * N16K64_TILE_BYTES;
+}
 
 /* Canonical bytes of row n, block b (8 of codes) <-> its 8 bytes in a tile: byte j of the canonical form is k = 2j (low), 2j+1 (high). */
 static void pack_codes(const uint8_t *from, uint8_t *block, int64_t n) {
@@ -27,13 +30,8 @@ static void unpack_codes(const uint8_t *block, int64_t n, uint8_t *to) {
   }
 }
 
-typedef struct pack_job {
-  const nvfp4_weights *weights;
-  uint8_t *data;
-} pack_job;
-
 static void pack_rows(void *arg, size_t row_tile) {
-  const pack_job *job = arg;
+  const nvfp4_packing *job = arg;
   const nvfp4_weights *w = job->weights;
   int64_t k_tiles = n16k64_k_tiles(w->k), n_first = (int64_t)row_tile * N16K64_N;
   int64_t rows = w->n - n_first < N16K64_N ? w->n - n_first : N16K64_N;
@@ -54,15 +52,7 @@ static void pack_rows(void *arg, size_t row_tile) {
 static nvfp4_status process_weights_after_loading(const nvfp4_host *host, const nvfp4_process_args *args, nvfp4_packed *out,
                                                   nvfp4_reason *reason) {
   const nvfp4_weights *w = args->weights;
-  size_t bytes = packed_bytes(w->n, w->k);
-  uint8_t *data = host->alloc(host->cookie, bytes, 64);
-  if (data == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory: %zu bytes for the packed weights", bytes);
-  }
-  pack_job job = {w, data};
-  host->parallel_for(host->cookie, (size_t)n16k64_row_tiles(w->n), pack_rows, &job);
-  *out = (nvfp4_packed){.struct_size = sizeof *out, .data = data, .data_bytes = bytes, .n = w->n, .k = w->k};
-  return NVFP4_OK;
+  return nvfp4_pack_tiles(host, w, packed_bytes(w->n, w->k, w->dtype), (size_t)n16k64_row_tiles(w->n), pack_rows, out, reason);
 }
 
 static nvfp4_status unpack(const nvfp4_host *host, const nvfp4_packed *packed, uint8_t *codes, uint8_t *scales, nvfp4_reason *reason) {
@@ -80,16 +70,11 @@ static nvfp4_status unpack(const nvfp4_host *host, const nvfp4_packed *packed, u
   return NVFP4_OK;
 }
 
-static void free_packed(const nvfp4_host *host, nvfp4_packed *packed) {
-  host->free(host->cookie, packed->data, packed->data_bytes);
-  packed->data = NULL;
-}
-
 const nvfp4_layout nvfp4_layout_n16k64 = {
     .struct_size = sizeof(nvfp4_layout),
     .name = "n16k64",
     .packed_bytes = packed_bytes,
     .process_weights_after_loading = process_weights_after_loading,
     .unpack = unpack,
-    .free_packed = free_packed,
+    .free_packed = nvfp4_free_packed,
 };

@@ -20,9 +20,9 @@ nvfp4_status nvfp4_kernel_check(const nvfp4_kernel *kernel, nvfp4_reason *reason
       layout->process_weights_after_loading == NULL || layout->unpack == NULL || layout->free_packed == NULL) {
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "kernel %s has no complete layout; fill every member of nvfp4_layout", kernel->id);
   }
-  if (kernel->numerics.mode != NVFP4_MODE_W4A4 && kernel->numerics.mode != NVFP4_MODE_W4A16) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "kernel %s computes mode %d; needs W4A4 or W4A16", kernel->id,
-                        (int)kernel->numerics.mode);
+  nvfp4_mode mode = kernel->numerics.mode;
+  if (mode != NVFP4_MODE_W4A4 && mode != NVFP4_MODE_W4A16 && mode != NVFP4_MODE_UNQUANTISED) {
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "kernel %s computes mode %d; needs W4A4, W4A16 or UNQUANTISED", kernel->id, (int)mode);
   }
   return NVFP4_OK;
 }

@@ -177,8 +177,10 @@ static nvfp4_status fill_context(nvfp4_context *context, const nvfp4_options *op
   NVFP4_TRY(own_policy(context, &options->policy, reason));
   NVFP4_TRY(nvfp4_threads_create(options->threads, options->parallel_for, options->parallel_for_cookie, &context->threads, reason));
   nvfp4_machine_probe(&context->machine);
-  if (context->machine.gpu_count > 0) {
-    NVFP4_TRY(nvfp4_cuda_open(NVFP4_CUDA_DRIVER, &context->cuda, reason));
+  nvfp4_reason why = {0};
+  if (context->machine.gpu_count > 0 && nvfp4_cuda_open(NVFP4_CUDA_DRIVER, &context->cuda, &why) != NVFP4_OK) {
+    context->machine.gpu_count = 0; /* the driver answered the probe and no longer does: the CPU still works */
+    snprintf(context->machine.cuda_missing, sizeof context->machine.cuda_missing, "%.127s", why.text);
   }
   context->host = make_host(context);
   NVFP4_TRY(add_plugins(context, options->plugins, reason));

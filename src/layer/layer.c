@@ -17,8 +17,8 @@ typedef struct layer_run {
   int64_t partition_count;
   nvfp4_layer_desc desc; /* of these rows alone */
   float s_a;
-  float *alpha_w4a4; /* [n_rows], on the layer's device; NULL without an input global */
-  float *alpha_w4a16;
+  float *alpha_w4a4;    /* [n_rows], on the layer's device; NULL without an input global */
+  float *alpha_w4a16;   /* of dense layers, too */
   nvfp4_packed *packed; /* [layout_count] */
 } layer_run;
 
@@ -34,15 +34,27 @@ struct nvfp4_layer {
 
 /* ---------------------------------------------------------------------------------------------------------- checking weights */
 
+static size_t elem_bytes(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : 2; }
+
 static nvfp4_status check_weights(const nvfp4_weights *w, const nvfp4_layer_desc *desc, nvfp4_reason *reason) {
-  if (w->struct_size != sizeof *w || w->codes == NULL || w->scales == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "the weights lack codes, scales, or struct_size = %zu", sizeof *w);
+  bool dense = desc->mode == NVFP4_MODE_UNQUANTISED;
+  if (w->struct_size != sizeof *w || (dense ? w->values == NULL : w->codes == NULL || w->scales == NULL)) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "the weights lack %s, or struct_size = %zu", dense ? "values" : "codes, scales", sizeof *w);
+  }
+  if (w->dtype != desc->weight_dtype) {
+    return nvfp4_reject(reason, NVFP4_E_DTYPE, "the weights' dtype is %s; the layer is described with weight_dtype %s",
+                        nvfp4_dtype_name(w->dtype), nvfp4_dtype_name(desc->weight_dtype));
   }
   if (w->n != desc->n || w->k != desc->k) {
     return nvfp4_reject(reason, NVFP4_E_SHAPE, "the weights are %lld x %lld; the layer is described as N = %lld, K = %lld", (long long)w->n,
                         (long long)w->k, (long long)desc->n, (long long)desc->k);
   }
-  if (w->codes_stride_bytes < w->k / 2 || w->scales_stride_bytes < w->k / NVFP4_BLOCK) {
+  if (dense && w->values_stride_bytes < w->k * (int64_t)elem_bytes(w->dtype)) {
+    return nvfp4_reject(reason, NVFP4_E_SHAPE, "the row stride is %lld bytes; K = %lld of %s needs at least %lld",
+                        (long long)w->values_stride_bytes, (long long)w->k, nvfp4_dtype_name(w->dtype),
+                        (long long)(w->k * (int64_t)elem_bytes(w->dtype)));
+  }
+  if (!dense && (w->codes_stride_bytes < w->k / 2 || w->scales_stride_bytes < w->k / NVFP4_BLOCK)) {
     return nvfp4_reject(reason, NVFP4_E_SHAPE,
                         "row strides are %lld bytes of codes and %lld of scales; K = %lld needs at least %lld and %lld",
                         (long long)w->codes_stride_bytes, (long long)w->scales_stride_bytes, (long long)w->k, (long long)(w->k / 2),
@@ -138,8 +150,12 @@ static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_wei
   nvfp4_weights part = *weights, there;
   void *uploaded;
   part.n = run->n_rows;
-  part.codes += run->n_first * weights->codes_stride_bytes;
-  part.scales += run->n_first * weights->scales_stride_bytes;
+  if (part.values != NULL) {
+    part.values = (const char *)part.values + run->n_first * weights->values_stride_bytes;
+  } else {
+    part.codes += run->n_first * weights->codes_stride_bytes;
+    part.scales += run->n_first * weights->scales_stride_bytes;
+  }
   NVFP4_TRY(nvfp4_place_weights(visit, &part, &there, &uploaded, reason));
   nvfp4_status packed = pack_run(layer, visit, run, &there, reason);
   nvfp4_status finished = nvfp4_place_wait(visit, packed == NVFP4_OK ? reason : NULL);
@@ -284,8 +300,13 @@ static nvfp4_status check_quantised_x(const nvfp4_layer *layer, const nvfp4_kern
   return NVFP4_OK;
 }
 
-static nvfp4_status check_apply(const nvfp4_layer *layer, const nvfp4_kernel *kernel, const nvfp4_apply_args *args, nvfp4_reason *reason) {
+const nvfp4_place *nvfp4_layer_place(const nvfp4_layer *layer) { return &layer->place; }
+
+const nvfp4_layer_desc *nvfp4_layer_description(const nvfp4_layer *layer) { return &layer->plan->desc; }
+
+nvfp4_status nvfp4_layer_check_apply(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason) {
   const nvfp4_layer_desc *desc = &layer->plan->desc;
+  const nvfp4_kernel *kernel = kernel_for(layer, args->m);
   if (kernel == NULL) {
     return nvfp4_reject(reason, NVFP4_E_SHAPE, "M = %lld; the plan serves M from %lld to %lld", (long long)args->m,
                         (long long)desc->m_first, (long long)desc->m_last);
@@ -306,15 +327,17 @@ static nvfp4_status check_apply(const nvfp4_layer *layer, const nvfp4_kernel *ke
   if (args->row_alpha != NULL) {
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "row_alpha is given; it is reserved and must be NULL");
   }
+  return args->quantised_x != NULL ? check_quantised_x(layer, kernel, args->quantised_x, reason) : NVFP4_OK;
+}
+
+static nvfp4_status check_workspace(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason) {
   size_t need = nvfp4_layer_workspace_bytes(layer, args->m);
   if (args->workspace_bytes < need || (need > 0 && (args->workspace == NULL || (uintptr_t)args->workspace % 64 != 0))) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "the workspace has %zu bytes at %p; M = %lld needs %zu, 64-byte aligned",
                         args->workspace_bytes, args->workspace, (long long)args->m, need);
   }
-  return args->quantised_x != NULL ? check_quantised_x(layer, kernel, args->quantised_x, reason) : NVFP4_OK;
+  return NVFP4_OK;
 }
-
-static size_t elem_bytes(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : 2; }
 
 static nvfp4_status apply_run(const nvfp4_layer *layer, const layer_run *run, const nvfp4_kernel *kernel, const nvfp4_apply_args *args,
                               nvfp4_reason *reason) {
@@ -354,8 +377,9 @@ nvfp4_status nvfp4_layer_apply(const nvfp4_layer *layer, const nvfp4_apply_args 
   if (args->m == 0) {
     return NVFP4_OK;
   }
+  NVFP4_TRY(nvfp4_layer_check_apply(layer, args, reason));
+  NVFP4_TRY(check_workspace(layer, args, reason));
   const nvfp4_kernel *kernel = kernel_for(layer, args->m);
-  NVFP4_TRY(check_apply(layer, kernel, args, reason));
   nvfp4_visit visit;
   NVFP4_TRY(nvfp4_place_enter(&layer->place, false, &visit, reason));
   nvfp4_status status = NVFP4_OK;

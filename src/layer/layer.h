@@ -22,6 +22,11 @@ struct nvfp4_plan {
 
 nvfp4_plan *nvfp4_plan_copy(const nvfp4_plan *plan); /* NULL: out of memory */
 
+/* layer.c: where the layer lives, how it is described, and the checks of nvfp4_layer_apply but for the workspace (m >= 1). */
+const nvfp4_place *nvfp4_layer_place(const nvfp4_layer *layer);
+const nvfp4_layer_desc *nvfp4_layer_description(const nvfp4_layer *layer);
+nvfp4_status nvfp4_layer_check_apply(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason);
+
 /* alpha.c: the one place where alpha is computed: from doubles, rounded once. Only W4A4 uses the input global. Errors: a factor that fp32 cannot hold. */
 nvfp4_status nvfp4_partition_alpha(const nvfp4_partition *partition, nvfp4_mode mode, float *alpha, nvfp4_reason *reason);
 

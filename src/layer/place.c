@@ -104,12 +104,14 @@ nvfp4_status nvfp4_place_weights(const nvfp4_visit *visit, const nvfp4_weights *
   if (cuda == NULL || weights->memory == NVFP4_MEMORY_CUDA) {
     return NVFP4_OK;
   }
-  size_t rows = (size_t)weights->n, row_codes = (size_t)weights->k / 2, row_scales = (size_t)weights->k / NVFP4_BLOCK;
+  size_t rows = (size_t)weights->n, row_scales = weights->values == NULL ? (size_t)weights->k / NVFP4_BLOCK : 0;
+  size_t row_codes = weights->values == NULL ? (size_t)weights->k / 2 : (size_t)weights->k * (weights->dtype == NVFP4_DTYPE_F32 ? 4 : 2);
+  const void *codes = weights->values == NULL ? weights->codes : weights->values;
+  int64_t stride = weights->values == NULL ? weights->codes_stride_bytes : weights->values_stride_bytes;
   uint8_t *copy;
   NVFP4_TRY(nvfp4_cuda_alloc(cuda, rows * (row_codes + row_scales), (void **)&copy, reason));
-  nvfp4_status status = nvfp4_cuda_copy_rows(cuda, copy, row_codes, weights->codes, (size_t)weights->codes_stride_bytes, row_codes, rows,
-                                             visit->stream, reason);
-  if (status == NVFP4_OK) {
+  nvfp4_status status = nvfp4_cuda_copy_rows(cuda, copy, row_codes, codes, (size_t)stride, row_codes, rows, visit->stream, reason);
+  if (status == NVFP4_OK && row_scales > 0) {
     status = nvfp4_cuda_copy_rows(cuda, copy + rows * row_codes, row_scales, weights->scales, (size_t)weights->scales_stride_bytes,
                                   row_scales, rows, visit->stream, reason);
   }
@@ -118,10 +120,15 @@ nvfp4_status nvfp4_place_weights(const nvfp4_visit *visit, const nvfp4_weights *
     return status;
   }
   out->memory = NVFP4_MEMORY_CUDA;
-  out->codes = copy;
-  out->codes_stride_bytes = (int64_t)row_codes;
-  out->scales = copy + rows * row_codes;
-  out->scales_stride_bytes = (int64_t)row_scales;
+  if (weights->values != NULL) {
+    out->values = copy;
+    out->values_stride_bytes = (int64_t)row_codes;
+  } else {
+    out->codes = copy;
+    out->codes_stride_bytes = (int64_t)row_codes;
+    out->scales = copy + rows * row_codes;
+    out->scales_stride_bytes = (int64_t)row_scales;
+  }
   *owned = copy;
   return NVFP4_OK;
 }
@@ -172,6 +179,9 @@ static nvfp4_status find_on_device(const nvfp4_visit *visit, const nvfp4_weights
 }
 
 nvfp4_status nvfp4_place_check_scales(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, nvfp4_reason *reason) {
+  if (weights->values != NULL) {
+    return NVFP4_OK; /* dense */
+  }
   if (visit->place->cuda == NULL) {
     return check_on_host(weights, n_first, reason);
   }

@@ -53,8 +53,10 @@ nvfp4_status nvfp4_explain(nvfp4_context *context, const nvfp4_machine *machine,
 }
 
 static nvfp4_status new_plan(const nvfp4_layer_desc *desc, nvfp4_plan **out, nvfp4_reason *reason) {
+  const nvfp4_partition whole = {.n_rows = desc->n, .weight.value = 1}; /* of a dense layer that has none */
+  bool has_none = desc->partition_count == 0;
   nvfp4_plan *plan = calloc(1, sizeof *plan);
-  size_t bytes = (size_t)desc->partition_count * sizeof(nvfp4_partition);
+  size_t bytes = (size_t)(has_none ? 1 : desc->partition_count) * sizeof whole;
   nvfp4_partition *partitions = malloc(bytes);
   char *name = desc->name != NULL ? strdup(desc->name) : NULL;
   if (plan == NULL || partitions == NULL || (desc->name != NULL && name == NULL)) {
@@ -63,9 +65,10 @@ static nvfp4_status new_plan(const nvfp4_layer_desc *desc, nvfp4_plan **out, nvf
     free(name);
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a plan");
   }
-  memcpy(partitions, desc->partitions, bytes);
+  memcpy(partitions, has_none ? &whole : desc->partitions, bytes);
   plan->desc = *desc;
   plan->desc.partitions = partitions;
+  plan->desc.partition_count = has_none ? 1 : desc->partition_count;
   plan->desc.name = name;
   if (desc->m_first == 0 && desc->m_last == 0) {
     plan->desc.m_first = 1;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The self-test of a kernel: a small problem with every E2M1 code, many scales (zero, subnormal, 448), a row of zeros, ragged N; once without and once with bias; on a GPU with several M, as its kernels have
- * code of their own for few and for many rows. CANONICAL kernels must give the bits of the reference, BOUNDED ones keep the bound of docs/numerics.md.
+ * code of their own for few and for many rows. CANONICAL kernels must give the bits of the
+ * reference, BOUNDED ones keep the bound of docs/numerics.md. A kernel for dense layers gets weights of each type that it takes, zero, subnormal and of many exponents, and an odd K.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -18,15 +19,17 @@
 #include "layer/context.h"
 #include "layer/place.h"
 
-enum { TEST_M = 3, TEST_M_MAX = 300, TEST_N = 37, TEST_K = 80, TEST_BLOCKS = TEST_K / NVFP4_BLOCK };
+enum { TEST_M = 3, TEST_M_MAX = 300, TEST_N = 37, TEST_K = 80, TEST_BLOCKS = TEST_K / NVFP4_BLOCK, TEST_K_DENSE = TEST_K - 1 };
 
 typedef struct problem {
   uint8_t codes[TEST_N][TEST_K / 2], scales[TEST_N][TEST_BLOCKS];
   float x[TEST_M_MAX][TEST_K], alpha[TEST_N], bias[TEST_N];
   float s_a;
+  int m, k;                              /* rows that are used: TEST_M, or the nearest that the kernel serves; TEST_K, or TEST_K_DENSE */
   nvfp4_dtype x_dtype;                   /* F32, or else the first that the kernel takes */
   uint32_t x_typed[TEST_M_MAX * TEST_K]; /* x in that type, no gaps; x above holds what it became by rounding */
-  int m;                                 /* rows that are used */
+  nvfp4_dtype dtype;                     /* of dense weights; NONE: NVFP4 */
+  float w[TEST_N][TEST_K_DENSE], values[TEST_N * TEST_K_DENSE]; /* dense: what the weights are, and as they are stored */
 } problem;
 
 static uint32_t next_random(uint64_t *state) { /* Knuth's MMIX generator: enough for a test problem */
@@ -51,7 +54,22 @@ static void make_problem(problem *p) {
       p->x[m][i] = m == 1 ? 0.0f : ((float)(next_random(&state) % 65536) - 32768.0f) * 0x1p-12f;
     }
   }
+  nvfp4_from_f32(p->x[0], p->x_dtype, p->x_typed, TEST_M_MAX * TEST_K);
+  nvfp4_to_f32(p->x_typed, p->x_dtype, p->x[0], TEST_M_MAX * TEST_K);
   p->s_a = 96.0f;
+}
+
+static void make_dense_weights(problem *p, nvfp4_dtype dtype) {
+  uint64_t state = 30;
+  p->dtype = dtype;
+  for (int n = 0; n < TEST_N; n++) {
+    for (int k = 0; k < TEST_K_DENSE; k++) {
+      float value = ((float)(next_random(&state) % 65536) - 32768.0f) * 0x1p-12f;
+      p->w[n][k] = n == 1 ? 0.0f : k % 16 == n % 16 ? value * 0x1p-130f : ldexpf(value, -(int)(next_random(&state) % 20));
+    }
+  }
+  nvfp4_from_f32(p->w[0], dtype, p->values, TEST_N * TEST_K_DENSE);
+  nvfp4_to_f32(p->values, dtype, p->w[0], TEST_N * TEST_K_DENSE);
 }
 
 /* The reference result and, for BOUNDED kernels, the sum of the terms' magnitudes. */
@@ -60,7 +78,12 @@ static float expected(const problem *p, nvfp4_mode mode, int m, int n, bool with
   const float *bias = with_bias ? &p->bias[n] : NULL;
   float acc;
   double sum = 0;
-  if (mode == NVFP4_MODE_W4A4) {
+  if (mode == NVFP4_MODE_UNQUANTISED) {
+    acc = nvfp4_spec_w16a16(p->x[m], p->w[n], p->k);
+    for (int k = 0; k < p->k; k++) {
+      sum += fabs((double)p->x[m][k] * p->w[n][k]);
+    }
+  } else if (mode == NVFP4_MODE_W4A4) {
     uint8_t codes[TEST_K / 2], scales[TEST_BLOCKS];
     uint64_t magnitude;
     nvfp4_quantise_activation_row(p->x[m], TEST_K, p->s_a, codes, scales);
@@ -86,25 +109,40 @@ static nvfp4_status compare(const nvfp4_kernel *kernel, const problem *p, const 
       float want = expected(p, kernel->numerics.mode, m, n, with_bias, &absolute), got = y[m * TEST_N + n];
       bool good = memcmp(&want, &got, sizeof want) == 0;
       if (kernel->numerics.numerics_class == NVFP4_CLASS_BOUNDED) {
-        good = fabs((double)got - want) <= (TEST_K + 8) * 0x1p-23 * absolute; /* a NaN fails */
+        good = fabs((double)got - want) <= (p->k + 8) * 0x1p-23 * absolute; /* a NaN fails */
       }
       if (!good) {
         return nvfp4_reject(
             reason, NVFP4_E_INTERNAL,
             "%s failed its self-test at M=%d N=%d K=%d%s, row %d, column %d: found %a, needs %a; the kernel is not used: please report it",
-            kernel->id, p->m, TEST_N, TEST_K, with_bias ? " with bias" : "", m, n, (double)got, (double)want);
+            kernel->id, p->m, TEST_N, p->k, with_bias ? " with bias" : "", m, n, (double)got, (double)want);
       }
     }
   }
   return NVFP4_OK;
 }
 
-static nvfp4_layer_desc describe(const nvfp4_kernel *kernel, const problem *p, nvfp4_device device, const nvfp4_partition *whole,
-                                 bool with_bias) {
+static nvfp4_weights weights_of(const problem *p) {
+  nvfp4_weights weights = {.struct_size = sizeof weights, .n = TEST_N, .k = p->k, .dtype = p->dtype};
+  if (p->dtype != NVFP4_DTYPE_NONE) {
+    weights.values = p->values;
+    weights.values_stride_bytes = p->k * (p->dtype == NVFP4_DTYPE_F32 ? 4 : 2);
+  } else {
+    weights.codes = p->codes[0];
+    weights.codes_stride_bytes = TEST_K / 2;
+    weights.scales = p->scales[0];
+    weights.scales_stride_bytes = TEST_BLOCKS;
+  }
+  return weights;
+}
+
+static nvfp4_layer_desc desc_of(const nvfp4_kernel *kernel, const problem *p, nvfp4_device device, bool with_bias) {
+  static const nvfp4_partition nvfp4 = {.n_rows = TEST_N, .weight.value = 1, .input.value = 1};
+  static const nvfp4_partition dense = {.n_rows = TEST_N, .weight.value = 1};
   return (nvfp4_layer_desc){.struct_size = sizeof(nvfp4_layer_desc),
                             .name = "self-test",
                             .n = TEST_N,
-                            .k = TEST_K,
+                            .k = p->k,
                             .m_first = 1,
                             .m_last = NVFP4_M_MAX,
                             .mode = kernel->numerics.mode,
@@ -112,8 +150,9 @@ static nvfp4_layer_desc describe(const nvfp4_kernel *kernel, const problem *p, n
                             .y_dtype = NVFP4_DTYPE_F32,
                             .bias_dtype = with_bias ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE,
                             .device = device,
-                            .partitions = whole,
-                            .partition_count = 1};
+                            .partitions = p->dtype != NVFP4_DTYPE_NONE ? &dense : &nvfp4,
+                            .partition_count = 1,
+                            .weight_dtype = p->dtype};
 }
 
 /* The problem where the kernel works: its inputs, y poisoned with NaN, workspace. */
@@ -124,13 +163,7 @@ typedef struct placed {
 } placed;
 
 static nvfp4_status place_problem(const nvfp4_visit *visit, const problem *p, size_t workspace_bytes, placed *out, nvfp4_reason *reason) {
-  const nvfp4_weights weights = {.struct_size = sizeof weights,
-                                 .n = TEST_N,
-                                 .k = TEST_K,
-                                 .codes = p->codes[0],
-                                 .codes_stride_bytes = TEST_K / 2,
-                                 .scales = p->scales[0],
-                                 .scales_stride_bytes = TEST_BLOCKS};
+  const nvfp4_weights weights = weights_of(p);
   size_t x_bytes = (size_t)p->m * TEST_K * (p->x_dtype == NVFP4_DTYPE_F32 ? 4 : 2), y_bytes = (size_t)p->m * TEST_N * sizeof(float);
   float *poison = malloc(y_bytes);
   if (poison == NULL) {
@@ -168,7 +201,7 @@ static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kerne
   nvfp4_kernel_args args = {.struct_size = sizeof args,
                             .m = p->m,
                             .n = TEST_N,
-                            .k = TEST_K,
+                            .k = p->k,
                             .x = there->x,
                             .ldx_elems = TEST_K,
                             .x_dtype = p->x_dtype,
@@ -192,11 +225,10 @@ static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kerne
 }
 
 /* With and without bias, p->m rows. */
-static nvfp4_status test_rows(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, const nvfp4_visit *visit,
-                              const problem *p, float *y, nvfp4_reason *reason) {
-  const nvfp4_partition whole = {0, TEST_N, {1.0f, NVFP4_GLOBAL_MULTIPLIER}, {1.0f, NVFP4_GLOBAL_MULTIPLIER}};
+static nvfp4_status test_problem(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, const nvfp4_visit *visit,
+                                 const problem *p, float *y, nvfp4_reason *reason) {
   for (int with_bias = 0; with_bias <= 1; with_bias++) {
-    const nvfp4_layer_desc desc = describe(kernel, p, device, &whole, with_bias != 0);
+    const nvfp4_layer_desc desc = desc_of(kernel, p, device, with_bias != 0);
     placed there = {0};
     nvfp4_status status = run_kernel(host, kernel, visit, p, &desc, &there, y, reason);
     free_placed(host, kernel, visit->place, &there);
@@ -206,19 +238,33 @@ static nvfp4_status test_rows(const nvfp4_host *host, const nvfp4_kernel *kernel
   return NVFP4_OK;
 }
 
-/* x in the first type that the kernel takes: tensor cores do not take f32. */
-static void type_x(const nvfp4_kernel *kernel, nvfp4_device device, problem *p) {
-  static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_F32, NVFP4_DTYPE_BF16, NVFP4_DTYPE_F16};
-  const nvfp4_partition whole = {0, TEST_N, {1.0f, NVFP4_GLOBAL_MULTIPLIER}, {1.0f, NVFP4_GLOBAL_MULTIPLIER}};
-  for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
-    p->x_dtype = dtypes[i];
-    const nvfp4_layer_desc desc = describe(kernel, p, device, &whole, false);
+/* A dense kernel with each type of weights that it takes. */
+static nvfp4_status test_rows(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, const nvfp4_visit *visit, problem *p,
+                              float *y, nvfp4_reason *reason) {
+  static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_BF16, NVFP4_DTYPE_F16, NVFP4_DTYPE_F32};
+  if (kernel->numerics.mode != NVFP4_MODE_UNQUANTISED) {
+    return test_problem(host, kernel, device, visit, p, y, reason);
+  }
+  for (int i = 0; i < 3; i++) {
+    make_dense_weights(p, dtypes[i]);
+    nvfp4_layer_desc desc = desc_of(kernel, p, device, false);
     if (kernel->can_implement(&desc, NULL) == NVFP4_OK) {
-      break;
+      NVFP4_TRY(test_problem(host, kernel, device, visit, p, y, reason));
     }
   }
-  nvfp4_from_f32(p->x[0], p->x_dtype, p->x_typed, TEST_M_MAX * TEST_K);
-  nvfp4_to_f32(p->x_typed, p->x_dtype, p->x[0], TEST_M_MAX * TEST_K);
+  return NVFP4_OK;
+}
+
+/* The first type of x that the kernel takes: tensor cores do not take f32. */
+static void choose_x(const nvfp4_kernel *kernel, nvfp4_device device, problem *p) {
+  static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_F32, NVFP4_DTYPE_BF16, NVFP4_DTYPE_F16};
+  for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
+    p->x_dtype = dtypes[i];
+    const nvfp4_layer_desc desc = desc_of(kernel, p, device, false);
+    if (kernel->can_implement(&desc, NULL) == NVFP4_OK) {
+      return;
+    }
+  }
 }
 
 /* A number of rows near `m` that the kernel serves; 0: none that the test has. */
@@ -230,8 +276,11 @@ static int served_near(const nvfp4_kernel *kernel, int m) {
 static nvfp4_status test_all(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, const nvfp4_visit *visit, problem *p,
                              float *y, nvfp4_reason *reason) {
   static const int rows[] = {TEST_M, 40, TEST_M_MAX};
+  bool dense = kernel->numerics.mode == NVFP4_MODE_UNQUANTISED;
+  p->k = dense ? TEST_K_DENSE : TEST_K;
+  p->dtype = dense ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_NONE;
+  choose_x(kernel, device, p);
   make_problem(p);
-  type_x(kernel, device, p);
   for (size_t i = 0; i < (device.kind == NVFP4_DEVICE_CUDA ? sizeof rows / sizeof rows[0] : 1); i++) {
     int before = p->m;
     p->m = served_near(kernel, rows[i]);

@@ -7,7 +7,8 @@
  *   isa sse2 avx2 fma                  names of nvfp4_isa_name()
  *   cores, l1d_bytes, l2_bytes, l3_bytes, memory_bytes, cuda_driver    whole numbers
  *   cuda_missing ...                   to the end of the line
- *   gpu sm=90 multiprocessors=132 memory_bytes=85029158912 name=NVIDIA H100 80GB HBM3     one line a GPU, in the driver's order
+ *   gpu sm=90 multiprocessors=132 memory_bytes=85029158912 l2_bytes=52428800 shared_bytes=232448 name=NVIDIA H100 80GB HBM3
+ *                                      one line a GPU, in the driver's order; name= to the end of the line
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -109,7 +110,14 @@ size_t nvfp4_machine_print(const nvfp4_machine *machine, char *text, size_t size
   put_number(&w, "cuda_driver", machine->cuda_driver > 0 ? (uint64_t)machine->cuda_driver : 0);
   for (int i = 0; i < machine->gpu_count && i < NVFP4_MAX_GPUS; i++) {
     const nvfp4_gpu *gpu = &machine->gpus[i];
-    put(&w, "gpu sm=%d multiprocessors=%d memory_bytes=%" PRIu64 " name=%s\n", gpu->sm, gpu->multiprocessors, gpu->memory_bytes, gpu->name);
+    put(&w, "gpu sm=%d multiprocessors=%d memory_bytes=%" PRIu64, gpu->sm, gpu->multiprocessors, gpu->memory_bytes);
+    if (gpu->l2_bytes != 0) {
+      put(&w, " l2_bytes=%" PRIu64, gpu->l2_bytes);
+    }
+    if (gpu->shared_bytes != 0) {
+      put(&w, " shared_bytes=%" PRIu64, gpu->shared_bytes);
+    }
+    put(&w, " name=%s\n", gpu->name);
   }
   return w.used;
 }
@@ -208,9 +216,14 @@ static nvfp4_status parse_gpu(place at, char *value, nvfp4_machine *out, nvfp4_r
       NVFP4_TRY(parse_int((place){at.line, "gpu multiprocessors"}, word + 16, &gpu->multiprocessors, reason));
     } else if (strncmp(word, "memory_bytes=", 13) == 0) {
       NVFP4_TRY(parse_number((place){at.line, "gpu memory_bytes"}, word + 13, UINT64_MAX, &gpu->memory_bytes, reason));
+    } else if (strncmp(word, "l2_bytes=", 9) == 0) {
+      NVFP4_TRY(parse_number((place){at.line, "gpu l2_bytes"}, word + 9, UINT64_MAX, &gpu->l2_bytes, reason));
+    } else if (strncmp(word, "shared_bytes=", 13) == 0) {
+      NVFP4_TRY(parse_number((place){at.line, "gpu shared_bytes"}, word + 13, UINT64_MAX, &gpu->shared_bytes, reason));
     } else {
-      return nvfp4_reject(reason, NVFP4_E_FORMAT,
-                          "line %d: gpu has \"%.60s\"; needs sm=, multiprocessors=, memory_bytes= or name=", at.line, word);
+      return nvfp4_reject(
+          reason, NVFP4_E_FORMAT,
+          "line %d: gpu has \"%.60s\"; needs sm=, multiprocessors=, memory_bytes=, l2_bytes=, shared_bytes= or name=", at.line, word);
     }
   }
   out->gpu_count++;

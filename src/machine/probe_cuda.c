@@ -10,13 +10,15 @@
 static nvfp4_status read_gpu(const nvfp4_cuda *cuda, int ordinal, nvfp4_gpu *gpu, nvfp4_reason *reason) {
   const nvfp4_cu_api *api = nvfp4_cuda_api(cuda);
   nvfp4_cu_device device = 0;
-  int major = 0, minor = 0;
+  int major = 0, minor = 0, l2 = 0, shared = 0;
   size_t bytes = 0;
   const struct {
     int attribute, *value;
   } attributes[] = {{NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major},
                     {NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, &minor},
-                    {NVFP4_CU_ATTRIBUTE_MULTIPROCESSOR_COUNT, &gpu->multiprocessors}};
+                    {NVFP4_CU_ATTRIBUTE_MULTIPROCESSOR_COUNT, &gpu->multiprocessors},
+                    {NVFP4_CU_ATTRIBUTE_L2_CACHE_BYTES, &l2},
+                    {NVFP4_CU_ATTRIBUTE_MOST_SHARED_BYTES_OF_BLOCK, &shared}};
   NVFP4_TRY(nvfp4_cuda_check(cuda, "cuDeviceGet", api->device_get(&device, ordinal), reason));
   NVFP4_TRY(nvfp4_cuda_check(cuda, "cuDeviceGetName", api->device_get_name(gpu->name, (int)sizeof gpu->name, device), reason));
   for (size_t i = 0; i < sizeof attributes / sizeof attributes[0]; i++) {
@@ -26,6 +28,8 @@ static nvfp4_status read_gpu(const nvfp4_cuda *cuda, int ordinal, nvfp4_gpu *gpu
   NVFP4_TRY(nvfp4_cuda_check(cuda, "cuDeviceTotalMem", api->device_total_mem(&bytes, device), reason));
   gpu->sm = 10 * major + minor;
   gpu->memory_bytes = bytes;
+  gpu->l2_bytes = l2 > 0 ? (uint64_t)l2 : 0;
+  gpu->shared_bytes = shared > 0 ? (uint64_t)shared : 0;
   return NVFP4_OK;
 }
 

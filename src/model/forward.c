@@ -117,40 +117,28 @@ static void rope_row(void *arg, size_t row) {
   }
 }
 
-/* Scores to weights that sum to about 1: exp(x * scale - largest); returns what to divide by. */
-static float softmax(float *scores, int64_t count, float scale) {
-  float largest = -INFINITY;
-  for (int64_t t = 0; t < count; t++) {
-    scores[t] *= scale;
-    largest = scores[t] > largest ? scores[t] : largest;
-  }
-  double sum = 0;
-  for (int64_t t = 0; t < count; t++) {
-    scores[t] = expf(scores[t] - largest);
-    sum += (double)scores[t];
-  }
-  return (float)sum;
-}
-
-/* Head h of row `row`: softmax(q k^T / sqrt(head_dim)) v over all positions up to its own. */
-static void attend(const step *s, int64_t row, int64_t h, float *scores) {
+/* `heads` heads from `head` on of row `row`, which share a head of keys and values: softmax(q k^T / sqrt(head_dim)) v over all positions up to its own. */
+static void attend(const step *s, int64_t row, int64_t head, int64_t heads, float *scores) {
   const nvfp4_model *model = s->model;
   const nvfp4_model_config *config = &model->config;
-  int64_t dim = config->head_dim, count = s->position + row + 1;
-  int64_t kv_head = h / (config->heads / config->kv_heads);
-  const float *q = model->q + (row * config->heads + h) * dim;
-  const float *keys = s->block->keys + kv_head * model->context_tokens * dim;
+  int64_t dim = config->head_dim, count = s->position + row + 1, stride = model->head_stride, context = model->context_tokens;
+  int64_t kv_head = head / (config->heads / config->kv_heads), first = row * config->heads + head;
+  const float *q = model->q + first * dim;
+  const float *keys = s->block->keys + kv_head * context * dim, *values = s->block->values + kv_head * context * stride;
   /* The last tile is computed whole: what lies beyond `count` is not read again. */
   for (int64_t t = 0; t < count; t += NVFP4_KEY_TILE) {
-    nvfp4_weighted_rows(q, dim, keys + t * dim, NVFP4_KEY_TILE, NVFP4_KEY_TILE, scores + t);
+    nvfp4_weighted_rows(q, dim, heads, dim, keys + t * dim, NVFP4_KEY_TILE, NVFP4_KEY_TILE, scores + t, context);
   }
-  float sum = softmax(scores, count, 1.0f / sqrtf((float)dim));
-  float *out = scores + model->context_tokens;
-  nvfp4_weighted_rows(scores, count, s->block->values + kv_head * model->context_tokens * model->head_stride, model->head_stride,
-                      model->head_stride, out);
-  float *y = model->attention + (row * config->heads + h) * dim;
-  for (int64_t i = 0; i < dim; i++) {
-    y[i] = out[i] / sum;
+  float *sums = scores + heads * context, *out = sums + heads;
+  for (int64_t h = 0; h < heads; h++) {
+    sums[h] = nvfp4_softmax(scores + h * context, count, 1.0f / sqrtf((float)dim));
+  }
+  nvfp4_weighted_rows(scores, context, heads, count, values, stride, stride, out, stride);
+  for (int64_t h = 0; h < heads; h++) {
+    float *y = model->attention + (first + h) * dim;
+    for (int64_t i = 0; i < dim; i++) {
+      y[i] = out[h * stride + i] / sums[h];
+    }
   }
 }
 
@@ -158,15 +146,18 @@ static void attend(const step *s, int64_t row, int64_t h, float *scores) {
 static void attention_task(void *arg, size_t index) {
   step *s = arg;
   const nvfp4_model *model = s->model;
-  float *scores = model->scores + (int64_t)index * (model->context_tokens + model->head_stride);
-  int64_t units = s->rows * model->config.heads;
+  float *scores = model->scores + (int64_t)index * nvfp4_model_scores_elems(model);
+  /* Heads that share keys read them together, unless that leaves threads without work. */
+  int64_t kv_units = s->rows * model->config.kv_heads;
+  int64_t heads = kv_units < 4 * nvfp4_threads_count(model->threads) ? 1 : model->config.heads / model->config.kv_heads;
+  int64_t units_a_row = model->config.heads / heads, units = s->rows * units_a_row;
   for (;;) {
     int64_t unit = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
     if (unit >= units) {
       return;
     }
     int64_t from_end = units - 1 - unit;
-    attend(s, from_end / model->config.heads, from_end % model->config.heads, scores);
+    attend(s, from_end / units_a_row, from_end % units_a_row * heads, heads, scores);
   }
 }
 
@@ -190,11 +181,7 @@ static nvfp4_status attention(step *s, nvfp4_reason *reason) {
 static void swiglu_row(void *arg, size_t row) {
   const step *s = arg;
   int64_t width = s->model->config.intermediate;
-  float *gate = s->model->gate + (int64_t)row * width;
-  const float *up = s->model->up + (int64_t)row * width;
-  for (int64_t i = 0; i < width; i++) {
-    gate[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
-  }
+  nvfp4_swiglu(s->model->gate + (int64_t)row * width, s->model->up + (int64_t)row * width, width);
 }
 
 static nvfp4_status mlp(step *s, nvfp4_reason *reason) {

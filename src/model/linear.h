@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A linear layer of a model: NVFP4 ones go through nvfp4_layer_apply; all others (F32, F16, BF16, FP8, GGUF blocks) stay as the file holds them, and their rows
- * are converted to fp32 as they are used, once per call however many rows x has.
+ * A linear layer of a model, NVFP4 or dense. Dense ones are those of F32, F16 and BF16, of FP8 (as bf16, with the weight scale as a factor) and of GGUF's other blocks (as fp32).
  */
 #ifndef NVFP4_MODEL_LINEAR_H
 #define NVFP4_MODEL_LINEAR_H
@@ -15,14 +14,12 @@ typedef struct nvfp4_linear {
   char *name; /* own copy */
   int64_t n, k;
   float *bias; /* [n] fp32, own; NULL: none */
-  /* NVFP4 */
-  nvfp4_layer *layer; /* NULL: not NVFP4 */
+  nvfp4_layer *layer;
+  nvfp4_device_kind device; /* the layer's */
   nvfp4_report *report;
   void *owned_weights; /* what the layer borrows, if the checkpoint made a copy; otherwise NULL */
-  /* the others */
-  const nvfp4_tensor *weight; /* the checkpoint's */
-  float weight_scale;         /* FP8: w = e4m3 * weight_scale; otherwise 1 */
-  float input_scale;          /* FP8 with static activations: x becomes e4m3(x / input_scale) * input_scale; otherwise 0 */
+  bool nvfp4;          /* otherwise dense */
+  float input_scale;   /* FP8 with static activations: x becomes e4m3(x / input_scale) * input_scale; otherwise 0 */
 } nvfp4_linear;
 
 /* What the linear layers of a model share. */
@@ -30,9 +27,8 @@ typedef struct nvfp4_linear_workspace {
   nvfp4_threads *threads;
   nvfp4_dtype activation; /* what layers are fed: F32, BF16 or F16 */
   void *x;                /* x in that type, or quantised to FP8 and back */
-  float *rows;            /* converted weight rows, a slice for each thread */
   void *layer;            /* nvfp4_layer_apply's; 64-byte aligned */
-  size_t x_bytes, rows_elems, layer_bytes;
+  size_t x_bytes, layer_bytes;
 } nvfp4_linear_workspace;
 
 /* Makes `info` ready to run. options: policy, mode, activation (not NONE), batch_tokens. On an error *out holds nothing. `checkpoint` must outlive it. */
@@ -47,8 +43,7 @@ void nvfp4_linear_workspace_need(nvfp4_linear_workspace *workspace, const nvfp4_
 nvfp4_status nvfp4_linear_workspace_alloc(nvfp4_linear_workspace *workspace, nvfp4_reason *reason);
 void nvfp4_linear_workspace_free(nvfp4_linear_workspace *workspace);
 
-/* y [m, n] = x [m, k] W^T (+ bias), all fp32 without gaps. A row's result does not depend on m or the number of threads (for NVFP4 layers: if the kernel's
- * does not). */
+/* y [m, n] = x [m, k] W^T (+ bias), all fp32 without gaps. A row's result does not depend on m or the number of threads if the kernel's does not. */
 nvfp4_status nvfp4_linear_apply(const nvfp4_linear *linear, const nvfp4_linear_workspace *workspace, const float *x, int64_t m, float *y,
                                 nvfp4_reason *reason);
 

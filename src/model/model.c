@@ -220,7 +220,7 @@ static nvfp4_status allocate(nvfp4_model *model, nvfp4_reason *reason) {
   model->attention = floats(batch, q);
   model->gate = floats(batch, config->intermediate);
   model->up = floats(batch, config->intermediate);
-  model->scores = floats(nvfp4_threads_count(model->threads), model->context_tokens + model->head_stride);
+  model->scores = floats(nvfp4_threads_count(model->threads), nvfp4_model_scores_elems(model));
   if (!there || model->hidden == NULL || model->normed == NULL || model->q == NULL || model->k == NULL || model->v == NULL ||
       model->attention == NULL || model->gate == NULL || model->up == NULL || model->scores == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a cache of %" PRId64 " tokens and batches of %" PRId64 "; ask for fewer",
@@ -363,12 +363,8 @@ void nvfp4_model_get_info(const nvfp4_model *model, nvfp4_model_info *out) {
   const nvfp4_linear *linear;
   for (size_t i = 0; (linear = linear_at(model, i)) != NULL; i++) {
     out->linear_layers++;
-    if (linear->layer != NULL) {
-      out->nvfp4_layers++;
-      out->packed_bytes += nvfp4_layer_packed_bytes(linear->layer);
-    } else {
-      out->dense_bytes += linear->weight->bytes;
-    }
+    out->nvfp4_layers += linear->nvfp4;
+    *(linear->nvfp4 ? &out->packed_bytes : &out->dense_bytes) += nvfp4_layer_packed_bytes(linear->layer);
   }
 }
 

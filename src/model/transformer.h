@@ -44,9 +44,14 @@ struct nvfp4_model {
   float *hidden, *normed;       /* [batch_tokens, hidden] */
   float *q, *k, *v, *attention; /* [batch_tokens, heads or kv_heads * head_dim] */
   float *gate, *up;             /* [batch_tokens, intermediate] */
-  float *scores;                /* a slice for each thread: [context_tokens + head_stride] */
+  float *scores;                /* a slice for each thread: nvfp4_model_scores_elems() */
   nvfp4_observer_fn observer;
   void *observer_cookie;
 };
+
+/* Of a thread, for the heads that share one of keys and values: [heads][context_tokens] scores, [heads] sums, [heads][head_stride] outputs. */
+static inline int64_t nvfp4_model_scores_elems(const nvfp4_model *model) {
+  return model->config.heads / model->config.kv_heads * (model->context_tokens + 1 + model->head_stride);
+}
 
 #endif

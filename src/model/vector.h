@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The two fp32 sums that a transformer consists of. Every result is a sum in a fixed order, a product and an addition at a time (no FMA): the same bits on
- * every machine, whatever the number of rows or threads.
+ * What a transformer computes in fp32 between its linear layers. Every result is made in a fixed order, an operation at a time (no FMA, no libm): the same
+ * bits on every machine, whatever the number of rows or threads.
  */
 #ifndef NVFP4_MODEL_VECTOR_H
 #define NVFP4_MODEL_VECTOR_H
@@ -10,10 +10,16 @@
 
 #define NVFP4_VECTOR_LANES 16
 
-/* out[r] = sum over k of x[k] * w[r*k_elems + k], for four rows r: lane l sums the k = l (mod 16) ascending, then the lanes are added in a tree. */
-void nvfp4_dot4(const float *x, const float *w, int64_t k_elems, float out[4]);
+/* out[r*ldo + i] = sum over j in [0, count) of a[r*lda + j] * b[j*ldb + i], j ascending, for r in [0, rows) and i in [0, length); length is a multiple of
+ * NVFP4_VECTOR_LANES. */
+void nvfp4_weighted_rows(const float *a, int64_t lda, int64_t rows, int64_t count, const float *b, int64_t ldb, int64_t length, float *out,
+                         int64_t ldo);
 
-/* out[i] = sum over j in [0, count) of a[j] * b[j*ld + i], j ascending, for i in [0, length); length is a multiple of NVFP4_VECTOR_LANES. */
-void nvfp4_weighted_rows(const float *a, int64_t count, const float *b, int64_t ld, int64_t length, float *out);
+/* x[i] = exp(x[i] * scale - the largest of them) for i in [0, count), count >= 1; returns their sum: lane l sums the i = l (mod 16) ascending, then the
+ * lanes are added in a tree. Writes x up to the next multiple of NVFP4_VECTOR_LANES. */
+float nvfp4_softmax(float *x, int64_t count, float scale);
+
+/* gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i] */
+void nvfp4_swiglu(float *gate, const float *up, int64_t count);
 
 #endif

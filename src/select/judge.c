@@ -56,6 +56,11 @@ static nvfp4_status check_layer(const nvfp4_selecting *s, const nvfp4_kernel *ke
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "the layer lives on %s; this kernel works on %s: put the layer there",
                         nvfp4_device_name(desc->device, text), kernel->device == NVFP4_DEVICE_CUDA ? "a CUDA device" : "the CPU");
   }
+  bool dense = desc->mode == NVFP4_MODE_UNQUANTISED;
+  if (dense != (kernel->numerics.mode == NVFP4_MODE_UNQUANTISED)) {
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "the layer's weights are %s; this kernel needs %s",
+                        dense ? nvfp4_dtype_name(desc->weight_dtype) : "NVFP4", dense ? "NVFP4 ones" : "F32, F16 or BF16");
+  }
   if (kernel->numerics.mode == NVFP4_MODE_W4A4) {
     if (desc->mode != NVFP4_MODE_W4A4) {
       return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "the layer is %s; this kernel quantises activations, which needs a w4a4 layer",

@@ -169,6 +169,24 @@ static nvfp4_status check_items(const nvfp4_select_input *input, const nvfp4_for
   return NVFP4_OK;
 }
 
+/* Whether a candidate is for dense layers; of one that is not there, its id tells. */
+static bool is_dense(const nvfp4_candidate *candidate) {
+  const char *end = strrchr(candidate->id, '_');
+  return candidate->kernel != NULL ? candidate->kernel->numerics.mode == NVFP4_MODE_UNQUANTISED
+                                   : end != NULL && strcmp(end, "_w16a16") == 0;
+}
+
+/* Whether a list decides for the layer: not if it is for the other kind of layers, NVFP4 or dense, alone. A backend of vLLM's is for NVFP4. */
+static bool is_for_layer(const nvfp4_select_input *input, const char *list) {
+  bool names_dense = false, names_nvfp4 = false;
+  for (size_t i = 0; i < input->candidate_count; i++) {
+    if (nvfp4_id_in_list(input->candidates[i].id, list)) {
+      *(is_dense(&input->candidates[i]) ? &names_dense : &names_nvfp4) = true;
+    }
+  }
+  return input->desc->mode == NVFP4_MODE_UNQUANTISED ? names_dense : names_nvfp4 || !names_dense;
+}
+
 nvfp4_status nvfp4_force_from_policy(const nvfp4_select_input *input, nvfp4_force *out, nvfp4_reason *reason) {
   const nvfp4_policy *policy = input->policy;
   *out = (nvfp4_force){.decided_by = "order", .source = "order", .shown = ""};
@@ -200,7 +218,7 @@ nvfp4_status nvfp4_force_from_policy(const nvfp4_select_input *input, nvfp4_forc
       return nvfp4_reject(reason, NVFP4_E_POLICY, "%s is \"%.200s\": \"auto\" stands before its end; put it last", out->source, out->shown);
     }
   }
-  if (items == 1 && out->then_auto) { /* "auto" alone */
+  if ((items == 1 && out->then_auto) || (items > 0 && !is_for_layer(input, out->list))) { /* "auto" alone, or the other layers' list */
     *out = (nvfp4_force){.decided_by = "order", .source = "order", .shown = ""};
   }
   return NVFP4_OK;

@@ -224,11 +224,14 @@ char *nvfp4_no_plan_text(nvfp4_selecting *s) {
 static uint64_t packed_bytes(const nvfp4_layer_desc *desc, const nvfp4_layout *layout) {
   uint64_t bytes = 0;
   int64_t rows = 0;
+  if (desc->partition_count == 0) {
+    return layout->packed_bytes(desc->n, desc->k, desc->weight_dtype);
+  }
   for (int64_t i = 0; i < desc->partition_count; i++) {
     rows += desc->partitions[i].n_rows;
     const nvfp4_global *input = &desc->partitions[i].input, *next = i + 1 < desc->partition_count ? &desc->partitions[i + 1].input : NULL;
     if (next == NULL || !nvfp4_global_same(*next, *input)) {
-      bytes += layout->packed_bytes(rows, desc->k);
+      bytes += layout->packed_bytes(rows, desc->k, desc->weight_dtype);
       rows = 0;
     }
   }

@@ -15,11 +15,13 @@
 static bool is_activation(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 || dtype == NVFP4_DTYPE_F16 || dtype == NVFP4_DTYPE_BF16; }
 
 static nvfp4_status check_shape(const nvfp4_layer_desc *desc, const char *name, nvfp4_reason *reason) {
-  int64_t elems;
-  if (desc->n <= 0 || desc->k <= 0 || desc->k % NVFP4_BLOCK != 0 || __builtin_mul_overflow(desc->n, desc->k, &elems)) {
+  int64_t bytes; /* of dense weights, at most */
+  int block = desc->mode == NVFP4_MODE_UNQUANTISED ? 1 : NVFP4_BLOCK;
+  if (desc->n <= 0 || desc->k <= 0 || desc->k % block != 0 || __builtin_mul_overflow(desc->n, desc->k, &bytes) ||
+      __builtin_mul_overflow(bytes, 4, &bytes)) {
     return nvfp4_reject(reason, NVFP4_E_SHAPE,
-                        "layer %s: N=%" PRId64 ", K=%" PRId64 "; needs N > 0, K > 0, K a multiple of %d, N*K below 2^63", name, desc->n,
-                        desc->k, NVFP4_BLOCK);
+                        "layer %s: N=%" PRId64 ", K=%" PRId64 "; needs N > 0, K > 0, K a multiple of %d, N*K below 2^61", name, desc->n,
+                        desc->k, block);
   }
   bool any_m = desc->m_first == 0 && desc->m_last == 0;
   if (!any_m && (desc->m_first < 1 || desc->m_last < desc->m_first)) {
@@ -39,9 +41,15 @@ static nvfp4_status check_types(const nvfp4_layer_desc *desc, const char *name, 
     return nvfp4_reject(reason, NVFP4_E_DTYPE, "layer %s: bias is %s; needs F32, F16, BF16 or none", name,
                         nvfp4_dtype_name(desc->bias_dtype));
   }
-  if (desc->mode != NVFP4_MODE_W4A4 && desc->mode != NVFP4_MODE_W4A16) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "layer %s is %s; needs an NVFP4 layer, w4a4 or w4a16", name,
+  if (desc->mode != NVFP4_MODE_W4A4 && desc->mode != NVFP4_MODE_W4A16 && desc->mode != NVFP4_MODE_UNQUANTISED) {
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "layer %s is %s; needs w4a4, w4a16 or, of a dense layer, unquantised", name,
                         nvfp4_mode_name(desc->mode));
+  }
+  if (desc->mode == NVFP4_MODE_UNQUANTISED ? !is_activation(desc->weight_dtype) : desc->weight_dtype != NVFP4_DTYPE_NONE) {
+    return nvfp4_reject(reason, NVFP4_E_DTYPE,
+                        "layer %s is %s, and its weight_dtype is %s; needs F32, F16 or BF16 of an unquantised layer, "
+                        "none of the others",
+                        name, nvfp4_mode_name(desc->mode), nvfp4_dtype_name(desc->weight_dtype));
   }
   if ((desc->device.kind != NVFP4_DEVICE_CPU && desc->device.kind != NVFP4_DEVICE_CUDA) || desc->device.ordinal < 0 ||
       desc->device.ordinal >= NVFP4_MAX_GPUS) {
@@ -52,7 +60,14 @@ static nvfp4_status check_types(const nvfp4_layer_desc *desc, const char *name, 
 }
 
 static nvfp4_status check_partitions(const nvfp4_layer_desc *desc, const char *name, nvfp4_reason *reason) {
+  bool dense = desc->mode == NVFP4_MODE_UNQUANTISED;
   int64_t next = 0;
+  if (dense && desc->partition_count == 0) {
+    return NVFP4_OK; /* weights without a factor */
+  }
+  if (desc->partitions == NULL || desc->partition_count < 1) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "layer %s has no partitions; needs at least one, of all rows", name);
+  }
   for (int64_t i = 0; i < desc->partition_count; i++) {
     const nvfp4_partition *p = &desc->partitions[i];
     if (p->n_first != next || p->n_rows <= 0 || p->n_rows > desc->n - next) {
@@ -66,6 +81,10 @@ static nvfp4_status check_partitions(const nvfp4_layer_desc *desc, const char *n
                           "layer %s: partition %" PRId64
                           " has weight global %g, input global %g; needs finite ones, weight > 0, input > 0 or 0 for none",
                           name, i, (double)p->weight.value, (double)p->input.value);
+    }
+    if (dense && p->input.value != 0) {
+      return nvfp4_reject(reason, NVFP4_E_ARG, "layer %s: partition %" PRId64 " has the input global %g; an unquantised layer needs 0",
+                          name, i, (double)p->input.value);
     }
     next += p->n_rows;
   }
@@ -84,9 +103,6 @@ nvfp4_status nvfp4_layer_desc_check(const nvfp4_layer_desc *desc, nvfp4_reason *
   const char *name = desc->name != NULL ? desc->name : "(without a name)";
   NVFP4_TRY(check_shape(desc, name, reason));
   NVFP4_TRY(check_types(desc, name, reason));
-  if (desc->partitions == NULL || desc->partition_count < 1) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "layer %s has no partitions; needs at least one, of all rows", name);
-  }
   return check_partitions(desc, name, reason);
 }
 

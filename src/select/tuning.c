@@ -111,11 +111,15 @@ static bool parse_time(char *text, nvfp4_tuned_time *out) {
   if (device == NULL || strcmp(device, "cpu") != 0 || mode == NULL) {
     return false;
   }
-  bool w4a4 = strcmp(mode, nvfp4_mode_name(NVFP4_MODE_W4A4)) == 0;
-  if (!w4a4 && strcmp(mode, nvfp4_mode_name(NVFP4_MODE_W4A16)) != 0) {
+  static const nvfp4_mode modes[] = {NVFP4_MODE_UNQUANTISED, NVFP4_MODE_W4A4, NVFP4_MODE_W4A16};
+  size_t i = 0;
+  while (i < 3 && strcmp(mode, nvfp4_mode_name(modes[i])) != 0) {
+    i++;
+  }
+  if (i == 3) {
     return false;
   }
-  out->mode = w4a4 ? NVFP4_MODE_W4A4 : NVFP4_MODE_W4A16;
+  out->mode = modes[i];
   return next_number(&text, "n=", &out->n) && next_number(&text, "k=", &out->k) && next_number(&text, "m=", &out->m) &&
          (out->kernel = next_value(&text, "kernel=")) != NULL && next_number(&text, "ns=", &out->ns) && text[strspn(text, " ")] == '\0';
 }
@@ -179,7 +183,7 @@ static nvfp4_status parse_lines(const nvfp4_machine *machine, int threads, nvfp4
     if (strncmp(line, "time ", 5) != 0 || !parse_time(line + 5, &out->times[out->count])) {
       return nvfp4_reject(
           reason, NVFP4_E_FORMAT,
-          "line %d is \"%s\"; needs \"time device=cpu mode=w4a4|w4a16 n=N k=K m=M kernel=ID ns=NANOSECONDS\", whole numbers "
+          "line %d is \"%s\"; needs \"time device=cpu mode=w4a4|w4a16|unquantised n=N k=K m=M kernel=ID ns=NANOSECONDS\", whole numbers "
           "from 1 on: mend it, or run `nvfp4 tune` again",
           number, shown);
     }

@@ -22,12 +22,14 @@ static size_t parse_numbers(const char *text, int64_t *out, size_t most) {
   return *text == '\0' ? count : 0;
 }
 
-/* The median time of ref_w4a4 or ref_w4a16, whose mode is that of `kernel`, in the same cell; 0: not among the results. */
+/* The median time of the ref kernel whose mode is that of `kernel`, in the same cell; 0: not among the results. */
 static double ref_us(const nvfp4_bench *bench, const nvfp4_bench_result *of, const ck_result *results, size_t count) {
+  static const char *const refs[] = {
+      [NVFP4_MODE_UNQUANTISED] = "ref_w16a16", [NVFP4_MODE_W4A4] = "ref_w4a4", [NVFP4_MODE_W4A16] = "ref_w4a16"};
   const char *ref = NULL;
   for (size_t i = 0; i < count; i++) {
     if (strcmp(results[i].id, of->kernel) == 0) {
-      ref = results[i].kernel->numerics.mode == NVFP4_MODE_W4A4 ? "ref_w4a4" : "ref_w4a16";
+      ref = refs[results[i].kernel->numerics.mode];
     }
   }
   for (size_t i = 0; ref != NULL && i < bench->result_count; i++) {

@@ -16,6 +16,7 @@ typedef struct field {
 } field;
 
 #define DTYPES "none|f32|f16|bf16"
+#define VALUES "gauss|max|alternating|zeros|one_hot|wide|huge|subnormal|nan|inf"
 static const field fields[] = {
     {"m", offsetof(ck_case, m), NULL, 1},
     {"n", offsetof(ck_case, n), NULL, 16},
@@ -25,13 +26,15 @@ static const field fields[] = {
     {"bias", offsetof(ck_case, bias), DTYPES, NVFP4_DTYPE_NONE},
     {"codes", offsetof(ck_case, codes), "random|max|alternating|minus_zero|all|one_hot", CK_CODES_RANDOM},
     {"scales", offsetof(ck_case, scales), "typical|any|max|zero|subnormal|extremes", CK_SCALES_TYPICAL},
-    {"values", offsetof(ck_case, values), "gauss|max|alternating|zeros|one_hot|wide|huge|subnormal|nan|inf", CK_VALUES_GAUSS},
+    {"w", offsetof(ck_case, w), DTYPES, NVFP4_DTYPE_NONE},
+    {"weights", offsetof(ck_case, weights), VALUES, CK_VALUES_GAUSS},
+    {"values", offsetof(ck_case, values), VALUES, CK_VALUES_GAUSS},
     {"quantised", offsetof(ck_case, quantised), "no|linear|128x4|8x4", CK_X_PLAIN},
     {"alpha", offsetof(ck_case, alpha), "one|partitions|rows|tiny", CK_ALPHA_ONE},
     {"x_gap", offsetof(ck_case, x_gap), NULL, 0},
     {"y_gap", offsetof(ck_case, y_gap), NULL, 0},
     {"threads", offsetof(ck_case, threads), NULL, 1},
-    {"guard", offsetof(ck_case, guard), "after|before", CK_GUARD_AFTER},
+    {"guard", offsetof(ck_case, guard), "after|before|odd", CK_GUARD_AFTER},
     {"caller", offsetof(ck_case, caller), "plain|flushes", CK_CALLER_PLAIN},
     {"check", offsetof(ck_case, check), "values|repeat|threads|batch", CK_CHECK_VALUES},
     {"seed", offsetof(ck_case, seed), NULL, 0},
@@ -105,20 +108,37 @@ bool ck_case_parse(const char *text, ck_case *out, char wrong[64]) {
     text += length;
   }
   snprintf(wrong, 64, "m=%lld n=%lld k=%lld", (long long)out->m, (long long)out->n, (long long)out->k);
-  return out->m > 0 && out->n > 0 && out->k > 0 && out->k % NVFP4_BLOCK == 0 && out->threads < 6 && out->x != NVFP4_DTYPE_NONE &&
-         out->y != NVFP4_DTYPE_NONE;
+  return out->m > 0 && out->n > 0 && out->k > 0 && (out->k % NVFP4_BLOCK == 0 || out->w != NVFP4_DTYPE_NONE) && out->threads < 6 &&
+         out->x != NVFP4_DTYPE_NONE && out->y != NVFP4_DTYPE_NONE;
 }
 
 /* -------------------------------------------------------------------------------------------------------------------- the list */
 
 static const int64_t ms[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65};
 static const int64_t ns[] = {1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100};
-static const int64_t ks[] = {16, 32, 48, 64, 80, 128, 192, 320, 576};
+static const int64_t ks[] = {16, 32, 48, 64, 80, 128, 192, 320, 576}, dense_ks[] = {1, 2, 15, 16, 17, 63, 64, 129, 577};
 enum { MS = sizeof ms / sizeof ms[0], NS = sizeof ns / sizeof ns[0], KS = sizeof ks / sizeof ks[0] };
+
+static bool is_dense(const nvfp4_kernel *kernel) { return kernel->numerics.mode == NVFP4_MODE_UNQUANTISED; }
+
+static bool takes(const nvfp4_kernel *kernel, const ck_case *c) {
+  nvfp4_partition whole = {0, c->n, {1.0f, NVFP4_GLOBAL_MULTIPLIER}, {is_dense(kernel) ? 0.0f : 1.0f, NVFP4_GLOBAL_MULTIPLIER}};
+  nvfp4_layer_desc desc = ck_desc(c, kernel, &whole);
+  return kernel->can_implement(&desc, NULL) == NVFP4_OK;
+}
+
+static int64_t dtype_of(size_t i) { return NVFP4_DTYPE_F32 + (int64_t)(i % 3); }
 
 static void add(ck_cases *list, const nvfp4_kernel *kernel, ck_case c) {
   if (!ck_m_served(kernel, c.m)) { /* the nearest M that it serves */
     c.m = c.m < kernel->m_first ? kernel->m_first : kernel->m_last;
+  }
+  if (is_dense(kernel)) {
+    c.codes = c.scales = 0;
+    c.w = c.w != NVFP4_DTYPE_NONE ? c.w : dtype_of(list->count);
+  }
+  if (!takes(kernel, &c)) { /* some take bf16 x alone */
+    c.x = NVFP4_DTYPE_BF16;
   }
   if (list->count == list->capacity) {
     list->capacity = list->capacity * 2 + 256;
@@ -136,8 +156,6 @@ static void add(ck_cases *list, const nvfp4_kernel *kernel, ck_case c) {
 static ck_case plain(int64_t m, int64_t n, int64_t k, uint64_t seed) {
   return (ck_case){.m = m, .n = n, .k = k, .x = NVFP4_DTYPE_F32, .y = NVFP4_DTYPE_F32, .threads = 1, .seed = (int64_t)seed};
 }
-
-static int64_t dtype_of(size_t i) { return NVFP4_DTYPE_F32 + (int64_t)(i % 3); }
 
 /* The ordinary input of inference, everything else in turn: types, bias, gaps, alpha, threads. i counts the cases; its digits are scattered, lest a type meet
  * the same shapes only. */
@@ -172,7 +190,7 @@ static void add_shapes(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed
       for (size_t k = 0; k < KS; k++) {
         size_t first = (n * 4 + k * 3 + (size_t)guard * 6) % MS, count = deep ? MS : 1;
         for (size_t m = 0; m < count; m++, i++) {
-          ck_case c = varied(ms[(first + m) % MS], ns[n], ks[k], i, seed);
+          ck_case c = varied(ms[(first + m) % MS], ns[n], is_dense(kernel) ? dense_ks[k] : ks[k], i, seed);
           c.guard = guard;
           add(list, kernel, c);
         }
@@ -182,6 +200,38 @@ static void add_shapes(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed
   for (size_t m = 0; m < MS; m++, i++) { /* every M at least once with whole and with ragged tiles */
     add(list, kernel, varied(ms[m], 64, 128, i, seed));
     add(list, kernel, varied(ms[m], 33, 80, i + 1, seed));
+  }
+}
+
+/* x, y and bias at odd addresses: the contract asks for no alignment. */
+static void add_misaligned(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed) {
+  static const int64_t shapes[][3] = {{1, 16, 64}, {1, 37, 80}, {5, 64, 192}, {17, 33, 96}, {33, 100, 320}};
+  for (size_t i = 0; i < 3 * sizeof shapes / sizeof shapes[0]; i++) {
+    ck_case c = varied(shapes[i / 3][0], shapes[i / 3][1], shapes[i / 3][2], i, seed);
+    c.x = dtype_of(i);
+    c.y = dtype_of(i + i / 3);
+    c.bias = dtype_of(i + i / 6);
+    c.guard = CK_GUARD_ODD;
+    add(list, kernel, c);
+  }
+}
+
+/* Dense: every kind of weights of every type with every kind of x. */
+static void add_dense_data(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed) {
+  size_t i = 0;
+  for (int64_t w = NVFP4_DTYPE_F32; w <= NVFP4_DTYPE_BF16; w++) {
+    for (int64_t weights = 0; weights < CK_VALUES_KINDS; weights++) {
+      for (int64_t values = 0; values < CK_VALUES_KINDS; values++, i++) {
+        ck_case c = i % 2 == 0 ? plain(5, 33, 79, seed) : plain(16, 64, 193, seed);
+        c.w = w;
+        c.weights = weights;
+        c.values = values;
+        c.x = dtype_of(i / 2);
+        c.alpha = i % 5 == 3 ? CK_ALPHA_TINY : CK_ALPHA_ONE;
+        c.bias = i % 5 == 1 ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE;
+        add(list, kernel, c);
+      }
+    }
   }
 }
 
@@ -221,6 +271,7 @@ static void add_long_sums(ck_cases *list, const nvfp4_kernel *kernel, uint64_t s
     for (int64_t m = 1; m <= 9; m += 4) {
       ck_case c = plain(m, 17 + (int64_t)i * 8, depths[i], seed);
       c.scales = CK_SCALES_ANY;
+      c.weights = m == 9 ? CK_VALUES_WIDE : CK_VALUES_GAUSS;
       c.values = m == 5 ? CK_VALUES_WIDE : CK_VALUES_GAUSS;
       c.x = m == 5 ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_BF16;
       c.threads = 2;
@@ -285,6 +336,12 @@ static void add_promises(ck_cases *list, const nvfp4_kernel *kernel, uint64_t se
       c.values = CK_VALUES_SUBNORMAL;
       c.alpha = CK_ALPHA_TINY;
       add(list, kernel, c);
+      if (is_dense(kernel)) { /* subnormal weights, and sums that become normal again */
+        c.values = CK_VALUES_HUGE;
+        c.weights = CK_VALUES_SUBNORMAL;
+        c.alpha = CK_ALPHA_ONE;
+        add(list, kernel, c);
+      }
     }
   }
 }
@@ -294,7 +351,8 @@ ck_cases ck_cases_make(const nvfp4_kernel *kernel, uint64_t seed, bool deep) {
   for (uint64_t round = 0; round < (deep ? 4 : 1); round++) {
     uint64_t base = seed * 64 + round + 1;
     add_shapes(&list, kernel, base, deep);
-    add_data(&list, kernel, base);
+    add_misaligned(&list, kernel, base);
+    (is_dense(kernel) ? add_dense_data : add_data)(&list, kernel, base);
     add_long_sums(&list, kernel, base);
     add_types(&list, kernel, base);
     if (kernel->numerics.mode == NVFP4_MODE_W4A4) {

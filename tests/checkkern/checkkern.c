@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command. Each kernel is proven in a process of its own: a crash or a hang is that kernel's failure, and the rest goes on. */
-#define _GNU_SOURCE /* MAP_ANONYMOUS */
+/* The command. Each kernel is proven in a process of its own: a crash or a hang is that kernel's failure, and the rest goes on. That of a GPU kernel is this program started anew, since the CUDA
+ * driver does not survive a fork. */
+#define _GNU_SOURCE /* memfd_create */
 #include <errno.h>
 #include <fnmatch.h>
 #include <jansson.h>
@@ -27,6 +28,9 @@ static const char help[] =
     "  --replay CASE    run one case, as a failure prints it\n"
     "  --timeout S      seconds after which a case is a hang (default 20)\n"
     "  --json           print one JSON object instead of text\n"
+    "  --gpu N          prove GPU kernels on device cuda:N (default 0)\n"
+    "  --exact          GPU kernels: buffers end where their allocations do, for compute-sanitizer\n"
+    "  --sparse N       every Nth case only (default 1): for slow tools\n"
     "  --bench          time the kernels that passed, with the machine's roof before and after\n"
     "  --shapes LIST    for --bench: N,K;N,K;... (default 4096,4096;14336,4096;4096,14336)\n"
     "  --m LIST         for --bench: rows, comma-separated (default 1,16,512)\n"
@@ -60,7 +64,17 @@ static void watch_signals(void) {
 
 static void prove_here(const ck_command *command, nvfp4_context *context, const nvfp4_kernel *kernel, ck_report *report) {
   ck_host host;
+  nvfp4_reason reason = {0};
   ck_host_init(&host);
+  alarm((unsigned)command->timeout_s);
+  if (kernel->device == NVFP4_DEVICE_CUDA) {
+    if (ck_device_open(&host.device, (int)command->gpu, command->exact, &reason) != NVFP4_OK) {
+      ck_fail(report, "", "%s", reason.text);
+      report->done = true;
+      return;
+    }
+    host.table.cuda = host.device.cuda;
+  }
   if (command->replay != NULL) {
     alarm((unsigned)command->timeout_s);
     if (!ck_run_case(&host, kernel, &command->replay_case, report)) {
@@ -71,7 +85,7 @@ static void prove_here(const ck_command *command, nvfp4_context *context, const 
     ck_check_contract(&host, context, kernel, (uint64_t)command->seed, report);
     ck_cases cases = ck_cases_make(kernel, (uint64_t)command->seed, command->deep);
     size_t before = report->failures;
-    for (size_t i = 0; i < cases.count && report->failures < before + CK_CASE_FAILURES; i++) {
+    for (size_t i = 0; i < cases.count && report->failures < before + CK_CASE_FAILURES; i += (size_t)command->sparse) {
       alarm((unsigned)command->timeout_s);
       ck_run_case(&host, kernel, &cases.items[i], report);
     }
@@ -108,11 +122,27 @@ static void tell_crash(const ck_command *command, int status, ck_report *report)
   ck_fail(report, report->now, "%.100s%s%.450s", how, where, what);
 }
 
-static void prove(const ck_command *command, nvfp4_context *context, const nvfp4_kernel *kernel, ck_report *report) {
+/* Starts this program anew to prove kernel `index` alone; the reports are what descriptor command->reports_fd holds. */
+static void start_anew(const ck_command *command, size_t index) {
+  char child[64];
+  snprintf(child, sizeof child, "%zu,%d", index, command->reports_fd);
+  char **arguments = calloc((size_t)command->argc + 3, sizeof *arguments);
+  memcpy(arguments, command->argv, (size_t)command->argc * sizeof *arguments);
+  arguments[command->argc] = (char[]){"--child"};
+  arguments[command->argc + 1] = child;
+  execv("/proc/self/exe", arguments);
+  _exit(127);
+}
+
+static void prove(const ck_command *command, nvfp4_context *context, size_t index, ck_report *report) {
+  const nvfp4_kernel *kernel = context->kernels[index].kernel;
   fflush(stdout);
   fflush(stderr);
   pid_t child = fork();
   if (child == 0) {
+    if (kernel->device == NVFP4_DEVICE_CUDA) {
+      start_anew(command, index);
+    }
     shared = report;
     watch_signals();
     prove_here(command, context, kernel, report);
@@ -157,7 +187,8 @@ static double seconds_now(void) {
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static void check_kernel(const ck_command *command, nvfp4_context *context, const nvfp4_known_kernel *known, ck_result *r) {
+static void check_kernel(const ck_command *command, nvfp4_context *context, size_t index, ck_result *r) {
+  const nvfp4_known_kernel *known = &context->kernels[index];
   r->id = known->id;
   r->kernel = known->kernel;
   r->outcome = SKIPPED;
@@ -168,13 +199,11 @@ static void check_kernel(const ck_command *command, nvfp4_context *context, cons
       ck_fail(r->report, "", "is_supported refuses this computer without a reason");
       r->outcome = FAILED;
     }
-  } else if (known->kernel->device != NVFP4_DEVICE_CPU) {
-    snprintf(r->reason.text, sizeof r->reason.text, "works on a CUDA device; this build of checkkern proves CPU kernels");
   } else if (command->list) {
     r->outcome = RUNS;
   } else {
     double start = seconds_now();
-    prove(command, context, known->kernel, r->report);
+    prove(command, context, index, r->report);
     r->seconds = seconds_now() - start;
     r->outcome = r->report->failures == 0 ? PASSED : FAILED;
   }
@@ -217,6 +246,10 @@ static bool parse_options(int argc, char **argv, ck_command *c, int *code) {
       {"--replay", TEXT, &c->replay},
       {"--timeout", SECONDS, &c->timeout_s},
       {"--json", FLAG, &c->json},
+      {"--gpu", NUMBER, &c->gpu},
+      {"--exact", FLAG, &c->exact},
+      {"--sparse", NUMBER, &c->sparse},
+      {"--child", TEXT, &c->child},
       {"--bench", FLAG, &c->bench},
       {"--shapes", TEXT, &c->shapes},
       {"--m", TEXT, &c->ms},
@@ -292,9 +325,9 @@ static int check_all(const ck_command *c, nvfp4_context *context, ck_result *res
     if (c->glob != NULL && fnmatch(c->glob, context->kernels[i].id, 0) != 0) {
       continue;
     }
-    ck_result *r = &results[used];
-    r->report = &reports[used++];
-    check_kernel(c, context, &context->kernels[i], r);
+    ck_result *r = &results[used++];
+    r->report = &reports[i];
+    check_kernel(c, context, i, r);
     counts[r->outcome]++;
     if (!c->json) {
       print_result(c, r);
@@ -318,12 +351,36 @@ static void print_log(void *cookie, nvfp4_log_level level, const char *text) {
   fprintf(stderr, "checkkern: %s\n", text);
 }
 
+/* Every kernel's report, in memory that child processes share. */
+static ck_report *share_reports(int fd, size_t count) {
+  ck_report *reports = mmap(NULL, count * sizeof *reports, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  return reports != MAP_FAILED ? reports : NULL;
+}
+
+/* The process of one GPU kernel. */
+static int be_child(const ck_command *c, nvfp4_context *context) {
+  size_t index = 0;
+  int fd = -1;
+  if (sscanf(c->child, "%zu,%d", &index, &fd) != 2 || index >= context->kernel_count || context->kernels[index].kernel == NULL) {
+    return bad_use("--child is not for users:", c->child);
+  }
+  ck_report *reports = share_reports(fd, context->kernel_count);
+  if (reports == NULL) {
+    return bad_use("no memory for", "the reports");
+  }
+  shared = &reports[index];
+  watch_signals();
+  prove_here(c, context, context->kernels[index].kernel, shared);
+  return 0;
+}
+
 int main(int argc, char **argv) {
-  ck_command c = {.seed = 1, .timeout_s = 20, .progress = isatty(2)};
+  ck_command c = {.seed = 1, .sparse = 1, .timeout_s = 20, .progress = isatty(2), .argc = argc, .argv = argv};
   int code;
   if (!parse_options(argc, argv, &c, &code)) {
     return code;
   }
+  c.sparse = c.sparse > 0 ? c.sparse : 1;
   /* One thread: a process with threads must not be forked. */
   nvfp4_options options = {.struct_size = sizeof options, .threads = 1, .plugins = c.plugins, .log = print_log};
   nvfp4_context *context;
@@ -331,10 +388,17 @@ int main(int argc, char **argv) {
   if (nvfp4_context_create(&options, &context, &reason) != NVFP4_OK) {
     return bad_use("no context:", reason.text);
   }
+  if (c.child != NULL) {
+    code = be_child(&c, context);
+    nvfp4_context_destroy(context);
+    return code;
+  }
   size_t count = context->kernel_count;
-  ck_report *reports = mmap(NULL, count * sizeof *reports, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  c.reports_fd = memfd_create("checkkern", 0);
+  ck_report *reports =
+      c.reports_fd >= 0 && ftruncate(c.reports_fd, (off_t)(count * sizeof *reports)) == 0 ? share_reports(c.reports_fd, count) : NULL;
   ck_result *results = calloc(count, sizeof *results);
-  if (reports == MAP_FAILED || results == NULL) {
+  if (reports == NULL || results == NULL) {
     code = bad_use("no memory for", "the reports");
   } else {
     code = check_all(&c, context, results, reports);

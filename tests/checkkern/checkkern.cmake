@@ -14,3 +14,7 @@ endforeach()
 target_compile_definitions(checkkern_wrong_well_behaved PRIVATE ONLY_WELL_BEHAVED)
 add_test(NAME checkkern/wrong_kernels COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/checkkern/wrong/check.py
   $<TARGET_FILE:checkkern_wrong> ${CMAKE_CROSSCOMPILING_EMULATOR} $<TARGET_FILE:checkkern>)
+
+# GPU kernels on the mock driver: that checkkern drives them. What proves them is a GPU.
+add_test(NAME checkkern/mock_cuda COMMAND checkkern -k cuda_emulation_* --sparse 20)
+set_tests_properties(checkkern/mock_cuda PROPERTIES ENVIRONMENT LD_LIBRARY_PATH=${NVFP4_MOCK_FOLDER})

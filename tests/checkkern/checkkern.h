@@ -8,6 +8,7 @@
  *   problem.c    weights, activations and the rest of a case
  *   expect.c     what a case must give: the bits of the reference, or the bound of docs/numerics.md
  *   guard.c      memory between inaccessible pages, and who touched them
+ *   device.c     memory of a GPU, for its kernels
  *   run.c        runs a case
  *   contract.c   the questions of the contract: refusals, packing, workspace
  *   bench.c      --bench
@@ -18,6 +19,7 @@
 #include <nvfp4/kernel.h>
 
 #include "base/threads.h"
+#include "layer/place.h"
 
 /* ---------------------------------------------------------------------------------------------------------------------- cases */
 
@@ -25,7 +27,8 @@
 typedef struct ck_case {
   int64_t m, n, k;
   int64_t x, y, bias;    /* nvfp4_dtype */
-  int64_t codes, scales; /* of the weights: CK_CODES_*, CK_SCALES_* */
+  int64_t codes, scales; /* of NVFP4 weights: CK_CODES_*, CK_SCALES_* */
+  int64_t w, weights;    /* of dense weights: nvfp4_dtype, which is NONE in cases of NVFP4 kernels, and CK_VALUES_* */
   int64_t values;        /* of x: CK_VALUES_* */
   int64_t quantised;     /* CK_X_PLAIN, or 1 + nvfp4_scale_layout */
   int64_t alpha;         /* CK_ALPHA_* */
@@ -54,7 +57,7 @@ enum {
 };
 enum { CK_X_PLAIN, CK_X_LINEAR, CK_X_128X4, CK_X_8X4 };
 enum { CK_ALPHA_ONE, CK_ALPHA_PARTITIONS, CK_ALPHA_ROWS, CK_ALPHA_TINY, CK_ALPHA_KINDS };
-enum { CK_GUARD_AFTER, CK_GUARD_BEFORE };
+enum { CK_GUARD_AFTER, CK_GUARD_BEFORE, CK_GUARD_ODD };
 enum { CK_CALLER_PLAIN, CK_CALLER_FLUSHES };
 enum { CK_CHECK_VALUES, CK_CHECK_REPEAT, CK_CHECK_THREADS, CK_CHECK_BATCH };
 
@@ -77,7 +80,8 @@ ck_cases ck_cases_make(const nvfp4_kernel *kernel, uint64_t seed, bool deep);
 /* The inputs of a case, on the C library's heap; run.c copies them between guard pages. */
 typedef struct ck_problem {
   int64_t m, n, k, blocks; /* blocks = k/16 */
-  uint8_t *codes, *scales; /* [n, k/2], [n, blocks] */
+  uint8_t *codes, *scales; /* NVFP4: [n, k/2], [n, blocks] */
+  float *w;                /* dense: [n, k]: the values after rounding to the case's type */
   float *x;                /* [m, k]: the values after rounding to the case's type */
   nvfp4_global input;
   float s_a;
@@ -116,7 +120,8 @@ typedef struct ck_buffer {
 } ck_buffer;
 
 /* Memory that ends (CK_GUARD_AFTER) or begins (CK_GUARD_BEFORE) at an inaccessible page; the rest of its pages holds canaries. alignment: a power of two
- * below the page size. An end that alignment keeps from the page's is guarded by canaries. Filled with 0xA5. Ends the process if there is no memory. */
+ * below the page size. An end that alignment keeps from the page's is guarded by canaries. CK_GUARD_ODD: as CK_GUARD_AFTER, but what has alignment 1 ends
+ * a byte before the page, so that an even number of bytes begins at an odd address. Filled with 0xA5. Ends the process if there is no memory. */
 ck_buffer *ck_guard_new(const char *name, size_t bytes, size_t alignment, int64_t side);
 void ck_guard_free(ck_buffer *buffer);
 typedef enum ck_access { CK_NO_ACCESS, CK_READ_ONLY, CK_READ_WRITE } ck_access;
@@ -126,7 +131,57 @@ bool ck_guard_intact(const ck_buffer *buffer);
 /* Where `address` lies: fills text with "3 bytes past the end of x" and the like; empty if near no buffer. Safe in a signal handler. */
 void ck_guard_describe(const void *address, char *text, size_t size);
 
+/* --------------------------------------------------------------------------------------------------------------------- devices */
+
+enum { CK_TWINS = 16 };
+
+/* A buffer's twin in memory of the device. */
+typedef struct ck_twin {
+  const ck_buffer *buffer;
+  uint8_t *base, *first; /* first: where the copy begins */
+} ck_twin;
+
+typedef struct ck_device {
+  nvfp4_cuda *cuda; /* NULL: not opened */
+  nvfp4_place place;
+  nvfp4_visit visit;
+  bool exact;
+  uint8_t *arena;
+  size_t used, twins, kept_used, kept; /* of the last two: what stays */
+  ck_twin twin[CK_TWINS];
+  nvfp4_reason failure; /* the first error of the device; after it nothing is done any more */
+} ck_device;
+
+nvfp4_status ck_device_open(ck_device *device, int ordinal, bool exact, nvfp4_reason *reason);
+void ck_device_close(ck_device *device);
+/* Copies the buffer, which must be readable, to the device; gives the address of its data there. NULL gives NULL. */
+void *ck_device_put(ck_device *device, ck_buffer *buffer);
+/* Copies the twin back. */
+void ck_device_take_back(ck_device *device, ck_buffer *buffer);
+/* Whether the twin is what was put. */
+bool ck_device_unchanged(ck_device *device, const ck_buffer *buffer);
+/* Overwrites the twin. */
+void ck_device_spoil(ck_device *device, const ck_buffer *buffer);
+/* Waits for the device. */
+void ck_device_wait(ck_device *device);
+/* Forgets the twins that are not kept; all: those too. */
+void ck_device_reset(ck_device *device, bool all);
+/* Keeps the twins that there are, but no longer as those of their buffers. */
+void ck_device_keep(ck_device *device);
+/* apply_weights; captured: into a graph, which is then launched. */
+nvfp4_status ck_device_apply(ck_device *device, bool captured, const nvfp4_kernel *kernel, const nvfp4_host *host,
+                             const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason);
+
 /* --------------------------------------------------------------------------------------------------------------------- running */
+
+/* Weights that lie between guard pages, rows apart by a gap: codes and scales, or dense values and NULL. */
+typedef struct ck_source {
+  ck_buffer *codes, *scales;
+  nvfp4_weights weights; /* of them */
+} ck_source;
+ck_source ck_source_make(const ck_problem *p, const ck_case *c);
+void ck_source_protect(const ck_source *source, ck_access access);
+void ck_source_free(ck_source *source);
 
 enum { CK_TEXT = 640, CK_FAILURES = 6, CK_CASE_FAILURES = 3 /* then a kernel's cases end */ };
 
@@ -154,11 +209,14 @@ typedef struct ck_host {
   bool refuses_memory; /* alloc gives NULL */
   bool in_apply, alloc_in_apply, nested;
   int64_t task_depth;
+  ck_device device; /* of a GPU kernel's process */
 } ck_host;
 void ck_host_init(ck_host *host);
 void ck_host_free(ck_host *host);
 
 bool ck_m_served(const nvfp4_kernel *kernel, int64_t m);
+size_t ck_elem_bytes(int64_t dtype); /* of F32, F16, BF16 */
+/* The description of a case; `partition` is that of all rows. */
 nvfp4_layer_desc ck_desc(const ck_case *c, const nvfp4_kernel *kernel, const nvfp4_partition *partition);
 
 /* Runs a case; failures go into the report. Returns false if the kernel does not do such a layer. */

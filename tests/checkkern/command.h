@@ -11,10 +11,14 @@ typedef struct ck_command {
   const char *glob, *plugins, *shapes, *ms;
   const char *replay;
   ck_case replay_case;
-  int64_t seed, threads;
+  const char *child; /* "INDEX,FD": this is the process of one GPU kernel */
+  int64_t seed, threads, gpu, sparse;
   int timeout_s;
-  bool list, deep, json, bench, l2;
+  bool list, deep, json, bench, l2, exact;
   bool progress; /* stderr is a terminal */
+  int argc;
+  char **argv;
+  int reports_fd;
 } ck_command;
 
 enum { PASSED, FAILED, SKIPPED, RUNS, OUTCOMES };

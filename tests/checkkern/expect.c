@@ -20,11 +20,31 @@ static void *get(int64_t count, size_t size) {
   return memory;
 }
 
+/* NVFP4 weights of row n. */
+static nvfp4_spec_row row_of(const ck_problem *p, int64_t n) {
+  return p->w != NULL ? (nvfp4_spec_row){NULL, NULL} : (nvfp4_spec_row){p->codes + n * p->k / 2, p->scales + n * p->blocks};
+}
+
+static float canonical_sum(const ck_problem *p, nvfp4_mode mode, int64_t m, int64_t n) {
+  if (mode == NVFP4_MODE_UNQUANTISED) {
+    return nvfp4_spec_w16a16(p->x + m * p->k, p->w + n * p->k, p->k);
+  }
+  return mode == NVFP4_MODE_W4A4
+             ? nvfp4_spec_w4a4((nvfp4_spec_row){p->x_codes + m * p->k / 2, p->x_scales + m * p->blocks}, row_of(p, n), p->k)
+             : nvfp4_spec_w4a16(p->x + m * p->k, row_of(p, n), p->k);
+}
+
 /* y* and A of one element: docs/numerics.md, "The bound". A double holds each term exactly; the additions' error is at most k * 2^-53 * A. */
 static void exact_element(const ck_problem *p, nvfp4_mode mode, int64_t m, int64_t n, double *exact, double *absolute) {
-  nvfp4_spec_row w = {p->codes + n * p->k / 2, p->scales + n * p->blocks};
   double sum = 0, magnitude = 0;
-  if (mode == NVFP4_MODE_W4A4) {
+  nvfp4_spec_row w = row_of(p, n);
+  if (mode == NVFP4_MODE_UNQUANTISED) {
+    for (int64_t k = 0; k < p->k; k++) {
+      double term = (double)p->x[m * p->k + k] * p->w[n * p->k + k];
+      sum += term;
+      magnitude += fabs(term);
+    }
+  } else if (mode == NVFP4_MODE_W4A4) {
     nvfp4_spec_row x = {p->x_codes + m * p->k / 2, p->x_scales + m * p->blocks};
     for (int64_t block = 0; block < p->blocks; block++) {
       if (nvfp4_e4m3_is_nan(x.scales[block])) {
@@ -53,11 +73,7 @@ ck_expected ck_expected_make(const ck_problem *p, const nvfp4_kernel *kernel) {
   ck_expected e = {.numerics_class = kernel->numerics.numerics_class, .canonical = get(p->m * p->n, sizeof(float))};
   for (int64_t m = 0; m < p->m; m++) {
     for (int64_t n = 0; n < p->n; n++) {
-      nvfp4_spec_row w = {p->codes + n * p->k / 2, p->scales + n * p->blocks};
-      float acc = mode == NVFP4_MODE_W4A4
-                      ? nvfp4_spec_w4a4((nvfp4_spec_row){p->x_codes + m * p->k / 2, p->x_scales + m * p->blocks}, w, p->k)
-                      : nvfp4_spec_w4a16(p->x + m * p->k, w, p->k);
-      e.canonical[m * p->n + n] = nvfp4_spec_finish(acc, p->alpha[n], p->bias != NULL ? &p->bias[n] : NULL);
+      e.canonical[m * p->n + n] = nvfp4_spec_finish(canonical_sum(p, mode, m, n), p->alpha[n], p->bias != NULL ? &p->bias[n] : NULL);
     }
   }
   if (e.numerics_class == NVFP4_CLASS_BOUNDED) {
@@ -67,12 +83,15 @@ ck_expected ck_expected_make(const ck_problem *p, const nvfp4_kernel *kernel) {
     for (int64_t i = 0; i < p->m * p->n; i++) {
       exact_element(p, mode, i / p->n, i % p->n, &e.exact[i], &e.absolute[i]);
     }
+    for (int64_t n = 0; mode == NVFP4_MODE_UNQUANTISED && n < p->n; n++) {
+      e.underflow[n] = p->alpha[n] * 0x1p-150 * (double)p->k;
+    }
     for (int64_t n = 0; mode == NVFP4_MODE_W4A16 && n < p->n; n++) {
       double scales = 0;
       for (int64_t block = 0; block < p->blocks; block++) {
         scales += nvfp4_e4m3_to_f32(p->scales[n * p->blocks + block]);
       }
-      e.underflow[n] = p->alpha[n] * 0x1p-150 * (16 * scales + (double)p->blocks);
+      e.underflow[n] = p->alpha[n] * 0x1p-126 * (96 * scales + 17 * (double)p->blocks);
     }
   }
   return e;

@@ -20,7 +20,7 @@ ck_buffer *ck_guard_new(const char *name, size_t bytes, size_t alignment, int64_
   while (buffer < live + MOST && buffer->name != NULL) {
     buffer++;
   }
-  size_t inner = (bytes + page - 1) / page * page;
+  size_t gap = side == CK_GUARD_ODD && alignment == 1 ? 1 : 0, inner = (bytes + gap + page - 1) / page * page;
   inner = inner > 0 ? inner : page;
   uint8_t *map = mmap(NULL, inner + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (buffer == live + MOST || map == MAP_FAILED || mprotect(map + page, inner, PROT_READ | PROT_WRITE) != 0) {
@@ -30,7 +30,7 @@ ck_buffer *ck_guard_new(const char *name, size_t bytes, size_t alignment, int64_
   buffer->pages = map + page;
   buffer->pages_bytes = inner;
   buffer->bytes = bytes;
-  size_t start = side == CK_GUARD_BEFORE ? 0 : (inner - bytes) / alignment * alignment;
+  size_t start = side == CK_GUARD_BEFORE ? 0 : (inner - bytes) / alignment * alignment - gap;
   buffer->data = buffer->pages + start;
   memset(buffer->pages, CANARY, inner);
   memset(buffer->data, FILL, bytes);

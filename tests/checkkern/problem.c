@@ -103,8 +103,9 @@ static void make_scales(ck_problem *p, const ck_case *c) {
   }
 }
 
-static float value_of(const ck_case *c, source *s, int64_t m, int64_t k) {
-  switch (c->values) {
+/* Element [m, k] of x, or [n, k] of dense weights. */
+static float value_of(const ck_case *c, int64_t kind, source *s, int64_t m, int64_t k) {
+  switch (kind) {
     case CK_VALUES_MAX:
       return 2688.0f / 96.0f;
     case CK_VALUES_ALTERNATING:
@@ -140,6 +141,15 @@ static void round_to(float *values, int64_t count, nvfp4_dtype dtype) {
   }
 }
 
+static void make_dense_weights(ck_problem *p, const ck_case *c) {
+  source s = source_of(c->seed, 0);
+  p->w = get((size_t)(p->n * p->k) * sizeof(float));
+  for (int64_t i = 0; i < p->n * p->k; i++) {
+    p->w[i] = value_of(c, c->weights, &s, i / p->k, i % p->k);
+  }
+  round_to(p->w, p->n * p->k, (nvfp4_dtype)c->w);
+}
+
 static void make_alpha(ck_problem *p, const ck_case *c) {
   source s = source_of(c->seed, 3);
   for (int64_t n = 0; n < p->n; n++) {
@@ -161,16 +171,20 @@ static void make_alpha(ck_problem *p, const ck_case *c) {
 
 ck_problem ck_problem_make(const ck_case *c, nvfp4_mode mode) {
   ck_problem p = {.m = c->m, .n = c->n, .k = c->k, .blocks = c->k / NVFP4_BLOCK};
-  p.codes = get((size_t)(p.n * p.k / 2));
-  p.scales = get((size_t)(p.n * p.blocks));
+  if (mode == NVFP4_MODE_UNQUANTISED) {
+    make_dense_weights(&p, c);
+  } else {
+    p.codes = get((size_t)(p.n * p.k / 2));
+    p.scales = get((size_t)(p.n * p.blocks));
+    make_codes(&p, c);
+    make_scales(&p, c);
+  }
   p.x = get((size_t)(p.m * p.k) * sizeof(float));
   p.alpha = get((size_t)p.n * sizeof(float));
-  make_codes(&p, c);
-  make_scales(&p, c);
   make_alpha(&p, c);
   source s = source_of(c->seed, 2);
   for (int64_t i = 0; i < p.m * p.k; i++) {
-    p.x[i] = value_of(c, &s, i / p.k, i % p.k);
+    p.x[i] = value_of(c, c->values, &s, i / p.k, i % p.k);
   }
   round_to(p.x, p.m * p.k, (nvfp4_dtype)c->x);
   if (c->bias != NVFP4_DTYPE_NONE) {
@@ -195,6 +209,7 @@ ck_problem ck_problem_make(const ck_case *c, nvfp4_mode mode) {
 void ck_problem_free(ck_problem *p) {
   free(p->codes);
   free(p->scales);
+  free(p->w);
   free(p->x);
   free(p->x_codes);
   free(p->x_scales);

@@ -105,6 +105,7 @@ void ck_host_init(ck_host *host) {
 }
 
 void ck_host_free(ck_host *host) {
+  ck_device_close(&host->device);
   for (size_t i = 0; i < sizeof host->pools / sizeof host->pools[0]; i++) {
     nvfp4_threads_destroy(host->pools[i]);
   }
@@ -126,11 +127,14 @@ typedef struct run {
   const ck_expected *expected;
   nvfp4_packed packed;
   ck_report *report;
+  bool captured; /* GPU: calls are captured in a graph */
 } run;
+
+static bool on_device(const run *r) { return r->kernel->device == NVFP4_DEVICE_CUDA; }
 
 enum { X, BIAS, ALPHA, X_CODES, X_SCALES, WORKSPACE, Y, BUFFERS };
 
-static size_t bytes_of(int64_t dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : 2; }
+size_t ck_elem_bytes(int64_t dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : 2; }
 
 bool ck_m_served(const nvfp4_kernel *kernel, int64_t m) { return kernel->m_last == 0 || (m >= kernel->m_first && m <= kernel->m_last); }
 
@@ -145,8 +149,47 @@ nvfp4_layer_desc ck_desc(const ck_case *c, const nvfp4_kernel *kernel, const nvf
                             .x_dtype = (nvfp4_dtype)c->x,
                             .y_dtype = (nvfp4_dtype)c->y,
                             .bias_dtype = (nvfp4_dtype)c->bias,
+                            .device = {kernel->device, 0},
                             .partitions = partition,
-                            .partition_count = 1};
+                            .partition_count = 1,
+                            .weight_dtype = (nvfp4_dtype)c->w};
+}
+
+ck_source ck_source_make(const ck_problem *p, const ck_case *c) {
+  ck_source s = {.weights = {.struct_size = sizeof s.weights, .n = p->n, .k = p->k, .dtype = (nvfp4_dtype)c->w}};
+  if (p->w != NULL) {
+    int64_t row = p->k * (int64_t)ck_elem_bytes(c->w), stride = row + c->x_gap; /* a gap of an odd number of bytes */
+    s.codes = ck_guard_new("source values", (size_t)((p->n - 1) * stride + row), 1, c->guard);
+    for (int64_t n = 0; n < p->n; n++) {
+      nvfp4_from_f32(p->w + n * p->k, (nvfp4_dtype)c->w, s.codes->data + n * stride, p->k);
+    }
+    s.weights.values = s.codes->data;
+    s.weights.values_stride_bytes = stride;
+  } else {
+    int64_t codes_stride = p->k / 2 + c->x_gap, scales_stride = p->blocks + c->y_gap;
+    s.codes = ck_guard_new("source codes", (size_t)((p->n - 1) * codes_stride + p->k / 2), 1, c->guard);
+    s.scales = ck_guard_new("source scales", (size_t)((p->n - 1) * scales_stride + p->blocks), 1, c->guard);
+    for (int64_t n = 0; n < p->n; n++) {
+      memcpy(s.codes->data + n * codes_stride, p->codes + n * p->k / 2, (size_t)p->k / 2);
+      memcpy(s.scales->data + n * scales_stride, p->scales + n * p->blocks, (size_t)p->blocks);
+    }
+    s.weights.codes = s.codes->data;
+    s.weights.codes_stride_bytes = codes_stride;
+    s.weights.scales = s.scales->data;
+    s.weights.scales_stride_bytes = scales_stride;
+  }
+  ck_source_protect(&s, CK_READ_ONLY);
+  return s;
+}
+
+void ck_source_protect(const ck_source *source, ck_access access) {
+  ck_guard_protect(source->codes, access);
+  ck_guard_protect(source->scales, access);
+}
+
+void ck_source_free(ck_source *source) {
+  ck_guard_free(source->codes);
+  ck_guard_free(source->scales);
 }
 
 /* x or the codes and scales that come quantised, of rows [first, first + rows). */
@@ -154,9 +197,9 @@ static void make_x(const run *r, int64_t first, int64_t rows, ck_buffer **b, nvf
   const ck_case *c = r->c;
   const ck_problem *p = r->problem;
   if (c->quantised == CK_X_PLAIN) {
-    size_t width = bytes_of(c->x);
+    size_t width = ck_elem_bytes(c->x);
     int64_t ld = c->k + c->x_gap;
-    b[X] = ck_guard_new("x", (size_t)((rows - 1) * ld + c->k) * width, width, c->guard);
+    b[X] = ck_guard_new("x", (size_t)((rows - 1) * ld + c->k) * width, 1, c->guard);
     memset(b[X]->data, 0xFF, b[X]->bytes); /* between the rows: NaN */
     for (int64_t m = 0; m < rows; m++) {
       nvfp4_from_f32(p->x + (first + m) * p->k, (nvfp4_dtype)c->x, b[X]->data + (size_t)(m * ld) * width, p->k);
@@ -210,14 +253,16 @@ static void make_args(const run *r, int64_t first, int64_t rows, ck_buffer **b, 
   memcpy(b[ALPHA]->data, p->alpha, b[ALPHA]->bytes);
   args->alpha = (const float *)(const void *)b[ALPHA]->data;
   if (p->bias != NULL) {
-    b[BIAS] = ck_guard_new("bias", (size_t)c->n * bytes_of(c->bias), bytes_of(c->bias), c->guard);
+    b[BIAS] = ck_guard_new("bias", (size_t)c->n * ck_elem_bytes(c->bias), 1, c->guard);
     nvfp4_from_f32(p->bias, (nvfp4_dtype)c->bias, b[BIAS]->data, c->n);
     args->bias = b[BIAS]->data;
   }
-  b[Y] = ck_guard_new("y", (size_t)((rows - 1) * args->ldy_elems + c->n) * bytes_of(c->y), bytes_of(c->y), c->guard);
+  b[Y] = ck_guard_new("y", (size_t)((rows - 1) * args->ldy_elems + c->n) * ck_elem_bytes(c->y), 1, c->guard);
   args->y = b[Y]->data;
   args->workspace_bytes = r->kernel->workspace_bytes(&desc, rows);
   b[WORKSPACE] = ck_guard_new("workspace", args->workspace_bytes, 64, c->guard);
+  /* NaN in every type: what a kernel reads of it without having written it shows, even if the weight is zero. */
+  memset(b[WORKSPACE]->data, 0xFF, args->workspace_bytes);
   args->workspace = b[WORKSPACE]->data;
   for (int i = X; i <= X_SCALES; i++) {
     ck_guard_protect(b[i], CK_READ_ONLY);
@@ -261,12 +306,50 @@ static const char *misuse(const run *r, ck_buffer **b, bool env_restored) {
   if (r->host->nested) {
     return "apply_weights nests parallel_for";
   }
+  for (int i = X; on_device(r) && i <= X_SCALES; i++) {
+    if (b[i] != NULL && !ck_device_unchanged(&r->host->device, b[i])) {
+      return "writes to what it may only read";
+    }
+  }
   for (int i = 0; i < BUFFERS; i++) {
     if (b[i] != NULL && !ck_guard_intact(b[i])) {
       return i == Y ? "writes before or past y" : "writes before or past workspace";
     }
   }
   return NULL;
+}
+
+/* A call of a GPU kernel: everything goes to the device, and what it may write comes back. */
+static nvfp4_status call_on_device(const run *r, ck_buffer **b, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
+  ck_device *device = &r->host->device;
+  nvfp4_kernel_args there = *args;
+  nvfp4_quantised_x q;
+  void *at[BUFFERS];
+  for (int i = 0; i < BUFFERS; i++) {
+    at[i] = ck_device_put(device, b[i]);
+  }
+  there.x = at[X];
+  there.bias = at[BIAS];
+  there.alpha = at[ALPHA];
+  there.workspace = at[WORKSPACE];
+  there.y = at[Y];
+  there.stream = device->visit.stream;
+  if (args->quantised_x != NULL) {
+    q = *args->quantised_x;
+    q.codes = at[X_CODES];
+    q.scales = at[X_SCALES];
+    there.quantised_x = &q;
+  }
+  nvfp4_status status = ck_device_apply(device, r->captured, r->kernel, &r->host->table, &r->packed, &there, reason);
+  ck_device_wait(device);
+  for (int i = WORKSPACE; i <= Y; i++) {
+    ck_device_take_back(device, b[i]);
+  }
+  if (status == NVFP4_OK && device->failure.text[0] != '\0') {
+    *reason = device->failure;
+    status = reason->status;
+  }
+  return status;
 }
 
 /* Applies rows [first, first + rows) into y (rows x n elements without gaps, the caller's). False: it failed, and the report says so. */
@@ -280,7 +363,9 @@ static bool apply_rows(const run *r, int64_t first, int64_t rows, const char *re
   nvfp4_reason reason = {0};
   nvfp4_status status;
   bool restored = true;
-  if (r->c->caller == CK_CALLER_FLUSHES) {
+  if (on_device(r)) {
+    status = call_on_device(r, b, &args, &reason);
+  } else if (r->c->caller == CK_CALLER_FLUSHES) {
     restored = call_flushing(r, &args, &reason, &status);
   } else {
     status = r->kernel->apply_weights(&r->host->table, &r->packed, &args, &reason);
@@ -294,7 +379,7 @@ static bool apply_rows(const run *r, int64_t first, int64_t rows, const char *re
   } else if (wrong != NULL) {
     ck_fail(r->report, replay, "%s", wrong);
   }
-  size_t width = bytes_of(r->c->y), row_bytes = (size_t)r->c->n * width, stride = (size_t)args.ldy_elems * width;
+  size_t width = ck_elem_bytes(r->c->y), row_bytes = (size_t)r->c->n * width, stride = (size_t)args.ldy_elems * width;
   for (int64_t m = 0; m < rows; m++) {
     const uint8_t *row = b[Y]->data + (size_t)m * stride;
     memcpy(y + (size_t)m * row_bytes, row, row_bytes);
@@ -305,6 +390,9 @@ static bool apply_rows(const run *r, int64_t first, int64_t rows, const char *re
         wrong = "";
       }
     }
+  }
+  if (on_device(r)) {
+    ck_device_reset(&r->host->device, false);
   }
   for (int i = 0; i < BUFFERS; i++) {
     ck_guard_free(b[i]);
@@ -319,7 +407,7 @@ static bool values_hold(const run *r, const uint8_t *y, const char *replay) {
   int64_t wrong = 0;
   char first[256], text[256];
   for (int64_t i = 0; i < c->m * c->n; i++) {
-    if (!ck_expected_holds(r->expected, r->problem, i / c->n, i % c->n, y + (size_t)i * bytes_of(c->y), (nvfp4_dtype)c->y, text,
+    if (!ck_expected_holds(r->expected, r->problem, i / c->n, i % c->n, y + (size_t)i * ck_elem_bytes(c->y), (nvfp4_dtype)c->y, text,
                            sizeof text)) {
       if (wrong == 0) {
         snprintf(first, sizeof first, "row %lld, column %lld: %.200s", (long long)(i / c->n), (long long)(i % c->n), text);
@@ -336,7 +424,7 @@ static bool values_hold(const run *r, const uint8_t *y, const char *replay) {
 /* Whether rows [first, first + rows) of y are what `again` holds. */
 static bool same_bits(const run *r, const uint8_t *y, const uint8_t *again, int64_t first, int64_t rows, const char *what,
                       const char *replay) {
-  size_t width = bytes_of(r->c->y), n = (size_t)r->c->n;
+  size_t width = ck_elem_bytes(r->c->y), n = (size_t)r->c->n;
   const uint8_t *part = y + (size_t)first * n * width;
   for (size_t i = 0; i < (size_t)rows * n; i++) {
     if (memcmp(part + i * width, again + i * width, width) != 0) {
@@ -369,12 +457,13 @@ static void check_batch(const run *r, const uint8_t *y, uint8_t *again, const ch
   }
 }
 
-static void check_promises(const run *r, const uint8_t *y, uint8_t *again, const char *replay) {
+static void check_promises(run *r, const uint8_t *y, uint8_t *again, const char *replay) {
   uint32_t flags = r->kernel->numerics.flags;
   bool good = true;
   if (r->c->check == CK_CHECK_BATCH && (flags & NVFP4_FLAG_BATCH_INVARIANT) != 0) {
     check_batch(r, y, again, replay);
   }
+  r->captured = true; /* a GPU kernel's calls from here on: a graph must give the bits of the plain call */
   for (int i = 0; good && i < 3 && r->c->check == CK_CHECK_REPEAT && (flags & NVFP4_FLAG_DETERMINISTIC) != 0; i++) {
     good = apply_rows(r, 0, r->c->m, replay, again) && same_bits(r, y, again, 0, r->c->m, "the same call again", replay);
   }
@@ -387,40 +476,68 @@ static void check_promises(const run *r, const uint8_t *y, uint8_t *again, const
   }
 }
 
-/* Packs between guard pages; what it does not borrow is inaccessible afterwards. */
-static bool pack(run *r, ck_buffer **codes, ck_buffer **scales, const char *replay) {
-  const ck_case *c = r->c;
-  const ck_problem *p = r->problem;
-  int64_t codes_stride = p->k / 2 + c->x_gap, scales_stride = p->blocks + c->y_gap;
-  *codes = ck_guard_new("source codes", (size_t)((p->n - 1) * codes_stride + p->k / 2), 1, c->guard);
-  *scales = ck_guard_new("source scales", (size_t)((p->n - 1) * scales_stride + p->blocks), 1, c->guard);
-  for (int64_t n = 0; n < p->n; n++) {
-    memcpy((*codes)->data + n * codes_stride, p->codes + n * p->k / 2, (size_t)p->k / 2);
-    memcpy((*scales)->data + n * scales_stride, p->scales + n * p->blocks, (size_t)p->blocks);
+/* Weights and alpha on the device. */
+static ck_buffer *place_weights(run *r, const ck_source *source, nvfp4_weights *weights, nvfp4_process_args *args) {
+  ck_device *device = &r->host->device;
+  ck_buffer *alpha = ck_guard_new("alpha", (size_t)r->c->n * sizeof(float), sizeof(float), r->c->guard);
+  memcpy(alpha->data, r->problem->alpha, alpha->bytes);
+  weights->memory = NVFP4_MEMORY_CUDA;
+  void *codes = ck_device_put(device, source->codes);
+  weights->values = weights->values != NULL ? codes : NULL;
+  weights->codes = weights->values != NULL ? NULL : codes;
+  weights->scales = ck_device_put(device, source->scales);
+  args->alpha_w4a16 = ck_device_put(device, alpha);
+  args->alpha_w4a4 = args->alpha_w4a4 != NULL ? args->alpha_w4a16 : NULL;
+  args->stream = device->visit.stream;
+  return alpha;
+}
+
+/* The sources must be as they were; unless they are borrowed, they become something else. */
+static nvfp4_status leave_weights(run *r, const ck_source *source, ck_buffer *alpha, nvfp4_status status, nvfp4_reason *reason) {
+  ck_device *device = &r->host->device;
+  ck_device_wait(device);
+  ck_buffer *const sources[] = {source->codes, source->scales, alpha};
+  for (int i = 0; i < 3; i++) {
+    if (status == NVFP4_OK && sources[i] != NULL && !ck_device_unchanged(device, sources[i])) {
+      status = nvfp4_reject(reason, NVFP4_E_INTERNAL, "it writes to its sources");
+    }
   }
-  ck_guard_protect(*codes, CK_READ_ONLY);
-  ck_guard_protect(*scales, CK_READ_ONLY);
-  nvfp4_weights weights = {.struct_size = sizeof weights,
-                           .n = p->n,
-                           .k = p->k,
-                           .codes = (*codes)->data,
-                           .codes_stride_bytes = codes_stride,
-                           .scales = (*scales)->data,
-                           .scales_stride_bytes = scales_stride};
+  if (status == NVFP4_OK && device->failure.text[0] != '\0') {
+    *reason = device->failure;
+    status = reason->status;
+  }
+  if (!r->packed.borrows_source) {
+    for (int i = 0; i < 3; i++) {
+      ck_device_spoil(device, sources[i]);
+    }
+    ck_device_wait(device);
+  }
+  ck_device_keep(device); /* whatever becomes of them, packed weights may not read them */
+  ck_guard_free(alpha);
+  return status;
+}
+
+/* Packs between guard pages; what it does not borrow is inaccessible afterwards. */
+static bool pack(run *r, const ck_source *source, const char *replay) {
+  const ck_problem *p = r->problem;
   bool w4a4 = r->kernel->numerics.mode == NVFP4_MODE_W4A4;
-  nvfp4_process_args args = {sizeof args, &weights, w4a4 ? p->alpha : NULL, p->alpha};
+  nvfp4_weights weights = source->weights;
+  nvfp4_process_args args = {sizeof args, &weights, w4a4 ? p->alpha : NULL, p->alpha, NULL};
   nvfp4_reason reason = {0};
+  ck_buffer *alpha = on_device(r) ? place_weights(r, source, &weights, &args) : NULL;
   snprintf(r->report->doing, sizeof r->report->doing, "process_weights_after_loading");
   r->packed = (nvfp4_packed){.struct_size = sizeof r->packed};
   nvfp4_status status = r->kernel->layout->process_weights_after_loading(&r->host->table, &args, &r->packed, &reason);
+  if (on_device(r)) {
+    status = leave_weights(r, source, alpha, status, &reason);
+  }
   r->report->doing[0] = '\0';
   if (status != NVFP4_OK) {
     ck_fail(r->report, replay, "process_weights_after_loading: %s: %s", nvfp4_status_name(status), reason.text);
     return false;
   }
   if (!r->packed.borrows_source) {
-    ck_guard_protect(*codes, CK_NO_ACCESS);
-    ck_guard_protect(*scales, CK_NO_ACCESS);
+    ck_source_protect(source, CK_NO_ACCESS);
   }
   protect_packed(CK_READ_ONLY);
   return true;
@@ -442,10 +559,10 @@ bool ck_run_case(ck_host *host, const nvfp4_kernel *kernel, const ck_case *c, ck
   host->alloc_in_apply = host->nested = false;
   ck_expected expected = ck_expected_make(&problem, kernel);
   run r = {.host = host, .kernel = kernel, .c = c, .problem = &problem, .expected = &expected, .report = report};
-  size_t y_bytes = (size_t)(c->m * c->n) * bytes_of(c->y);
+  size_t y_bytes = (size_t)(c->m * c->n) * ck_elem_bytes(c->y);
   uint8_t *y = malloc(2 * y_bytes);
-  ck_buffer *codes = NULL, *scales = NULL;
-  if (y != NULL && pack(&r, &codes, &scales, replay)) {
+  ck_source source = ck_source_make(&problem, c);
+  if (y != NULL && pack(&r, &source, replay)) {
     if (apply_rows(&r, 0, c->m, replay, y) && values_hold(&r, y, replay)) {
       check_promises(&r, y, y + y_bytes, replay);
     }
@@ -455,8 +572,8 @@ bool ck_run_case(ck_host *host, const nvfp4_kernel *kernel, const ck_case *c, ck
   if (host->live != 0) {
     ck_fail(report, replay, "free_packed leaves %zu allocations", host->live);
   }
-  ck_guard_free(codes);
-  ck_guard_free(scales);
+  ck_device_reset(&host->device, true);
+  ck_source_free(&source);
   free(y);
   ck_expected_free(&expected);
   ck_problem_free(&problem);

@@ -22,11 +22,26 @@ for folder in modelopt_nvfp4 modelopt_nvfp4_bias modelopt_nvfp4_lmhead modelopt_
     "all(a['m_last'] + 1 == b['m_first'] for l in j['layers'] for a, b in zip(l['by_m'], l['by_m'][1:]))"
 done
 
+# A processor that does not tell its name.
+printf 'arch aarch64\nisa neon\n' >"$scratch/nameless"
+expect 0 "$nvfp4" explain --machine "$scratch/nameless" --shape 64,64
+out_has "machine   unknown processor; a dry run for "
+
+# Canonical, batch-invariant results are what there is without a policy on any CPU: asking for them changes no kernel, and so costs nothing.
+for machine in machines/*.txt; do
+  for mode in w4a4 w4a16; do
+    expect 0 "$nvfp4" explain --machine "$machine" --device cpu --shape 4096,4096 --mode $mode
+    sed -n '/^  plan /,/^  kernels /p' "$scratch/out" >"$scratch/plan"
+    expect 0 "$nvfp4" explain --machine "$machine" --device cpu --shape 4096,4096 --mode $mode --require canonical,batch_invariant
+    sed -n '/^  plan /,/^  kernels /p' "$scratch/out" | cmp - "$scratch/plan" || fail "another plan on $machine: $(cat "$scratch/out")"
+  done
+done
+
 # Layers alike are told once, with --all one by one.
 expect 0 "$nvfp4" explain $golden/modelopt_nvfp4
 out_has "14 layers w4a4 on cpu: "
 out_has "2 x  N 128  K 320  model.layers.*.mlp.down_proj"
-out_has "14 of 14 NVFP4 layers have a kernel."
+out_has "15 of 15 layers have a kernel."
 out_has "lm_head"
 [ -z "$(awk 'length > 100' "$scratch/out")" ] || fail "explain is wider than 100 columns"
 lines=$(wc -l <"$scratch/out")
@@ -36,14 +51,25 @@ expect 0 "$nvfp4" explain $golden/modelopt_nvfp4 --all
 expect 0 "$nvfp4" explain $golden/modelopt_nvfp4 --layer '*.0.mlp.*' --json
 json '[l["name"] for l in j["layers"]] == ["model.layers.0.mlp." + p + "_proj" for p in ("down", "gate", "up")]'
 expect 0 "$nvfp4" explain $golden/modelopt_nvfp4 --layer lm_head
-out_has "No NVFP4 layer."
+out_has "1 layer unquantised on cpu: "
+out_has "weights as dense_n16; 64 KiB packed"
+grep -q 'w4a4' "$scratch/out" && fail "explain of a dense layer speaks of NVFP4 kernels"
+expect 0 "$nvfp4" explain $golden/modelopt_nvfp4 --layer '*embed*'
+out_has "No layer that a kernel could serve."
+# Dense layers: their own kernels, which lists for NVFP4 layers leave alone, and the other way round.
+expect 0 "$nvfp4" explain --shape 100,77 --mode w16a16 --device cpu --json
+json 'j["layers"][0]["mode"] == "unquantised" and j["layers"][0]["chosen"].endswith("_w16a16")'
+expect 0 NVFP4_KERNEL=ref_w16a16 "$nvfp4" explain $golden/modelopt_nvfp4 --device cpu --json
+json 'all((l["chosen"] == "ref_w16a16") == (l["name"] == "lm_head") for l in j["layers"] if l["chosen"])'
+expect 0 VLLM_NVFP4_GEMM_BACKEND=emulation "$nvfp4" explain $golden/modelopt_nvfp4 --device cpu --json
+json 'all(l["decided_by"] == ("order" if l["name"] == "lm_head" else "VLLM_NVFP4_GEMM_BACKEND") for l in j["layers"] if l["chosen"])'
 
 expect 0 "$nvfp4" explain --shape 4096,14336 --device cpu --json
 json 'len(j["layers"]) == 1 and (j["layers"][0]["N"], j["layers"][0]["K"], j["layers"][0]["mode"]) == (4096, 14336, "w4a4")'
 expect 0 "$nvfp4" explain --shape 4096,14336 --device cpu --mode w4a16 --json
 json 'j["layers"][0]["mode"] == "w4a16" and "w4a16" in j["layers"][0]["chosen"]'
 expect 0 "$nvfp4" explain $golden/modelopt_nvfp4 --mode w4a16 --device cpu --json
-json "all(l['mode'] == 'w4a16' for l in j['layers'] if l['chosen'])"
+json "all(l['mode'] == ('unquantised' if l['name'] == 'lm_head' else 'w4a16') for l in j['layers'] if l['chosen'])"
 
 # Overrides: the option before the environment, NVFP4_KERNEL before vLLM's variable.
 expect 0 NVFP4_KERNEL=ref_w4a16 "$nvfp4" explain --shape 32,32 --device cpu --json
@@ -69,7 +95,7 @@ out_has '"no_such_kernel", which is no kernel'
 expect 1 "$nvfp4" explain --shape 32,32 --device cpu --kernel no_such_kernel --json
 json '"no_such_kernel" in j["layers"][0]["reason"] and "ref_w4a4" in j["layers"][0]["reason"]'
 expect 1 NVFP4_DISABLE='*' "$nvfp4" explain $golden/modelopt_nvfp4 --device cpu
-out_has "0 of 14 NVFP4 layers have a kernel."
+out_has "0 of 15 layers have a kernel."
 expect 0 NVFP4_DISABLE='*_w4a4' NVFP4_ALLOW=w4a16 "$nvfp4" explain --shape 32,32 --device cpu --json
 json '"w4a16" in j["layers"][0]["chosen"]'
 

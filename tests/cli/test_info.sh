@@ -5,10 +5,10 @@
 expect 0 "$nvfp4" --version
 out_has "nvfp4 0."
 expect 0 "$nvfp4" --help
-for command in info kernels explain quantize inspect apply generate perplexity; do
+for command in info kernels explain inspect quantize apply generate perplexity verify bench tune; do
   out_has "  $command "
 done
-for command in info kernels explain quantize inspect apply generate perplexity; do
+for command in info kernels explain inspect quantize apply generate perplexity verify bench tune; do
   expect 0 "$nvfp4" $command --help
   for text in "usage: nvfp4 $command" "Examples" "Exit codes: 0 done, 1 the check failed, 2 bad use or bad input." "--json"; do
     out_has "$text"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The AMX kernels over emulated tiles, as plug-ins, through checkkern: on any processor with AVX-512; elsewhere checkkern skips them.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "${NVFP4_ISA_amx_int8_PROCESSOR}")
-  foreach(name amx_w4a4 amxbf16_w4a4 amxbf16k16_w4a4)
+  foreach(name amx_w4a4 amxbf16_w4a4 amxbf16k16_w4a4 amxbf16_w4a16)
     set(target emulated_${name})
     add_library(${target} MODULE ${CMAKE_CURRENT_SOURCE_DIR}/plugins/amx_emulated.c)
     target_compile_definitions(${target} PRIVATE EMULATED_SOURCE="kernels/x86/${name}.c"
@@ -13,6 +13,6 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "${NVFP4_ISA_amx_int8_PROCESSOR}")
     add_test(NAME checkkern/${target} COMMAND checkkern --plugins $<TARGET_FILE:${target}> -k plugin_emulated_${name} --timeout 120)
     # More rows than a task has, and ragged tails of everything.
     add_test(NAME checkkern/${target}_tasks COMMAND checkkern --plugins $<TARGET_FILE:${target}> -k plugin_emulated_${name} --timeout 120
-      --replay "m=277 n=201 k=1040 bias=f16 threads=3 seed=3")
+      --replay "m=277 n=649 k=1040 x=bf16 bias=f16 threads=2 seed=3")
   endforeach()
 endif()

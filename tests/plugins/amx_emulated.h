@@ -67,6 +67,8 @@ static inline void amx_load(int tile, const void *from, ptrdiff_t stride) {
   }
 }
 
+static inline void amx_load_stream(int tile, const void *from, ptrdiff_t stride) { amx_load(tile, from, stride); }
+
 static inline void amx_store(int tile, void *to, ptrdiff_t stride) {
   for (int row = 0; row < amx_rows_of(tile); row++) {
     memcpy((char *)to + row * stride, amx_of_thread.tiles[tile][row], (size_t)amx_bytes_of(tile));

@@ -4,8 +4,8 @@
 
 enum { NO_ENTRY = 1, REFUSES = 2, OTHER_ABI = 3, NO_LAYOUT = 4, WRONG_RESULT = 5 };
 
-static size_t packed_bytes(int64_t n, int64_t k) {
-  (void)n, (void)k;
+static size_t packed_bytes(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  (void)n, (void)k, (void)weight_dtype;
   return 64;
 }
 

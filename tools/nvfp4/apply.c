@@ -19,10 +19,11 @@ typedef struct application {
   nvfp4_plan *plan;
   nvfp4_report *report;
   nvfp4_layer *layer;
+  nvfp4_device where;
   nvfp4_layer_desc desc;
   void *weights_owned;
   int64_t m;
-  void *x, *y, *bias, *workspace;
+  void *x, *y, *bias;
 } application;
 
 static const char *tensor_name(const void *checkpoint, size_t index) {
@@ -113,6 +114,7 @@ static bool make_layer(application *a, int *code) {
   a->desc.y_dtype = y_dtype;
   a->desc.mode = a->mode == 1 ? NVFP4_MODE_W4A16 : a->desc.mode;
   a->desc.m_first = a->desc.m_last = a->m > 0 ? a->m : 1;
+  a->desc.device = a->where;
   sound = sound && nvfp4_init_linear_kernel(a->context, &a->desc, NULL, &a->plan, &a->report, &reason) == NVFP4_OK &&
           nvfp4_checkpoint_weights(a->checkpoint, a->info, &weights, &a->weights_owned, &reason) == NVFP4_OK &&
           nvfp4_layer_create(a->context, a->plan, &weights, &a->layer, &reason) == NVFP4_OK;
@@ -123,27 +125,18 @@ static bool make_layer(application *a, int *code) {
 }
 
 static bool compute(application *a, int *code) {
-  size_t workspace_bytes = nvfp4_layer_workspace_bytes(a->layer, a->m);
   const nvfp4_tensor *bias = a->info->bias;
   a->y = aligned_copy(NULL, (size_t)a->m * (size_t)a->info->n * element_bytes(a->desc.y_dtype));
-  a->workspace = aligned_copy(NULL, workspace_bytes);
   a->bias = bias != NULL ? aligned_copy(bias->data, bias->bytes) : NULL;
-  if (a->y == NULL || a->workspace == NULL || (bias != NULL && a->bias == NULL)) {
+  if (a->y == NULL || (bias != NULL && a->bias == NULL)) {
     *code = fail_nomem(a);
     return false;
   }
-  const nvfp4_apply_args args = {.struct_size = sizeof args,
-                                 .m = a->m,
-                                 .x = a->x,
-                                 .ldx_elems = a->info->k,
-                                 .bias = a->bias,
-                                 .y = a->y,
-                                 .ldy_elems = a->info->n,
-                                 .workspace = a->workspace,
-                                 .workspace_bytes = workspace_bytes};
+  const nvfp4_apply_args args = {
+      .struct_size = sizeof args, .m = a->m, .x = a->x, .ldx_elems = a->info->k, .bias = a->bias, .y = a->y, .ldy_elems = a->info->n};
   nvfp4_reason reason = {0};
   const int64_t shape[] = {a->m, a->info->n};
-  if (nvfp4_layer_apply(a->layer, &args, &reason) != NVFP4_OK ||
+  if (nvfp4_layer_apply_host(a->layer, &args, &reason) != NVFP4_OK ||
       nvfp4_save_tensor(a->output, "y", a->desc.y_dtype, 2, shape, a->y, &reason) != NVFP4_OK) {
     *code = cli_fail_reason(a->run, &reason);
     return false;
@@ -187,7 +180,6 @@ static int apply(application *a) {
   free(a->x);
   free(a->y);
   free(a->bias);
-  free(a->workspace);
   return code;
 }
 
@@ -198,7 +190,7 @@ static int run_apply(cli *run, int argc, char **argv) {
       {"output", "FILE", "safetensors file to write y [M, N] into (needed); replaced at the end, at once", CLI_TEXT, &a.output, 0, 0},
       {"mode", "w4a4|w4a16", "activations in 4 or 16 bits (default: as the checkpoint says)", CLI_CHOICE, &a.mode, 0, 0},
       {"out-dtype", "f32|f16|bf16", "type of y (default: that of x)", CLI_CHOICE, &a.out_dtype, 0, 0},
-      {"device", "cpu|auto", "where to compute (default auto: cpu)", CLI_TEXT, &a.device, 0, 0},
+      {"device", "cpu|cuda:N|auto", "where to compute (default auto: cpu)", CLI_TEXT, &a.device, 0, 0},
   };
   const cli_syntax syntax = {.options = options,
                              .option_count = sizeof options / sizeof options[0],
@@ -208,7 +200,7 @@ static int run_apply(cli *run, int argc, char **argv) {
                              .least = 2,
                              .most = 2};
   int code;
-  if (!cli_parse(run, argc, argv, &syntax, &code) || !cli_device_is_cpu(run, a.device, &code)) {
+  if (!cli_parse(run, argc, argv, &syntax, &code) || !cli_device(run, a.device, &a.where, &code)) {
     return code;
   }
   if (a.input == NULL || a.output == NULL) {

@@ -13,7 +13,7 @@ enum { MOST = 64 };
 
 typedef struct benchmark {
   const cli *run;
-  const char *kernel, *shape_text, *m_text;
+  const char *kernel, *shape_text, *m_text, *device;
   cli_selection selection;
   nvfp4_bench_shape shapes[MOST];
   int64_t ms[MOST];
@@ -48,11 +48,6 @@ static bool parse_lists(benchmark *b, int *code) {
                    "--shape %s: needs N,K or N,K;N,K;..., positive whole numbers, as in --shape \"4096,14336;14336,4096\"", b->shape_text);
       return false;
     }
-    if (shape->k % NVFP4_BLOCK != 0) {
-      *code = cli_fail(b->run, NVFP4_E_SHAPE, "--shape %s: K = %lld is not a multiple of %d, which the block scales need", b->shape_text,
-                       (long long)shape->k, NVFP4_BLOCK);
-      return false;
-    }
     b->options.shape_count++;
   }
   for (at = b->m_text; *at != '\0'; b->options.m_count++) {
@@ -84,7 +79,7 @@ static const char *kernel_name(const void *context, size_t index) {
   return index < nvfp4_kernel_count(context) && nvfp4_kernel_get(context, index, NULL, &info, &why_not) == NVFP4_OK ? info.id : NULL;
 }
 
-/* The CPU kernels that --kernel names and that can run here. */
+/* The kernels of the device that --kernel names and that can run here. */
 static bool find_kernels(benchmark *b, int *code) {
   size_t known = nvfp4_kernel_count(b->context), named = 0;
   b->kernels = calloc(known + 1, sizeof *b->kernels);
@@ -95,7 +90,7 @@ static bool find_kernels(benchmark *b, int *code) {
       continue;
     }
     named++;
-    if (info.stage == NVFP4_STAGE_ELIGIBLE && info.device == NVFP4_DEVICE_CPU) {
+    if (info.stage == NVFP4_STAGE_ELIGIBLE && info.device == b->options.device.kind) {
       b->kernels[b->options.kernel_count++] = info.id;
     } else {
       last = why_not;
@@ -116,9 +111,9 @@ static bool find_kernels(benchmark *b, int *code) {
 /* -------------------------------------------------------------------------------------------------------------------- output */
 
 static json_t *roof_json(const nvfp4_roof *roof) {
-  return json_pack("{s:o, s:o, s:s, s:o, s:s, s:i}", "read_gbps", cli_json_real(roof->read_gbps), "f32_gflops",
+  return json_pack("{s:o, s:o, s:s, s:o, s:s, s:o, s:s, s:i}", "read_gbps", cli_json_real(roof->read_gbps), "f32_gflops",
                    cli_json_real(roof->f32_gflops), "f32_name", roof->f32_name, "i8_gops", cli_json_real(roof->i8_gops), "i8_name",
-                   roof->i8_name, "threads", roof->threads);
+                   roof->i8_name, "bf16_gflops", cli_json_real(roof->bf16_gflops), "bf16_name", roof->bf16_name, "threads", roof->threads);
 }
 
 static json_t *result_json(const nvfp4_bench *bench, const nvfp4_bench_result *r) {
@@ -139,23 +134,34 @@ static void print_json(const benchmark *b, const nvfp4_bench *bench) {
   for (size_t i = 0; i < bench->result_count; i++) {
     json_array_append_new(list, result_json(bench, &bench->results[i]));
   }
-  cli_print_json(json_pack("{s:o, s:{s:o, s:o}, s:o}", "machine", cli_json_machine(nvfp4_context_machine(b->context)), "roof", "before",
-                           roof_json(&bench->before), "after", roof_json(&bench->after), "results", list));
+  cli_print_json(json_pack("{s:o, s:s, s:{s:o, s:o}, s:o}", "machine", cli_json_machine(nvfp4_context_machine(b->context)), "device",
+                           b->device, "roof", "before", roof_json(&bench->before), "after", roof_json(&bench->after), "results", list));
 }
 
 static void print_roof(const char *label, const nvfp4_roof *roof) {
+  if (roof->threads == 0) { /* of a GPU */
+    cli_print_field(stdout, label, "roof: read %.1f GB/s, bf16 %.0f GFLOP/s (%s)", roof->read_gbps, roof->bf16_gflops, roof->bf16_name);
+    return;
+  }
   cli_print_field(stdout, label, "roof: read %.1f GB/s, fp32 %.0f GFLOP/s (%s), int8 %.0f Gop/s (%s)", roof->read_gbps, roof->f32_gflops,
                   roof->f32_name, roof->i8_gops, roof->i8_name);
 }
 
 static void print_text(const benchmark *b, const nvfp4_bench *bench) {
-  cli_print_field(stdout, "machine", "%s, %d threads", nvfp4_context_machine(b->context)->cpu, bench->threads);
+  const nvfp4_machine *machine = nvfp4_context_machine(b->context);
+  bool gpu = b->options.device.kind == NVFP4_DEVICE_CUDA;
+  if (gpu) {
+    cli_print_field(stdout, "machine", "%s: %s, CUDA %d.%d", b->device, machine->gpus[b->options.device.ordinal].name,
+                    machine->cuda_driver / 1000, machine->cuda_driver % 1000 / 10);
+  } else {
+    cli_print_field(stdout, "machine", "%s, %d threads", cli_cpu_name(machine), bench->threads);
+  }
   print_roof("before", &bench->before);
   print_roof("after", &bench->after);
   cli_table table = {.columns = 8, .right = "lrrrrrrr"};
   for (size_t i = 0; i < bench->result_count; i++) {
     const nvfp4_bench_result *r = &bench->results[i];
-    if (i % b->options.kernel_count == 0) {
+    if (i % (b->options.kernel_count + gpu) == 0) {
       cli_table_print(&table, 2);
       printf("\nN %lld, K %lld, M %lld\n", (long long)r->n, (long long)r->k, (long long)r->m);
       static const char *const heads[] = {"kernel", "us", "p10", "p90", "GB/s", "GFLOP/s", "of roof", ""};
@@ -216,6 +222,7 @@ static int run_benchmark(benchmark *b) {
 
 static int run_bench(cli *run, int argc, char **argv) {
   benchmark b = {.run = run,
+                 .device = "cpu",
                  .shape_text = "4096,4096;14336,4096;4096,14336",
                  .m_text = "1,16,512",
                  .options = {.struct_size = sizeof b.options},
@@ -226,6 +233,7 @@ static int run_bench(cli *run, int argc, char **argv) {
       {"m", "LIST", "rows of x, comma-separated (default 1,16,512)", CLI_TEXT, &b.m_text, 0, 0},
       {"l2", NULL, "weights that stay in the L2 caches instead of shapes: what decode is bound by if not by memory", CLI_FLAG, &b.resident,
        0, 0},
+      {"device", "cpu|cuda:N", "whose kernels (default cpu); on a GPU cuBLAS' bf16 product is timed too", CLI_TEXT, &b.device, 0, 0},
       {"seconds", "S", "of timed calls for each kernel, shape and M; three calls at least (default 0.3)", CLI_REAL, &b.options.seconds, 0,
        3600},
       {"threads", "N", "threads (default: NVFP4_THREADS, or one a processor)", CLI_INTEGER, &b.selection.threads, 1, 4096},
@@ -234,7 +242,8 @@ static int run_bench(cli *run, int argc, char **argv) {
   };
   const cli_syntax syntax = {.options = options, .option_count = sizeof options / sizeof options[0]};
   int code;
-  if (!cli_parse(run, argc, argv, &syntax, &code) || !parse_lists(&b, &code) || !cli_context(run, &b.selection, &b.context, &code)) {
+  if (!cli_parse(run, argc, argv, &syntax, &code) || !cli_device(run, b.device, &b.options.device, &code) || !parse_lists(&b, &code) ||
+      !cli_context(run, &b.selection, &b.context, &code)) {
     return code;
   }
   b.progress = isatty(STDERR_FILENO);
@@ -249,7 +258,9 @@ const cli_command cli_bench = {
     .operands = "",
     .summary = "times kernels, and says what share of this computer's limit they reach",
     .description =
-        "Microseconds of a call (the median, the 10th and 90th percentile), x and y bf16. GB/s count 0.5625 bytes a weight. The roof is "
+        "Microseconds of a call (the median, the 10th and 90th percentile), x and y bf16. GB/s count 0.5625 bytes a weight, of kernels for "
+        "dense "
+        "layers 2 (bf16). The roof is "
         "measured before and after: read "
         "bandwidth and the fastest arithmetic; a share of 100 % is a kernel that this computer cannot do better. Kernels take turns call "
         "by call. Up to M = 16 the weights "

@@ -133,15 +133,22 @@ bool cli_open(const cli *run, const char *path, uint32_t flags, nvfp4_checkpoint
   return true;
 }
 
-bool cli_device_is_cpu(const cli *run, const char *device, int *code) {
-  nvfp4_device parsed = {0};
+bool cli_device(const cli *run, const char *text, nvfp4_device *out, int *code) {
   nvfp4_reason reason = {0};
-  if (strcmp(device, "auto") != 0 && nvfp4_device_parse(device, &parsed, &reason) != NVFP4_OK) {
-    *code = cli_fail(run, reason.status, "--device %s: %s", device, reason.text);
+  *out = (nvfp4_device){NVFP4_DEVICE_CPU, 0};
+  if (strcmp(text, "auto") != 0 && nvfp4_device_parse(text, out, &reason) != NVFP4_OK) {
+    *code = cli_fail(run, reason.status, "--device %s: %s", text, reason.text);
     return false;
   }
-  if (parsed.kind != NVFP4_DEVICE_CPU) {
-    *code = cli_fail(run, NVFP4_E_UNSUPPORTED, "--device %s: this command computes on the CPU; needs cpu or auto", device);
+  nvfp4_machine machine = {.struct_size = sizeof machine};
+  if (out->kind == NVFP4_DEVICE_CUDA) {
+    nvfp4_machine_probe(&machine);
+  }
+  if (out->kind == NVFP4_DEVICE_CUDA && out->ordinal >= machine.gpu_count) {
+    *code = machine.gpu_count > 0 ? cli_fail(run, NVFP4_E_MACHINE, "--device %s: this computer has %d GPU%s; needs a number below that",
+                                             text, machine.gpu_count, machine.gpu_count == 1 ? "" : "s")
+                                  : cli_fail(run, NVFP4_E_MACHINE, "--device %s: %s; needs an NVIDIA GPU and its driver", text,
+                                             machine.cuda_missing[0] != '\0' ? machine.cuda_missing : "the driver lists no GPU");
     return false;
   }
   return true;

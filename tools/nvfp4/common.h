@@ -92,6 +92,8 @@ json_t *cli_json_bytes(const char *text, size_t bytes);
 /* A JSON number; null if it is not finite. */
 json_t *cli_json_real(double value);
 json_t *cli_json_machine(const nvfp4_machine *machine);
+/* The processor's name, of which some say nothing. */
+const char *cli_cpu_name(const nvfp4_machine *machine);
 
 /* Length of the UTF-8 character at text[0..bytes): 1..4; 0 if it is none; -1 if the bytes end inside one that may be. */
 int cli_utf8_length(const char *text, size_t bytes);
@@ -136,8 +138,8 @@ bool cli_context(const cli *run, const cli_selection *selection, nvfp4_context *
 /* A recorded machine's name, or a file as nvfp4_machine_print writes it. */
 bool cli_machine(const cli *run, const char *name, nvfp4_machine *out, int *code);
 bool cli_open(const cli *run, const char *path, uint32_t flags, nvfp4_checkpoint **out, int *code);
-/* --device of commands that compute on the CPU: "auto" and "cpu". */
-bool cli_device_is_cpu(const cli *run, const char *device, int *code);
+/* Reads --device: "cpu", "cuda:N", or "auto", which is the CPU. */
+bool cli_device(const cli *run, const char *text, nvfp4_device *out, int *code);
 
 /* Reads a whole text file and checks that it is UTF-8; *text is terminated and the caller's. "-" is standard input. */
 bool cli_read_text(const cli *run, const char *path, char **text, size_t *bytes, int *code);

@@ -11,7 +11,7 @@
 typedef struct answer {
   const nvfp4_layer_info *info;
   size_t device;        /* index */
-  nvfp4_report *report; /* NULL: not an NVFP4 layer */
+  nvfp4_report *report; /* NULL: no layer of the contract's */
 } answer;
 
 typedef struct explanation {
@@ -20,7 +20,7 @@ typedef struct explanation {
   nvfp4_machine machine;
   const char *machine_name; /* NULL: this computer */
   int64_t m;
-  int mode; /* of the user: -1 none, 0 w4a4, 1 w4a16 */
+  int mode; /* of the user, for NVFP4 layers: -1 none, 0 w4a4, 1 w4a16; for --shape also 2, w16a16: a dense layer */
   bool all;
   nvfp4_device devices[NVFP4_MAX_GPUS + 1];
   size_t device_count;
@@ -29,7 +29,14 @@ typedef struct explanation {
   size_t count, capacity;
 } explanation;
 
+enum { NO_MODE = -1, AS_W4A4, AS_W4A16, AS_W16A16 };
+
 static bool is_nvfp4(const nvfp4_layer_info *info) { return info->mode == NVFP4_MODE_W4A4 || info->mode == NVFP4_MODE_W4A16; }
+
+/* The mode that a layer of that info is asked about. */
+static nvfp4_mode asked_mode(const explanation *e, const nvfp4_layer_info *info) {
+  return !is_nvfp4(info) || e->mode == NO_MODE ? info->mode : e->mode == AS_W4A4 ? NVFP4_MODE_W4A4 : NVFP4_MODE_W4A16;
+}
 
 /* ----------------------------------------------------------------------------------------------------------------- devices */
 
@@ -88,14 +95,11 @@ static bool add_answer(explanation *e, const nvfp4_layer_info *info, size_t devi
 }
 
 static bool ask(explanation *e, const nvfp4_layer_info *info, nvfp4_layer_desc desc, int *code) {
-  static const nvfp4_mode modes[] = {NVFP4_MODE_W4A4, NVFP4_MODE_W4A16};
-  if (e->mode >= 0) {
-    if (modes[e->mode] == NVFP4_MODE_W4A4 && info->mode == NVFP4_MODE_W4A16) {
-      *code = cli_fail(e->run, NVFP4_E_ARG, "--mode w4a4: layer %s has no input scale; it can run as w4a16 only", info->name);
-      return false;
-    }
-    desc.mode = modes[e->mode];
+  if (e->mode == AS_W4A4 && info->mode == NVFP4_MODE_W4A16) {
+    *code = cli_fail(e->run, NVFP4_E_ARG, "--mode w4a4: layer %s has no input scale; it can run as w4a16 only", info->name);
+    return false;
   }
+  desc.mode = asked_mode(e, info);
   for (size_t i = 0; i < e->device_count; i++) {
     desc.device = e->devices[i];
     nvfp4_report *report = NULL;
@@ -118,19 +122,9 @@ static bool ask_checkpoint(explanation *e, const nvfp4_checkpoint *checkpoint, c
     if (glob != NULL && fnmatch(glob, info->name, 0) != 0) {
       continue;
     }
-    if (!is_nvfp4(info)) {
-      if (!add_answer(e, info, 0, NULL, code)) {
-        return false;
-      }
-      continue;
-    }
     nvfp4_layer_desc desc = {.struct_size = sizeof desc};
-    nvfp4_reason reason = {0};
-    if (nvfp4_layer_desc_from_checkpoint(info, &desc, &reason) != NVFP4_OK) {
-      *code = cli_fail_reason(e->run, &reason);
-      return false;
-    }
-    if (!ask(e, info, desc, code)) {
+    bool asked = info->mode != NVFP4_MODE_FP8 && !info->lookup && nvfp4_layer_desc_from_checkpoint(info, &desc, NULL) == NVFP4_OK;
+    if (!(asked ? ask(e, info, desc, code) : add_answer(e, info, 0, NULL, code))) {
       return false;
     }
   }
@@ -144,14 +138,14 @@ static bool ask_checkpoint(explanation *e, const nvfp4_checkpoint *checkpoint, c
 }
 
 /* "4096,14336" */
-static bool parse_shape(const cli *run, const char *text, int64_t *n, int64_t *k, int *code) {
+static bool parse_shape(const cli *run, const char *text, bool dense, int64_t *n, int64_t *k, int *code) {
   long long rows, columns;
   int used = -1;
   if (sscanf(text, "%18lld,%18lld%n", &rows, &columns, &used) != 2 || text[used] != '\0' || rows <= 0 || columns <= 0) {
     *code = cli_fail(run, NVFP4_E_ARG, "--shape %s: needs N,K, two positive whole numbers, as in --shape 4096,14336", text);
     return false;
   }
-  if (columns % NVFP4_BLOCK != 0) {
+  if (!dense && columns % NVFP4_BLOCK != 0) {
     *code = cli_fail(run, NVFP4_E_SHAPE, "--shape %s: K = %lld is not a multiple of %d, which the block scales need", text, columns,
                      NVFP4_BLOCK);
     return false;
@@ -166,7 +160,6 @@ static bool parse_shape(const cli *run, const char *text, int64_t *n, int64_t *k
 static json_t *answer_json(const explanation *e, const answer *a) {
   const nvfp4_layer_info *info = a->info;
   const nvfp4_report *report = a->report;
-  static const nvfp4_mode modes[] = {NVFP4_MODE_W4A4, NVFP4_MODE_W4A16};
   json_t *by_m = json_array(), *kernels = json_array();
   for (size_t i = 0; report != NULL && i < report->range_count; i++) {
     const nvfp4_plan_range *range = &report->ranges[i];
@@ -179,7 +172,7 @@ static json_t *answer_json(const explanation *e, const answer *a) {
                                              "reason", cli_json_text(row->reason)));
   }
   const char *chosen = report != NULL ? report->chosen : NULL;
-  nvfp4_mode mode = report != NULL && e->mode >= 0 ? modes[e->mode] : info->mode;
+  nvfp4_mode mode = report != NULL ? asked_mode(e, info) : info->mode;
   json_t *json = json_pack(
       "{s:o, s:I, s:I, s:s, s:I, s:o, s:o, s:o, s:o, s:o}", "name", cli_json_text(info->name), "N", (json_int_t)info->n, "K",
       (json_int_t)info->k, "mode", nvfp4_mode_name(mode), "partitions", (json_int_t)info->partition_count, "layout",
@@ -324,10 +317,19 @@ static void print_plan(const nvfp4_report *report, uint64_t packed_bytes) {
   }
 }
 
-static void print_ranking(const nvfp4_report *report) {
+/* Whether the id says that the kernel is for the other kind of layers, dense or NVFP4: JSON alone lists it. */
+static bool is_of_other_kind(const char *id, bool dense) {
+  const char *end = strrchr(id, '_') != NULL ? strrchr(id, '_') : "";
+  return dense ? strcmp(end, "_w4a4") == 0 || strcmp(end, "_w4a16") == 0 : strcmp(end, "_w16a16") == 0;
+}
+
+static void print_ranking(const nvfp4_report *report, bool dense) {
   printf("  kernels for M = %lld, in order of preference\n", (long long)report->m);
   cli_table table = {.columns = 3, .right = "lll"};
   for (size_t i = 0; i < report->row_count; i++) {
+    if (is_of_other_kind(report->rows[i].id, dense)) {
+      continue;
+    }
     cli_table_add(&table, "%s", report->rows[i].id);
     cli_table_add(&table, "%s", nvfp4_stage_name(report->rows[i].stage));
     cli_table_add(&table, "%s", report->rows[i].reason);
@@ -337,9 +339,8 @@ static void print_ranking(const nvfp4_report *report) {
 
 /* "14 layers w4a4 on cpu: ref_w4a4, by order of preference" */
 static void print_head(const explanation *e, const answer *first, size_t count) {
-  static const char *const modes[] = {"w4a4", "w4a16"};
   const nvfp4_report *report = first->report;
-  const char *plural = count == 1 ? "" : "s", *mode = nvfp4_mode_name(first->info->mode);
+  const char *plural = count == 1 ? "" : "s", *mode = nvfp4_mode_name(report != NULL ? asked_mode(e, first->info) : first->info->mode);
   char head[1024], device[16], more[64] = "";
   if (report == NULL) {
     snprintf(head, sizeof head, "%zu layer%s not NVFP4: %s", count, plural, first->info->note[0] != '\0' ? first->info->note : mode);
@@ -353,7 +354,7 @@ static void print_head(const explanation *e, const answer *first, size_t count) 
   if (alike > 0) {
     snprintf(more, sizeof more, " (and %zu GPU%s like it)", alike, alike == 1 ? "" : "s");
   }
-  int used = snprintf(head, sizeof head, "%zu layer%s %s on %s%s: ", count, plural, e->mode >= 0 ? modes[e->mode] : mode,
+  int used = snprintf(head, sizeof head, "%zu layer%s %s on %s%s: ", count, plural, mode,
                       nvfp4_device_name(e->devices[first->device], device), more);
   bool order = report->decided_by == NULL || strcmp(report->decided_by, "order") == 0;
   if (report->chosen == NULL) {
@@ -384,7 +385,7 @@ static void print_group(const explanation *e, const size_t *members, size_t coun
     packed_bytes += e->answers[members[i]].report->packed_bytes;
   }
   print_plan(report, packed_bytes);
-  print_ranking(report);
+  print_ranking(report, !is_nvfp4(e->answers[members[0]].info));
 }
 
 /* Prints the group that begins with answer `first`; marks its members in told. */
@@ -400,7 +401,7 @@ static void print_group_from(const explanation *e, size_t first, size_t *members
   print_group(e, members, count);
 }
 
-/* NVFP4 layers first. False if there is no memory. */
+/* Layers of the contract first. False if there is no memory. */
 static bool print_groups(const explanation *e) {
   size_t *members = malloc((e->count + 1) * sizeof *members);
   bool *told = calloc(e->count + 1, sizeof *told);
@@ -418,9 +419,9 @@ static bool print_groups(const explanation *e) {
 }
 
 /* Layers for which no device that was asked for has a kernel. Answers of one layer stand side by side. */
-static size_t count_unserved(const explanation *e, size_t *nvfp4_layers) {
+static size_t count_unserved(const explanation *e, size_t *layers) {
   size_t unserved = 0;
-  *nvfp4_layers = 0;
+  *layers = 0;
   for (size_t i = 0; i < e->count; i += e->answers[i].report != NULL ? e->device_count : 1) {
     if (e->answers[i].report == NULL) {
       continue;
@@ -430,26 +431,26 @@ static size_t count_unserved(const explanation *e, size_t *nvfp4_layers) {
       served = served || e->answers[i + j].report->chosen != NULL;
     }
     unserved += !served;
-    ++*nvfp4_layers;
+    ++*layers;
   }
   return unserved;
 }
 
 static int print_answers(const explanation *e) {
-  size_t nvfp4_layers;
-  size_t unserved = count_unserved(e, &nvfp4_layers);
+  size_t layers;
+  size_t unserved = count_unserved(e, &layers);
   if (e->run->json) {
     print_answers_json(e);
   } else {
-    cli_print_field(stdout, "machine", "%s%s%s", e->machine.cpu, e->machine_name != NULL ? "; a dry run for " : "",
+    cli_print_field(stdout, "machine", "%s%s%s", cli_cpu_name(&e->machine), e->machine_name != NULL ? "; a dry run for " : "",
                     e->machine_name != NULL ? e->machine_name : "");
     if (!print_groups(e)) {
       return cli_fail(e->run, NVFP4_E_NOMEM, "out of memory");
     }
-    if (nvfp4_layers == 0) {
-      printf("\nNo NVFP4 layer.\n");
+    if (layers == 0) {
+      printf("\nNo layer that a kernel could serve.\n");
     } else if (e->count > e->device_count) {
-      printf("\n%zu of %zu NVFP4 layers have a kernel.\n", nvfp4_layers - unserved, nvfp4_layers);
+      printf("\n%zu of %zu layers have a kernel.\n", layers - unserved, layers);
     }
   }
   return unserved > 0 ? CLI_CHECK_FAILED : CLI_DONE;
@@ -464,12 +465,15 @@ typedef struct question {
 static int explain_shape(explanation *e, const question *asked) {
   int64_t n, k;
   int code;
-  if (!parse_shape(e->run, asked->shape, &n, &k, &code)) {
+  bool dense = e->mode == AS_W16A16, w4a16 = e->mode == AS_W4A16;
+  if (!parse_shape(e->run, asked->shape, dense, &n, &k, &code)) {
     return code;
   }
-  nvfp4_partition partition = {.n_rows = n, .weight.value = 1, .input.value = e->mode == 1 ? 0 : 1};
+  nvfp4_partition partition = {.n_rows = n, .weight.value = 1, .input.value = dense || w4a16 ? 0 : 1};
   nvfp4_layer_info info = {.name = asked->shape,
-                           .mode = e->mode == 1 ? NVFP4_MODE_W4A16 : NVFP4_MODE_W4A4,
+                           .mode = dense   ? NVFP4_MODE_UNQUANTISED
+                                   : w4a16 ? NVFP4_MODE_W4A16
+                                           : NVFP4_MODE_W4A4,
                            .n = n,
                            .k = k,
                            .partitions = &partition,
@@ -483,7 +487,8 @@ static int explain_shape(explanation *e, const question *asked) {
                            .x_dtype = NVFP4_DTYPE_BF16,
                            .y_dtype = NVFP4_DTYPE_BF16,
                            .partitions = &partition,
-                           .partition_count = 1};
+                           .partition_count = 1,
+                           .weight_dtype = dense ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_NONE};
   return ask(e, &info, desc, &code) ? print_answers(e) : code;
 }
 
@@ -526,11 +531,14 @@ static int explain_question(explanation *e, const cli_selection *selection, cons
 static int run_explain(cli *run, int argc, char **argv) {
   question asked = {.device = "auto"};
   cli_selection selection = {0};
-  explanation e = {.run = run, .m = 1, .mode = -1};
+  explanation e = {.run = run, .m = 1, .mode = NO_MODE};
   const cli_option options[] = {
       {"shape", "N,K", "a layer of N output and K input features instead of a checkpoint (without bias, one partition)", CLI_TEXT,
        &asked.shape, 0, 0},
-      {"mode", "w4a4|w4a16", "activations in 4 or 16 bits (default: as the checkpoint says; for --shape w4a4)", CLI_CHOICE, &e.mode, 0, 0},
+      {"mode", "w4a4|w4a16|w16a16",
+       "activations of NVFP4 layers in 4 or 16 bits (default: as the checkpoint says; for --shape w4a4); w16a16, for --shape: a dense "
+       "layer, bf16",
+       CLI_CHOICE, &e.mode, 0, 0},
       {"m", "M", "rows of x that the ranking is for (default 1)", CLI_INTEGER, &e.m, 1, INT64_MAX},
       {"machine", "FILE|NAME", "a recorded machine instead of this computer: a dry run", CLI_TEXT, &asked.machine, 0, 0},
       {"device", "cpu|cuda:N|auto", "where the layers live (default auto: every device of the machine)", CLI_TEXT, &asked.device, 0, 0},
@@ -554,6 +562,9 @@ static int run_explain(cli *run, int argc, char **argv) {
   if (asked.shape != NULL && asked.layer != NULL) {
     return cli_fail(run, NVFP4_E_ARG, "--layer and --shape do not go together; --layer chooses layers of a checkpoint");
   }
+  if (e.mode == AS_W16A16 && asked.shape == NULL) {
+    return cli_fail(run, NVFP4_E_ARG, "--mode w16a16 is for --shape; the layers of a checkpoint that are dense are so anyway");
+  }
   if (asked.machine != NULL && selection.tuning != NULL) {
     return cli_fail(run, NVFP4_E_ARG, "--machine and --tuning do not go together; a tuning table holds times of this computer");
   }
@@ -565,7 +576,8 @@ const cli_command cli_explain = {
     .operands = "[CKPT]",
     .summary = "which kernel each layer gets, for every M, and why",
     .description =
-        "Layers with the same answer are told once. In JSON, a machine with several devices has \"devices\", and each NVFP4 layer stands "
+        "Layers with the same answer are told once. In JSON, a machine with several devices has \"devices\", and each layer that kernels "
+        "can serve stands "
         "there "
         "once a device with its \"device\"; \"layout\" is that of the file. Exit code 1: a layer has no kernel on any of the devices.",
     .examples =

@@ -9,6 +9,7 @@ typedef struct generation {
   cli *run;
   const char *paths[2]; /* model, prompt */
   const char *system, *device;
+  nvfp4_device where;
   bool chat, no_chat;
   int mode;
   int64_t tokens, top_k, seed;
@@ -221,7 +222,8 @@ static int run_generate(cli *run, int argc, char **argv) {
       {"no-chat", NULL, "take the prompt as it is", CLI_FLAG, &g.no_chat, 0, 0},
       {"system", "TEXT", "system message (default: the model's)", CLI_TEXT, &g.system, 0, 0},
       {"mode", "w4a4|w4a16", "activations in 4 or 16 bits (default: as the checkpoint says)", CLI_CHOICE, &g.mode, 0, 0},
-      {"device", "cpu|auto", "where to compute (default auto: cpu)", CLI_TEXT, &g.device, 0, 0},
+      {"device", "cpu|cuda:N|auto", "where NVFP4 layers are computed (default auto: cpu); their activations are copied to a GPU and back",
+       CLI_TEXT, &g.device, 0, 0},
   };
   const cli_syntax syntax = {.options = options,
                              .option_count = sizeof options / sizeof options[0],
@@ -231,7 +233,7 @@ static int run_generate(cli *run, int argc, char **argv) {
                              .least = 2,
                              .most = 2};
   int code;
-  if (!cli_parse(run, argc, argv, &syntax, &code) || !cli_device_is_cpu(run, g.device, &code)) {
+  if (!cli_parse(run, argc, argv, &syntax, &code) || !cli_device(run, g.device, &g.where, &code)) {
     return code;
   }
   if (g.no_chat && (g.chat || g.system != NULL)) {
@@ -242,7 +244,7 @@ static int run_generate(cli *run, int argc, char **argv) {
   }
   code = CLI_DONE;
   if (cli_model_open(run, g.paths[0], &g.selection, &g.model, &code) && read_prompt(&g, &code) &&
-      cli_model_create(run, &g.model, g.mode, (int64_t)g.prompt_count + g.tokens, &code) && make_text(&g, &code)) {
+      cli_model_create(run, &g.model, g.mode, g.where, (int64_t)g.prompt_count + g.tokens, &code) && make_text(&g, &code)) {
     tell(&g);
   }
   free(g.logits);

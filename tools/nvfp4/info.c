@@ -8,8 +8,8 @@
 static void print_machine(const nvfp4_machine *machine) {
   static const char *const architectures[] = {"unknown architecture", "x86_64", "aarch64"};
   char a[32], b[32], c[32];
-  cli_print_field(stdout, "cpu", "%s (%s), %d core%s", machine->cpu[0] != '\0' ? machine->cpu : "unknown", architectures[machine->arch],
-                  machine->cores, machine->cores == 1 ? "" : "s");
+  cli_print_field(stdout, "cpu", "%s (%s), %d core%s", cli_cpu_name(machine), architectures[machine->arch], machine->cores,
+                  machine->cores == 1 ? "" : "s");
   char isa[512] = "";
   for (int bit = 0; bit < 32; bit++) {
     const char *name = (machine->isa & (UINT32_C(1) << bit)) != 0 ? nvfp4_isa_name(UINT32_C(1) << bit) : NULL;
@@ -28,8 +28,13 @@ static void print_machine(const nvfp4_machine *machine) {
   }
   for (int i = 0; i < machine->gpu_count; i++) {
     const nvfp4_gpu *gpu = &machine->gpus[i];
-    cli_print_field(stdout, i == 0 ? "gpu" : "", "cuda:%d %s, sm_%d, %d multiprocessors, %s", i, gpu->name, gpu->sm, gpu->multiprocessors,
-                    cli_bytes(gpu->memory_bytes, a));
+    char limits[96] = "";
+    if (gpu->l2_bytes != 0) {
+      snprintf(limits, sizeof limits, ", L2 %s, %s of shared memory a thread block", cli_bytes(gpu->l2_bytes, b),
+               cli_bytes(gpu->shared_bytes, c));
+    }
+    cli_print_field(stdout, i == 0 ? "gpu" : "", "cuda:%d %s, sm_%d, %d multiprocessors, %s%s", i, gpu->name, gpu->sm, gpu->multiprocessors,
+                    cli_bytes(gpu->memory_bytes, a), limits);
   }
   if (machine->gpu_count == 0) {
     cli_print_field(stdout, "gpu", "none: %s", machine->cuda_missing[0] != '\0' ? machine->cuda_missing : "the driver lists no device");

@@ -27,12 +27,13 @@ static bool check_mode(const cli *run, const nvfp4_checkpoint *checkpoint, int m
   return true;
 }
 
-bool cli_model_create(const cli *run, cli_model *model, int mode, int64_t context_tokens, int *code) {
+bool cli_model_create(const cli *run, cli_model *model, int mode, nvfp4_device device, int64_t context_tokens, int *code) {
   enum { DEFAULT_CONTEXT = 2048 };
   if (!check_mode(run, model->checkpoint, mode, code)) {
     return false;
   }
   const nvfp4_model_options options = {.struct_size = sizeof options,
+                                       .device = device,
                                        .mode = mode == 1 ? NVFP4_MODE_W4A16 : NVFP4_MODE_UNQUANTISED,
                                        .context_tokens = context_tokens > DEFAULT_CONTEXT ? context_tokens : 0,
                                        .batch_tokens = CLI_BATCH_TOKENS};
@@ -83,7 +84,7 @@ json_t *cli_model_kernels(const cli_model *model, const int64_t *rows, size_t co
   json_t *kernels = json_array();
   const nvfp4_report *report = NULL;
   for (size_t i = 0; nvfp4_model_linear(model->model, i, &report) != NULL; i++) {
-    for (size_t j = 0; report != NULL && j < report->range_count; j++) {
+    for (size_t j = 0; j < report->range_count; j++) {
       const nvfp4_plan_range *range = &report->ranges[j];
       bool counted = false; /* a kernel may serve two ranges of one layer */
       for (size_t before = 0; before < j; before++) {
@@ -94,7 +95,6 @@ json_t *cli_model_kernels(const cli_model *model, const int64_t *rows, size_t co
         count_kernel(kernels, range->kernel);
       }
     }
-    report = NULL;
   }
   return kernels;
 }
@@ -102,11 +102,9 @@ json_t *cli_model_kernels(const cli_model *model, const int64_t *rows, size_t co
 void cli_print_kernels(FILE *out, json_t *kernels) {
   for (size_t i = 0; i < json_array_size(kernels); i++) {
     const json_t *kernel = json_array_get(kernels, i);
-    cli_print_field(out, i == 0 ? "kernels" : "", "%s (%lld layers)", json_string_value(json_object_get(kernel, "id")),
-                    (long long)json_integer_value(json_object_get(kernel, "layers")));
-  }
-  if (json_array_size(kernels) == 0) {
-    cli_print_field(out, "kernels", "none: no layer is NVFP4");
+    long long layers = json_integer_value(json_object_get(kernel, "layers"));
+    cli_print_field(out, i == 0 ? "kernels" : "", "%s (%lld layer%s)", json_string_value(json_object_get(kernel, "id")), layers,
+                    layers == 1 ? "" : "s");
   }
   json_decref(kernels);
 }

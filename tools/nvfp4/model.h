@@ -20,7 +20,7 @@ typedef struct cli_model {
 /* Opens the checkpoint and its tokenizer, and makes the context. Close it in any case. */
 bool cli_model_open(const cli *run, const char *path, const cli_selection *selection, cli_model *out, int *code);
 /* Packs the model. mode: -1 as the checkpoint says, 0 w4a4, 1 w4a16. context_tokens: the least the KV cache must hold. */
-bool cli_model_create(const cli *run, cli_model *model, int mode, int64_t context_tokens, int *code);
+bool cli_model_create(const cli *run, cli_model *model, int mode, nvfp4_device device, int64_t context_tokens, int *code);
 void cli_model_close(cli_model *model);
 
 /* Which kernels ran, and for how many layers, when the model ran steps of each of these numbers of rows. */

@@ -76,6 +76,8 @@ json_t *cli_json_text(const char *text) { return text != NULL ? cli_json_bytes(t
 
 json_t *cli_json_real(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
+const char *cli_cpu_name(const nvfp4_machine *machine) { return machine->cpu[0] != '\0' ? machine->cpu : "unknown processor"; }
+
 json_t *cli_json_machine(const nvfp4_machine *machine) {
   static const char *const architectures[] = {"unknown", "x86_64", "aarch64"};
   json_t *isa = json_array();
@@ -88,8 +90,9 @@ json_t *cli_json_machine(const nvfp4_machine *machine) {
   json_t *gpus = json_array();
   for (int i = 0; i < machine->gpu_count; i++) {
     const nvfp4_gpu *gpu = &machine->gpus[i];
-    json_array_append_new(gpus, json_pack("{s:o, s:i, s:i, s:I}", "name", cli_json_text(gpu->name), "sm", gpu->sm, "multiprocessors",
-                                          gpu->multiprocessors, "memory_bytes", (json_int_t)gpu->memory_bytes));
+    json_array_append_new(gpus, json_pack("{s:o, s:i, s:i, s:I, s:I, s:I}", "name", cli_json_text(gpu->name), "sm", gpu->sm,
+                                          "multiprocessors", gpu->multiprocessors, "memory_bytes", (json_int_t)gpu->memory_bytes,
+                                          "l2_bytes", (json_int_t)gpu->l2_bytes, "shared_bytes", (json_int_t)gpu->shared_bytes));
   }
   return json_pack("{s:o, s:s, s:o, s:i, s:I, s:I, s:I, s:I, s:i, s:o, s:o}", "cpu", cli_json_text(machine->cpu), "arch",
                    architectures[machine->arch], "isa", isa, "cores", machine->cores, "l1d_bytes", (json_int_t)machine->l1d_bytes,

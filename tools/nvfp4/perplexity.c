@@ -9,6 +9,7 @@ typedef struct measurement {
   cli *run;
   const char *paths[2]; /* model, text */
   const char *device;
+  nvfp4_device where;
   int mode;
   int64_t window, windows;
   cli_selection selection;
@@ -85,7 +86,8 @@ static int run_perplexity(cli *run, int argc, char **argv) {
       {"window", "N", "tokens a window (default 512)", CLI_INTEGER, &p.window, 2, 1 << 20},
       {"windows", "N", "windows at most (default: all whole ones)", CLI_INTEGER, &p.windows, 1, INT64_MAX},
       {"mode", "w4a4|w4a16", "activations in 4 or 16 bits (default: as the checkpoint says)", CLI_CHOICE, &p.mode, 0, 0},
-      {"device", "cpu|auto", "where to compute (default auto: cpu)", CLI_TEXT, &p.device, 0, 0},
+      {"device", "cpu|cuda:N|auto", "where NVFP4 layers are computed (default auto: cpu); their activations are copied to a GPU and back",
+       CLI_TEXT, &p.device, 0, 0},
   };
   const cli_syntax syntax = {.options = options,
                              .option_count = sizeof options / sizeof options[0],
@@ -95,12 +97,12 @@ static int run_perplexity(cli *run, int argc, char **argv) {
                              .least = 2,
                              .most = 2};
   int code;
-  if (!cli_parse(run, argc, argv, &syntax, &code) || !cli_device_is_cpu(run, p.device, &code)) {
+  if (!cli_parse(run, argc, argv, &syntax, &code) || !cli_device(run, p.device, &p.where, &code)) {
     return code;
   }
   code = CLI_DONE;
   if (cli_model_open(run, p.paths[0], &p.selection, &p.model, &code) && read_tokens(&p, &code) &&
-      cli_model_create(run, &p.model, p.mode, p.window, &code) && measure(&p, &code)) {
+      cli_model_create(run, &p.model, p.mode, p.where, p.window, &code) && measure(&p, &code)) {
     tell(&p);
   }
   nvfp4_tokens_free(p.tokens);

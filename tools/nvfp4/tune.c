@@ -88,17 +88,18 @@ static bool find_shapes(tuning *t, int *code) {
   }
   const nvfp4_layer_info *info;
   for (size_t i = 0; (info = nvfp4_checkpoint_layer(t->checkpoint, i)) != NULL; i++) {
-    if (info->mode != NVFP4_MODE_W4A4 && info->mode != NVFP4_MODE_W4A16) {
+    nvfp4_layer_desc desc;
+    if (info->mode == NVFP4_MODE_FP8 || info->lookup || nvfp4_layer_desc_from_checkpoint(info, &desc, NULL) != NVFP4_OK) {
       continue;
     }
     if (t->mode == 0 && info->mode == NVFP4_MODE_W4A16) {
       *code = cli_fail(t->run, NVFP4_E_ARG, "--mode w4a4: layer %s has no input scale; it can run as w4a16 only", info->name);
       return false;
     }
-    add_shape(t, info, t->mode == 1 ? NVFP4_MODE_W4A16 : info->mode);
+    add_shape(t, info, t->mode == 1 && info->mode == NVFP4_MODE_W4A4 ? NVFP4_MODE_W4A16 : info->mode);
   }
   if (t->shape_count == 0) {
-    *code = cli_fail(t->run, NVFP4_E_ARG, "%s has no NVFP4 layer; needs one to tune for", t->path);
+    *code = cli_fail(t->run, NVFP4_E_ARG, "%s has no NVFP4 or dense layer; needs one to tune for", t->path);
     return false;
   }
   return true;
@@ -106,6 +107,7 @@ static bool find_shapes(tuning *t, int *code) {
 
 /* What selection says of a layer of that shape. */
 static bool ask(const tuning *t, nvfp4_context *context, const tuned_shape *shape, int64_t m, nvfp4_report **report, int *code) {
+  bool dense = shape->mode == NVFP4_MODE_UNQUANTISED;
   const nvfp4_partition whole = {.n_rows = shape->n, .weight.value = 1, .input.value = shape->mode == NVFP4_MODE_W4A4 ? 1 : 0};
   const nvfp4_layer_desc desc = {.struct_size = sizeof desc,
                                  .name = shape->name,
@@ -115,7 +117,8 @@ static bool ask(const tuning *t, nvfp4_context *context, const tuned_shape *shap
                                  .x_dtype = NVFP4_DTYPE_BF16,
                                  .y_dtype = NVFP4_DTYPE_BF16,
                                  .partitions = &whole,
-                                 .partition_count = 1};
+                                 .partition_count = 1,
+                                 .weight_dtype = dense ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_NONE};
   nvfp4_reason reason = {0};
   if (nvfp4_explain(context, NULL, &desc, NULL, m, report, &reason) != NVFP4_OK) {
     nvfp4_report_free(*report);
@@ -351,7 +354,7 @@ static int tune(tuning *t) {
   int code = CLI_DONE;
   if (cli_open(t->run, t->path, NVFP4_OPEN_SKIP_SCALES, &t->checkpoint, &code) && find_shapes(t, &code) &&
       cli_context(t->run, &t->selection, &t->context, &code) && tune_mode(t, NVFP4_MODE_W4A4, &code) &&
-      tune_mode(t, NVFP4_MODE_W4A16, &code) && save(t, &code)) {
+      tune_mode(t, NVFP4_MODE_W4A16, &code) && tune_mode(t, NVFP4_MODE_UNQUANTISED, &code) && save(t, &code)) {
     tell(t, &code);
   }
   nvfp4_context_destroy(t->tuned);
@@ -399,7 +402,8 @@ const cli_command cli_tune = {
     .operands = "CKPT",
     .summary = "times the kernels on this computer and writes a table that selection can go by",
     .description =
-        "Every kernel that the policy leaves is timed on every shape of NVFP4 layer that CKPT has, with random weights, on an otherwise "
+        "Every kernel that the policy leaves is timed on every shape of layer that CKPT has, with random weights (dense ones bf16), on an "
+        "otherwise "
         "idle "
         "computer. The table is for this computer, this version of the library and this number of threads. Nothing reads it unless "
         "NVFP4_TUNING or --tuning names it. Slow kernels take most of the time: --disable 'ref_*' leaves them out.",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * nvfp4 verify: every kernel that can run here on every NVFP4 layer of a checkpoint, its real weights and random x, against ref_w4a4 and ref_w4a16. Kernels of class canonical must give
- * the same bits. Bounded ones may differ by (gamma(K + 8) + gamma(K/16 + 17)) A (docs/numerics.md, "The bound"), where A, the sum of the terms' magnitudes, is what the ref kernel
+ * nvfp4 verify: every kernel that can run here, those of GPUs on cuda:0, on every NVFP4 or dense layer of a checkpoint, its real weights and random x, against the ref kernel of the mode. Kernels of class canonical
+ * must give the same bits. Bounded ones may differ by (gamma(K + 8) + gamma(n)) A, n = K/16 + 17, or K + 1 of dense layers (docs/numerics.md, "The bound"), where A, the sum of the terms' magnitudes, is what the ref kernel
  * gives for |x| and |w|.
  */
 #define _ISOC11_SOURCE          /* aligned_alloc */
@@ -28,8 +28,8 @@ typedef struct verification {
   /* Of the layer and mode at hand. */
   const nvfp4_layer_info *info;
   nvfp4_layer_desc desc;
-  nvfp4_weights weights, magnitudes; /* codes without their signs */
-  uint8_t *unsigned_codes;
+  nvfp4_weights weights, magnitudes; /* codes or dense values without their signs */
+  uint8_t *unsigned_weights;
   float *x, *absolute_x;              /* [m, k] */
   float *expected, *absolute, *found; /* [m, n] */
   json_t *results;
@@ -44,7 +44,6 @@ static bool apply_kernel(const verification *v, const char *kernel, const nvfp4_
   nvfp4_plan *plan = NULL;
   nvfp4_report *report = NULL;
   nvfp4_layer *layer = NULL;
-  void *workspace = NULL;
   nvfp4_status status = nvfp4_init_linear_kernel(v->context, &v->desc, &policy, &plan, &report, reason);
   *broken = status == NVFP4_OK;
   for (size_t i = 0; report != NULL && i < report->row_count; i++) {
@@ -54,20 +53,10 @@ static bool apply_kernel(const verification *v, const char *kernel, const nvfp4_
     status = nvfp4_layer_create(v->context, plan, weights, &layer, reason);
   }
   if (status == NVFP4_OK) {
-    size_t bytes = nvfp4_layer_workspace_bytes(layer, v->m);
-    workspace = get(bytes);
-    const nvfp4_apply_args args = {.struct_size = sizeof args,
-                                   .m = v->m,
-                                   .x = x,
-                                   .ldx_elems = v->desc.k,
-                                   .y = y,
-                                   .ldy_elems = v->desc.n,
-                                   .workspace = workspace,
-                                   .workspace_bytes = workspace != NULL ? bytes : 0};
+    const nvfp4_apply_args args = {.struct_size = sizeof args, .m = v->m, .x = x, .ldx_elems = v->desc.k, .y = y, .ldy_elems = v->desc.n};
     memset(y, 0xFF, (size_t)(v->m * v->desc.n) * sizeof *y); /* NaN: what is not written shows */
-    status = nvfp4_layer_apply(layer, &args, reason);
+    status = nvfp4_layer_apply_host(layer, &args, reason);
   }
-  free(workspace);
   nvfp4_layer_destroy(layer);
   nvfp4_plan_free(plan);
   nvfp4_report_free(report);
@@ -78,7 +67,8 @@ static double gamma_of(double n) { return n * 0x1p-24 / (1 - n * 0x1p-24); }
 
 /* Compares found with expected; false: text says where they differ. */
 static bool same(const verification *v, nvfp4_class numerics_class, char *text, size_t size) {
-  double k = (double)v->desc.k, factor = (gamma_of(k + 8) + gamma_of(k / 16 + 17)) * (1 + gamma_of(k));
+  double k = (double)v->desc.k, n = v->desc.mode == NVFP4_MODE_UNQUANTISED ? k + 1 : k / 16 + 17;
+  double factor = (gamma_of(k + 8) + gamma_of(n)) * (1 + gamma_of(k));
   int64_t wrong = 0, first = 0;
   for (int64_t i = 0; i < v->m * v->desc.n; i++) {
     bool good = memcmp(&v->found[i], &v->expected[i], sizeof v->found[i]) == 0;
@@ -110,10 +100,11 @@ static void note(verification *v, const char *kernel, int outcome, const char *t
 
 /* The layer in one mode: the ref kernel, then all others of that mode. */
 static bool verify_mode(verification *v, nvfp4_mode mode, int *code) {
-  const char *ref = mode == NVFP4_MODE_W4A4 ? "ref_w4a4" : "ref_w4a16";
+  const char *ref = mode == NVFP4_MODE_UNQUANTISED ? "ref_w16a16" : mode == NVFP4_MODE_W4A4 ? "ref_w4a4" : "ref_w4a16";
   nvfp4_reason reason = {0};
   bool broken;
   v->desc.mode = mode;
+  v->desc.device = (nvfp4_device){NVFP4_DEVICE_CPU, 0};
   if (!apply_kernel(v, ref, &v->weights, v->x, v->expected, &broken, &reason) ||
       !apply_kernel(v, ref, &v->magnitudes, v->absolute_x, v->absolute, &broken, &reason)) {
     *code = cli_fail_reason(v->run, &reason);
@@ -123,10 +114,11 @@ static bool verify_mode(verification *v, nvfp4_mode mode, int *code) {
     nvfp4_kernel_info kernel;
     nvfp4_reason why = {0};
     char text[256] = "";
-    if (nvfp4_kernel_get(v->context, i, NULL, &kernel, &why) != NVFP4_OK || kernel.stage != NVFP4_STAGE_ELIGIBLE ||
-        kernel.device != NVFP4_DEVICE_CPU || kernel.mode != mode || (v->kernel != NULL && fnmatch(v->kernel, kernel.id, 0) != 0)) {
+    if (nvfp4_kernel_get(v->context, i, NULL, &kernel, &why) != NVFP4_OK || kernel.stage != NVFP4_STAGE_ELIGIBLE || kernel.mode != mode ||
+        (v->kernel != NULL && fnmatch(v->kernel, kernel.id, 0) != 0)) {
       continue;
     }
+    v->desc.device = (nvfp4_device){kernel.device, 0};
     if (!apply_kernel(v, kernel.id, &v->weights, v->x, v->found, &broken, &why)) {
       note(v, kernel.id, broken ? FAILED : SKIPPED, why.text);
     } else {
@@ -136,9 +128,30 @@ static bool verify_mode(verification *v, nvfp4_mode mode, int *code) {
   return true;
 }
 
+/* Bytes of a row of the weights' codes or values. */
+static int64_t row_bytes(const nvfp4_weights *w) {
+  return w->dtype == NVFP4_DTYPE_NONE ? w->k / 2 : w->k * (w->dtype == NVFP4_DTYPE_F32 ? 4 : 2);
+}
+
+static void take_signs(const nvfp4_weights *w, uint8_t *to, nvfp4_weights *out) {
+  int64_t bytes = row_bytes(w), stride = w->values != NULL ? w->values_stride_bytes : w->codes_stride_bytes;
+  const uint8_t *from = w->values != NULL ? w->values : w->codes;
+  int64_t width = w->dtype == NVFP4_DTYPE_F32 ? 4 : 2; /* of an element, whose last byte has the sign */
+  *out = *w;
+  *(w->values != NULL ? &out->values_stride_bytes : &out->codes_stride_bytes) = bytes;
+  out->codes = w->values != NULL ? NULL : to;
+  out->values = w->values != NULL ? to : NULL;
+  for (int64_t n = 0; n < w->n; n++) {
+    for (int64_t i = 0; i < bytes; i++) {
+      uint8_t mask = w->values == NULL ? 0x77 : i % width == width - 1 ? 0x7F : 0xFF;
+      to[n * bytes + i] = from[n * stride + i] & mask;
+    }
+  }
+}
+
 /* Random x of the size that the layer's input scale is made for, and the magnitudes of x and w. */
 static void fill_inputs(verification *v) {
-  nvfp4_global input = v->desc.partitions[0].input;
+  nvfp4_global input = v->desc.partition_count > 0 ? v->desc.partitions[0].input : (nvfp4_global){0};
   double largest = input.value == 0                        ? 4
                    : input.kind == NVFP4_GLOBAL_MULTIPLIER ? 2688.0 * (double)input.value
                    : input.kind == NVFP4_GLOBAL_DIVISOR    ? 2688.0 / (double)input.value
@@ -153,14 +166,7 @@ static void fill_inputs(verification *v) {
     v->x[i] = (float)(sum / 3 * largest);
     v->absolute_x[i] = fabsf(v->x[i]);
   }
-  v->magnitudes = v->weights;
-  v->magnitudes.codes = v->unsigned_codes;
-  v->magnitudes.codes_stride_bytes = v->desc.k / 2;
-  for (int64_t n = 0; n < v->desc.n; n++) {
-    for (int64_t i = 0; i < v->desc.k / 2; i++) {
-      v->unsigned_codes[n * (v->desc.k / 2) + i] = v->weights.codes[n * v->weights.codes_stride_bytes + i] & 0x77;
-    }
-  }
+  take_signs(&v->weights, v->unsigned_weights, &v->magnitudes);
 }
 
 static bool verify_layer(verification *v, int *code) {
@@ -180,25 +186,27 @@ static bool verify_layer(verification *v, int *code) {
   size_t x_bytes = (size_t)(v->m * v->desc.k) * sizeof(float), y_bytes = (size_t)(v->m * v->desc.n) * sizeof(float);
   v->x = get(x_bytes);
   v->absolute_x = get(x_bytes);
-  v->unsigned_codes = get((size_t)(v->desc.n * v->desc.k / 2));
+  v->unsigned_weights = get((size_t)(v->desc.n * row_bytes(&v->weights)));
   v->expected = get(y_bytes);
   v->absolute = get(y_bytes);
   v->found = get(y_bytes);
   v->results = json_array();
-  bool sound =
-      v->x != NULL && v->absolute_x != NULL && v->unsigned_codes != NULL && v->expected != NULL && v->absolute != NULL && v->found != NULL;
+  bool sound = v->x != NULL && v->absolute_x != NULL && v->unsigned_weights != NULL && v->expected != NULL && v->absolute != NULL &&
+               v->found != NULL;
   if (!sound) {
     *code = cli_fail(v->run, NVFP4_E_NOMEM, "out of memory for layer %s", v->info->name);
   } else {
     fill_inputs(v);
-    sound = (own != NVFP4_MODE_W4A4 || verify_mode(v, NVFP4_MODE_W4A4, code)) && verify_mode(v, NVFP4_MODE_W4A16, code);
+    sound = own == NVFP4_MODE_UNQUANTISED
+                ? verify_mode(v, own, code)
+                : (own != NVFP4_MODE_W4A4 || verify_mode(v, NVFP4_MODE_W4A4, code)) && verify_mode(v, NVFP4_MODE_W4A16, code);
   }
   json_array_append_new(v->list, json_pack("{s:o, s:I, s:I, s:o}", "name", cli_json_text(v->info->name), "N", (json_int_t)v->info->n, "K",
                                            (json_int_t)v->info->k, "results", v->results));
   v->layers++;
   free(v->x);
   free(v->absolute_x);
-  free(v->unsigned_codes);
+  free(v->unsigned_weights);
   free(v->expected);
   free(v->absolute);
   free(v->found);
@@ -212,13 +220,14 @@ static int verify(verification *v) {
   v->list = json_array();
   for (size_t i = 0; sound && i < nvfp4_checkpoint_layer_count(v->checkpoint); i++) {
     v->info = nvfp4_checkpoint_layer(v->checkpoint, i);
-    bool ours = v->info->mode == NVFP4_MODE_W4A4 || v->info->mode == NVFP4_MODE_W4A16;
+    nvfp4_layer_desc desc;
+    bool ours = v->info->mode != NVFP4_MODE_FP8 && !v->info->lookup && nvfp4_layer_desc_from_checkpoint(v->info, &desc, NULL) == NVFP4_OK;
     if (ours && (v->layer == NULL || fnmatch(v->layer, v->info->name, 0) == 0)) {
       sound = verify_layer(v, &code);
     }
   }
   if (sound && v->counts[PASSED] + v->counts[FAILED] + v->counts[SKIPPED] == 0) {
-    code = cli_fail(v->run, NVFP4_E_ARG, "%s: no NVFP4 layer and kernel to verify%s", v->path,
+    code = cli_fail(v->run, NVFP4_E_ARG, "%s: no layer and kernel to verify%s", v->path,
                     v->layer != NULL || v->kernel != NULL ? " with such names (`nvfp4 inspect` and `nvfp4 kernels` list them)" : "");
   } else if (sound) {
     if (v->run->json) {
@@ -239,7 +248,7 @@ static int verify(verification *v) {
 static int run_verify(cli *run, int argc, char **argv) {
   verification v = {.run = run, .seed = 1, .m = 17, .selection = {.untuned = true}};
   const cli_option options[] = {
-      {"layer", "GLOB", "only layers of such names (default: every NVFP4 layer)", CLI_TEXT, &v.layer, 0, 0},
+      {"layer", "GLOB", "only layers of such names (default: every NVFP4 and dense layer)", CLI_TEXT, &v.layer, 0, 0},
       {"kernel", "GLOB", "only these kernels (default: all that can run here)", CLI_TEXT, &v.kernel, 0, 0},
       {"m", "N", "rows of x (default 17)", CLI_INTEGER, &v.m, 1, 65536},
       {"seed", "N", "of the random x (default 1)", CLI_INTEGER, &v.seed, 0, INT64_MAX},

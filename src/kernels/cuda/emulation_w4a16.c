@@ -34,7 +34,7 @@ const nvfp4_kernel nvfp4_kernel_cuda_emulation_w4a16 = {
     .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_CANONICAL, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
                  NVFP4_ORDER_CANONICAL_W4A16},
     .device = NVFP4_DEVICE_CUDA,
-    .verified = "compiles; never executed by us",
+    .verified = "NVIDIA H200, driver 580.159.04, CUDA 13.0, 2026-11-23",
     .is_supported = cuda_emulation_is_supported,
     .can_implement = cuda_emulation_can_implement,
     .workspace_bytes = workspace_bytes,

@@ -9,7 +9,10 @@
 
 static size_t codes_bytes(int64_t n, int64_t k) { return (size_t)nvfp4_round_up(n * (k / 2), 256); }
 
-static size_t packed_bytes(int64_t n, int64_t k) { return codes_bytes(n, k) + (size_t)(n * (k / NVFP4_BLOCK)); }
+static size_t packed_bytes(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  (void)weight_dtype; /* NVFP4 */
+  return codes_bytes(n, k) + (size_t)(n * (k / NVFP4_BLOCK));
+}
 
 const uint8_t *cuda_linear_codes(const nvfp4_packed *packed) { return packed->data; }
 
@@ -18,7 +21,8 @@ const uint8_t *cuda_linear_scales(const nvfp4_packed *packed) { return (const ui
 static nvfp4_status process_weights_after_loading(const nvfp4_host *host, const nvfp4_process_args *args, nvfp4_packed *out,
                                                   nvfp4_reason *reason) {
   const nvfp4_weights *w = args->weights;
-  size_t bytes = packed_bytes(w->n, w->k), rows = (size_t)w->n, row_codes = (size_t)w->k / 2, row_scales = (size_t)w->k / NVFP4_BLOCK;
+  size_t bytes = packed_bytes(w->n, w->k, w->dtype), rows = (size_t)w->n, row_codes = (size_t)w->k / 2,
+         row_scales = (size_t)w->k / NVFP4_BLOCK;
   uint8_t *data;
   NVFP4_TRY(nvfp4_cuda_alloc(host->cuda, bytes, (void **)&data, reason));
   nvfp4_status status =

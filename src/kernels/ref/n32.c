@@ -4,19 +4,16 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/alloc.h"
-#include "base/reason.h"
+#include "kernels/packing.h"
 #include "kernels/ref/spec.h"
 
-static size_t packed_bytes(int64_t n, int64_t k) { return (size_t)ref_tiles(n) * (size_t)(k / NVFP4_BLOCK) * REF_BLOCK_BYTES; }
-
-typedef struct pack_job {
-  const nvfp4_weights *weights;
-  uint8_t *data;
-} pack_job;
+static size_t packed_bytes(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  (void)weight_dtype;
+  return (size_t)ref_tiles(n) * (size_t)(k / NVFP4_BLOCK) * REF_BLOCK_BYTES;
+}
 
 static void pack_tile(void *arg, size_t tile) {
-  const pack_job *job = arg;
+  const nvfp4_packing *job = arg;
   const nvfp4_weights *w = job->weights;
   int64_t blocks = w->k / NVFP4_BLOCK, n_first = (int64_t)tile * REF_TILE;
   int64_t rows = w->n - n_first < REF_TILE ? w->n - n_first : REF_TILE;
@@ -38,15 +35,7 @@ static void pack_tile(void *arg, size_t tile) {
 static nvfp4_status process_weights_after_loading(const nvfp4_host *host, const nvfp4_process_args *args, nvfp4_packed *out,
                                                   nvfp4_reason *reason) {
   const nvfp4_weights *w = args->weights;
-  size_t bytes = packed_bytes(w->n, w->k);
-  uint8_t *data = host->alloc(host->cookie, bytes, 64);
-  if (data == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory: %zu bytes for the packed weights", bytes);
-  }
-  pack_job job = {w, data};
-  host->parallel_for(host->cookie, (size_t)ref_tiles(w->n), pack_tile, &job);
-  *out = (nvfp4_packed){.struct_size = sizeof *out, .data = data, .data_bytes = bytes, .n = w->n, .k = w->k};
-  return NVFP4_OK;
+  return nvfp4_pack_tiles(host, w, packed_bytes(w->n, w->k, w->dtype), (size_t)ref_tiles(w->n), pack_tile, out, reason);
 }
 
 static nvfp4_status unpack(const nvfp4_host *host, const nvfp4_packed *packed, uint8_t *codes, uint8_t *scales, nvfp4_reason *reason) {
@@ -65,18 +54,13 @@ static nvfp4_status unpack(const nvfp4_host *host, const nvfp4_packed *packed, u
   return NVFP4_OK;
 }
 
-static void free_packed(const nvfp4_host *host, nvfp4_packed *packed) {
-  host->free(host->cookie, packed->data, packed->data_bytes);
-  packed->data = NULL;
-}
-
 const nvfp4_layout nvfp4_layout_ref_n32 = {
     .struct_size = sizeof(nvfp4_layout),
     .name = "ref_n32",
     .packed_bytes = packed_bytes,
     .process_weights_after_loading = process_weights_after_loading,
     .unpack = unpack,
-    .free_packed = free_packed,
+    .free_packed = nvfp4_free_packed,
 };
 
 nvfp4_status ref_is_supported(const nvfp4_machine *machine, nvfp4_reason *reason) {

@@ -35,6 +35,14 @@ float nvfp4_spec_w4a16(const float *x, nvfp4_spec_row w, int64_t k) {
   return acc;
 }
 
+float nvfp4_spec_w16a16(const float *x, const float *w, int64_t k) {
+  float acc = 0.0f;
+  for (int64_t i = 0; i < k; i++) {
+    acc = fmaf(x[i], w[i], acc);
+  }
+  return acc;
+}
+
 float nvfp4_spec_finish(float acc, float alpha, const float *bias) {
   float v = bias != NULL ? fmaf(alpha, acc, *bias) : alpha * acc;
   return isnan(v) ? NAN : v;

@@ -19,6 +19,9 @@ float nvfp4_spec_w4a4(nvfp4_spec_row x, nvfp4_spec_row w, int64_t k);
 /* W4A16: for each block ascending: part = 0; for each k ascending: part = fmaf(x, w, part); acc = fmaf(part, sw, acc). */
 float nvfp4_spec_w4a16(const float *x, nvfp4_spec_row w, int64_t k);
 
+/* Dense (W16A16): for each k ascending: acc = fmaf(x, w, acc). w: the weights as fp32, exactly. */
+float nvfp4_spec_w16a16(const float *x, const float *w, int64_t k);
+
 /* v = bias ? fmaf(alpha, acc, *bias) : alpha * acc. A NaN becomes the positive quiet one, since its sign differs between processors. */
 float nvfp4_spec_finish(float acc, float alpha, const float *bias);
 

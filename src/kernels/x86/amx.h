@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the AMX kernels share: how the work is cut.
+ * What the AMX kernels share: how the work is cut. A matrix product after Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication, 2008), with the weights decoded
+ * where others pack.
  *
- *   x tile   16 rows of x by 64 k, quantised, as a kernel's tiles want them; zeros beyond M and K. In the workspace: [m / 16][k / 64].
+ *   x tile   16 rows of x by 64 k as a kernel's tiles want them; zeros beyond M and K. In the workspace: [panel][m / 16][k tile of the panel], so that what a task reads of a panel
+ *            lies together. With [m / 16][k / 64] it would lie at strides of K * 32 bytes, which for powers of two are few sets of a cache.
  *   w tile   16 rows of the weights by 64 k, decoded for the tiles
- *   panel    AMX_PANEL k tiles: two row tiles of the weights, decoded, stay in L1, a task's x in L2 (256 KiB at most)
- *   task     AMX_TASK_M x tiles and AMX_TASK_N row tiles at most, over all k: panel by panel, and in a panel two row tiles by two row tiles, so that a decoded w tile serves
- *            up to 256 rows of x
+ *   panel    AMX_PANEL k tiles
+ *   task     AMX_TASK_M x tiles and AMX_TASK_N row tiles of the weights at most, over all k. Panel by panel: decodes its weights, which stay in L2 (128 KiB at most) as the sums do
+ *            (128 KiB), and serve up to 256 rows; then two x tiles, which stay in L1 (32 KiB), by two w tiles. The next two x tiles come from L3 to L2 meanwhile.
  *
  * The tile configuration is a thread's: a task sets it and releases it, so that no thread keeps AMX state. (The probe of the machine asks the system for leave to use AMX, once a process.)
  */
@@ -14,19 +16,20 @@
 #define NVFP4_KERNELS_X86_AMX_H
 
 #include "kernels/x86/amx_tile.h"
-#include "kernels/x86/avx512_quantise.h"
+#include "kernels/x86/avx512.h"
 
 enum {
   AMX_M_FIRST = 16, /* below that, the vectors of VNNI are faster */
   AMX_ROWS = 16,    /* of a tile */
   AMX_PANEL = 8,
   AMX_TASK_M = 16,
-  AMX_TASK_N = 4,          /* with the above, 64 KiB of sums on the stack */
+  AMX_TASK_N = 8,
+  AMX_TASKS_A_THREAD = 4, /* at least, where there is enough work: threads are not equally fast, and two on one core are slower than half */
   AMX_W_TILE_BYTES = 2048, /* of a decoded w tile, at most */
-  AMX_PREPARE = 8          /* k tiles a task of preparing */
+  AMX_AHEAD_UNIT = 256     /* bytes: a cache line for each 16 k of a k tile */
 };
 
-/* Two row tiles of sums and of decoded weights at most; the distances are in bytes. */
+/* Two x tiles and two row tiles at most; the distances are in bytes. */
 typedef struct amx_operands {
   const char *x, *w;       /* of the first k tile; the next follow */
   size_t x_stride;         /* to the next 16 rows of x */
@@ -34,6 +37,8 @@ typedef struct amx_operands {
   float (*sums)[N16K64_N]; /* [m][16]; 16 rows of x after the other */
   size_t sums_stride;      /* rows of sums to the next row tile */
   int64_t k_tiles;
+  const char *ahead; /* x that will be wanted next: amx_prefetch() brings so many bytes of it a k tile to L2 */
+  int64_t ahead_bytes;
 } amx_operands;
 
 typedef struct amx_kernel {
@@ -51,7 +56,7 @@ typedef struct amx_job {
   const nvfp4_packed *packed;
   const nvfp4_kernel_args *args;
   int64_t k_tiles, m_tiles;
-  int64_t chunks;              /* tasks of preparing, 16 rows */
+  int64_t panels;
   int64_t task_tiles, n_tasks; /* row tiles a task, tasks for AMX_TASK_M x tiles */
 } amx_job;
 
@@ -63,19 +68,32 @@ static inline size_t amx_workspace_bytes(const amx_kernel *kernel, int64_t m, in
   return (size_t)(amx_m_tiles(m) * n16k64_k_tiles(k)) * kernel->x_tile_bytes;
 }
 
-static inline char *amx_x_tile(const amx_job *job, int64_t m_tile, int64_t k_tile) {
-  return (char *)job->args->workspace + (size_t)(m_tile * job->k_tiles + k_tile) * job->kernel->x_tile_bytes;
+static inline int64_t amx_panel_tiles(const amx_job *job, int64_t panel) { return amx_least(job->k_tiles - panel * AMX_PANEL, AMX_PANEL); }
+
+/* The first of a panel. All panels before it are whole. */
+static inline char *amx_x_tile(const amx_job *job, int64_t panel, int64_t m_tile) {
+  int64_t before = panel * AMX_PANEL * job->m_tiles + m_tile * amx_panel_tiles(job, panel);
+  return (char *)job->args->workspace + (size_t)before * job->kernel->x_tile_bytes;
 }
 
 static void amx_prepare_task(void *arg, size_t index) {
   const amx_job *job = arg;
-  int64_t m_tile = (int64_t)index / job->chunks, first = (int64_t)index % job->chunks * AMX_PREPARE;
-  int64_t last = amx_least(first + AMX_PREPARE, job->k_tiles), last_block = amx_least(last * N16K64_BLOCKS, job->args->k / NVFP4_BLOCK);
+  int64_t m_tile = (int64_t)index / job->panels, panel = (int64_t)index % job->panels, k_tiles = amx_panel_tiles(job, panel);
+  int64_t first = panel * AMX_PANEL * N16K64_BLOCKS, last = amx_least(first + k_tiles * N16K64_BLOCKS, job->args->k / NVFP4_BLOCK);
   int64_t m = m_tile * AMX_ROWS, rows = amx_least(job->args->m - m, AMX_ROWS);
-  char *tiles = amx_x_tile(job, m_tile, first);
-  memset(tiles, 0, (size_t)(last - first) * job->kernel->x_tile_bytes);
+  char *tiles = amx_x_tile(job, panel, m_tile);
+  if (rows < AMX_ROWS || last - first < k_tiles * N16K64_BLOCKS) {
+    memset(tiles, 0, (size_t)k_tiles * job->kernel->x_tile_bytes);
+  }
   for (int64_t row = 0; row < rows; row++) {
-    job->kernel->prepare(job->args, m + row, first * N16K64_BLOCKS, last_block, tiles, row);
+    job->kernel->prepare(job->args, m + row, first, last, tiles, row);
+  }
+}
+
+/* A kernel's share for k [k, k + steps) of a panel. */
+AVX512_INLINE void amx_prefetch(const amx_operands *o, int64_t k, int64_t steps) {
+  for (int64_t at = k * o->ahead_bytes / N16K64_K; at < (k + steps) * o->ahead_bytes / N16K64_K; at += 64) {
+    _mm_prefetch(o->ahead + at, _MM_HINT_T1);
   }
 }
 
@@ -96,46 +114,54 @@ static void amx_multiply_task(void *arg, size_t index) {
   int64_t n_first = (int64_t)index % job->n_tasks * job->task_tiles;
   int64_t n_tiles = amx_least(n16k64_row_tiles(job->args->n) - n_first, job->task_tiles);
 
-  _Alignas(64) char w[2 * AMX_PANEL * AMX_W_TILE_BYTES];
+  _Alignas(64) char w[AMX_TASK_N * AMX_PANEL * AMX_W_TILE_BYTES];
   _Alignas(64) float sums[AMX_TASK_N * AMX_TASK_M * AMX_ROWS][N16K64_N];
-  amx_operands operands = {.w = w,
-                           .x_stride = (size_t)job->k_tiles * kernel->x_tile_bytes,
-                           .w_stride = AMX_PANEL * kernel->w_tile_bytes,
-                           .sums_stride = (size_t)m_tiles * AMX_ROWS};
+  const int64_t n_pairs = (n_tiles + 1) / 2, share = (2 * (int64_t)kernel->x_tile_bytes + n_pairs - 1) / n_pairs;
+  amx_operands operands = {.w_stride = AMX_PANEL * kernel->w_tile_bytes,
+                           .sums_stride = (size_t)m_tiles * AMX_ROWS,
+                           .ahead_bytes = (share + AMX_AHEAD_UNIT - 1) / AMX_AHEAD_UNIT * AMX_AHEAD_UNIT};
   memset(sums, 0, (size_t)n_tiles * operands.sums_stride * sizeof sums[0]);
   amx_configure(&kernel->config);
-  for (int64_t k = 0; k < job->k_tiles; k += AMX_PANEL) {
-    operands.k_tiles = amx_least(job->k_tiles - k, AMX_PANEL);
-    for (int64_t n = 0; n < n_tiles; n += 2) {
-      int64_t pair = amx_least(n_tiles - n, 2);
-      for (int64_t i = 0; i < pair; i++) {
-        const uint8_t *tiles = n16k64_tiles(job->packed, n_first + n + i) + k * N16K64_TILE_BYTES;
-        amx_decode_panel(kernel, tiles, operands.k_tiles, w + (size_t)i * operands.w_stride);
-      }
-      for (int64_t m = 0; m < m_tiles; m += 2) {
-        operands.x = amx_x_tile(job, m_first + m, k);
+  for (int64_t panel = 0; panel < job->panels; panel++) {
+    operands.k_tiles = amx_panel_tiles(job, panel);
+    operands.x_stride = (size_t)operands.k_tiles * kernel->x_tile_bytes;
+    for (int64_t n = 0; n < n_tiles; n++) {
+      const uint8_t *tiles = n16k64_tiles(job->packed, n_first + n) + panel * AMX_PANEL * N16K64_TILE_BYTES;
+      amx_decode_panel(kernel, tiles, operands.k_tiles, w + (size_t)n * operands.w_stride);
+    }
+    for (int64_t m = 0; m < m_tiles; m += 2) {
+      operands.x = amx_x_tile(job, panel, m_first + m);
+      const char *next =
+          m + 2 < m_tiles ? operands.x + 2 * operands.x_stride : amx_x_tile(job, amx_least(panel + 1, job->panels - 1), m_first);
+      for (int64_t n = 0; n < n_tiles; n += 2) {
+        operands.w = w + (size_t)n * operands.w_stride;
         operands.sums = sums + (size_t)n * operands.sums_stride + m * AMX_ROWS;
-        kernel->multiply(&operands, amx_least(m_tiles - m, 2), pair);
+        operands.ahead = next + n / 2 * operands.k_tiles * operands.ahead_bytes;
+        kernel->multiply(&operands, amx_least(m_tiles - m, 2), amx_least(n_tiles - n, 2));
       }
     }
   }
   amx_release();
-  int64_t rows = amx_least(job->args->m - m_first * AMX_ROWS, m_tiles * AMX_ROWS);
-  for (int64_t n = 0; n < n_tiles; n++) {
-    avx512_finish(job->args, n_first + n, m_first * AMX_ROWS, rows, (const float(*)[N16K64_N])(sums + (size_t)n * operands.sums_stride));
+  /* 16 rows of all row tiles after the other: neighbours in y share cache lines. */
+  int64_t m_last = amx_least(job->args->m, (m_first + m_tiles) * AMX_ROWS);
+  for (int64_t m = m_first * AMX_ROWS; m < m_last; m += AMX_ROWS) {
+    for (int64_t n = 0; n < n_tiles; n++) {
+      const float(*of)[N16K64_N] = (const float(*)[N16K64_N])(sums + (size_t)n * operands.sums_stride + (m - m_first * AMX_ROWS));
+      avx512_finish(job->args, n_first + n, m, amx_least(m_last - m, AMX_ROWS), of);
+    }
   }
 }
 
 static inline nvfp4_status amx_apply(const amx_kernel *kernel, const nvfp4_host *host, const nvfp4_packed *packed,
                                      const nvfp4_kernel_args *args) {
   amx_job job = {.kernel = kernel, .packed = packed, .args = args, .k_tiles = n16k64_k_tiles(args->k), .m_tiles = amx_m_tiles(args->m)};
-  job.chunks = (job.k_tiles + AMX_PREPARE - 1) / AMX_PREPARE;
-  host->parallel_for(host->cookie, (size_t)(job.m_tiles * job.chunks), amx_prepare_task, &job);
+  job.panels = (job.k_tiles + AMX_PANEL - 1) / AMX_PANEL;
+  host->parallel_for(host->cookie, (size_t)(job.m_tiles * job.panels), amx_prepare_task, &job);
 
-  /* About 4 tasks a thread at least, so that a thread that was held up leaves little behind; row tiles in pairs where that leaves enough. */
+  /* Row tiles in pairs where that leaves enough tasks. */
   int64_t m_tasks = (job.m_tiles + AMX_TASK_M - 1) / AMX_TASK_M, row_tiles = n16k64_row_tiles(args->n);
-  int64_t fair = m_tasks * row_tiles / (4 * (int64_t)host->threads(host->cookie));
-  job.task_tiles = fair >= AMX_TASK_N ? AMX_TASK_N : fair >= 2 ? 2 : 1;
+  int64_t fair = m_tasks * row_tiles / (AMX_TASKS_A_THREAD * (int64_t)host->threads(host->cookie));
+  job.task_tiles = fair >= AMX_TASK_N ? AMX_TASK_N : fair >= 2 ? fair / 2 * 2 : 1;
   job.n_tasks = (row_tiles + job.task_tiles - 1) / job.task_tiles;
   host->parallel_for(host->cookie, (size_t)(m_tasks * job.n_tasks), amx_multiply_task, &job);
   return NVFP4_OK;

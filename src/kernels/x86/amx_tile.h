@@ -38,6 +38,12 @@ static inline void amx_release(void) { _tile_release(); }
     AMX_STORED();                      \
     _tile_loadd(tile, (from), stride); \
   } while (0)
+/* The same, for what the cores' L1 should not keep. */
+#define amx_load_stream(tile, from, stride)   \
+  do {                                        \
+    AMX_STORED();                             \
+    _tile_stream_loadd(tile, (from), stride); \
+  } while (0)
 #define amx_store(tile, to, stride) _tile_stored(tile, (to), stride)
 /* sum[m][n] += over k of a[m][k] * b[k/4][n][k%4]: int8, int32. */
 #define amx_dot_int8(sum, a, b) _tile_dpbssd(sum, a, b)

@@ -7,6 +7,7 @@
  * go through memory in L1, and the sums of 16 m stay in registers.
  */
 #include "kernels/x86/amx.h"
+#include "kernels/x86/avx512_quantise.h"
 
 typedef struct x_tile {
   int8_t x2[AMX_ROWS][N16K64_K]; /* doubled values */
@@ -158,7 +159,7 @@ const nvfp4_kernel nvfp4_kernel_x86_amx_w4a4 = {
     .device = NVFP4_DEVICE_CPU,
     .m_first = AMX_M_FIRST,
     .m_last = NVFP4_M_MAX,
-    .verified = "Intel Xeon (family 6 model 207), 2026-11-22",
+    .verified = "Intel Xeon (family 6 model 207), 2026-11-23",
     .is_supported = is_supported,
     .can_implement = avx512_can_implement,
     .workspace_bytes = workspace_bytes,

@@ -96,42 +96,47 @@ AVX512_INLINE void avx512_prefetch(const uint8_t *tile, int64_t block, const voi
 
 /* -------------------------------------------------------------------------------------------------------------------- the work */
 
-/* Sums over `blocks` blocks of k of a row tile for a group: acc [rows of the pass][16]. */
-typedef void (*avx512_sum_fn)(const uint8_t *tile, int64_t blocks, const void *records, float (*acc)[N16K64_N]);
+struct avx512_job;
 
-/* A pass for up to `rows` rows: groups of fewer rows take the next larger pass, with records of zeros. */
-typedef struct avx512_pass {
-  int rows;
-  avx512_sum_fn sum;
-} avx512_pass;
+/* Some groups of rows, row tiles and blocks of k, whose products a kernel adds to sums; all indices are those of the whole layer. */
+typedef struct avx512_panel {
+  int64_t tile_first, tile_last, group_first, group_last, block_first, blocks;
+  float (*acc)[N16K64_N]; /* avx512_acc finds a tile's and group's */
+} avx512_panel;
 
 typedef struct avx512_kernel {
   size_t record_bytes;
-  int group_rows;            /* of a full group: those of the last pass */
-  int block_groups;          /* groups a task */
-  const avx512_pass *passes; /* ascending */
-  /* Makes the records of row m, blocks [first, last); record b lies at + (b - first) * stride. */
-  void (*prepare)(const nvfp4_kernel_args *args, int64_t m, int64_t first, int64_t last, char *record, size_t stride);
+  int group_rows;       /* of a full group: the last of pass_rows */
+  int block_groups;     /* groups a task */
+  int64_t panel_blocks; /* blocks of k a panel, at most, if several groups read a tile; 0: as the L2 cache has it */
+  int tile_step;        /* tasks have a multiple of so many row tiles (1 or 2), but for the last one */
+  const int *pass_rows; /* ascending: a group of fewer rows is filled up to the next of them by records of zeros */
+  /* Makes the records of row m, blocks [first, last); record b lies at + (b - first) * stride. True: the kernel must take care of them (avx512_careful). */
+  bool (*prepare)(const nvfp4_kernel_args *args, int64_t m, int64_t first, int64_t last, char *record, size_t stride);
+  void (*sum_panel)(const struct avx512_job *job, const avx512_panel *panel);
 } avx512_kernel;
 
 typedef struct avx512_job {
   const avx512_kernel *kernel;
   const nvfp4_packed *packed;
   const nvfp4_kernel_args *args;
-  int64_t blocks;                 /* K/16 */
+  int64_t blocks;                 /* K/16, rounded up */
   int64_t prepare_blocks, chunks; /* blocks a task of preparing, tasks a group */
   int64_t task_tiles, tile_tasks; /* row tiles a task, tasks a block of groups */
+  uint8_t *careful;               /* [group][chunk]: what prepare returned for any of its rows; after the records in the workspace */
 } avx512_job;
+
+static inline int64_t avx512_blocks(int64_t k) { return (k + NVFP4_BLOCK - 1) / NVFP4_BLOCK; }
 
 static inline int64_t avx512_groups(const avx512_kernel *kernel, int64_t m) { return (m + kernel->group_rows - 1) / kernel->group_rows; }
 
-/* The pass that serves a group of that many rows. */
-static inline const avx512_pass *avx512_pass_for(const avx512_kernel *kernel, int64_t rows) {
-  const avx512_pass *pass = kernel->passes;
-  while (pass->rows < rows) {
-    pass++;
+/* Those of the pass that serves a group of that many rows. */
+static inline int64_t avx512_pass_rows(const avx512_kernel *kernel, int64_t rows) {
+  const int *pass_rows = kernel->pass_rows;
+  while (*pass_rows < rows) {
+    pass_rows++;
   }
-  return pass;
+  return *pass_rows;
 }
 
 static inline int64_t avx512_rows_of(const avx512_job *job, int64_t group) {
@@ -139,31 +144,62 @@ static inline int64_t avx512_rows_of(const avx512_job *job, int64_t group) {
   return left < job->kernel->group_rows ? left : job->kernel->group_rows;
 }
 
+/* Rows of the pass that serves the group; its records have so many. */
+static inline int64_t avx512_pass_rows_of(const avx512_job *job, int64_t group) {
+  return avx512_pass_rows(job->kernel, avx512_rows_of(job, group));
+}
+
 /* All groups before this one are full. */
-static inline char *avx512_records(const avx512_job *job, int64_t group, int64_t pass_rows, int64_t block) {
-  int64_t records = group * job->kernel->group_rows * job->blocks + block * pass_rows;
+static inline char *avx512_records(const avx512_job *job, int64_t group, int64_t block) {
+  int64_t records = group * job->kernel->group_rows * job->blocks + block * avx512_pass_rows_of(job, group);
   return (char *)job->args->workspace + (size_t)records * job->kernel->record_bytes;
 }
 
-static inline size_t avx512_workspace_bytes(const avx512_kernel *kernel, int64_t m, int64_t k) {
+/* Whether any row of the group is one that the kernel must take care of. */
+static inline bool avx512_careful(const avx512_job *job, int64_t group) {
+  return memchr(job->careful + group * job->chunks, 1, (size_t)job->chunks) != NULL;
+}
+
+static inline float (*avx512_acc(const avx512_job *job, const avx512_panel *panel, int64_t tile, int64_t group))[N16K64_N] {
+  int64_t groups = (tile - panel->tile_first) * (panel->group_last - panel->group_first) + group - panel->group_first;
+  return panel->acc + groups * job->kernel->group_rows;
+}
+
+/* The records' part of the workspace. */
+static inline size_t avx512_records_bytes(const avx512_kernel *kernel, int64_t m, int64_t k) {
   int64_t full = m / kernel->group_rows * kernel->group_rows;
-  int64_t rows = full + (full < m ? avx512_pass_for(kernel, m - full)->rows : 0);
-  return (size_t)(rows * (k / NVFP4_BLOCK)) * kernel->record_bytes;
+  int64_t rows = full + (full < m ? avx512_pass_rows(kernel, m - full) : 0);
+  return (size_t)(rows * avx512_blocks(k)) * kernel->record_bytes;
+}
+
+static inline avx512_job avx512_job_of(const avx512_kernel *kernel, int64_t m, int64_t k) {
+  avx512_job job = {.kernel = kernel, .blocks = avx512_blocks(k)};
+  int64_t rows = m < kernel->group_rows ? m : kernel->group_rows;
+  job.prepare_blocks = (AVX512_PREPARE_BLOCKS + rows - 1) / rows;
+  job.chunks = (job.blocks + job.prepare_blocks - 1) / job.prepare_blocks;
+  return job;
+}
+
+static inline size_t avx512_workspace_bytes(const avx512_kernel *kernel, int64_t m, int64_t k) {
+  return avx512_records_bytes(kernel, m, k) + (size_t)(avx512_groups(kernel, m) * avx512_job_of(kernel, m, k).chunks);
 }
 
 static void avx512_prepare_task(void *arg, size_t index) {
   const avx512_job *job = arg;
   int64_t group = (int64_t)index / job->chunks, first = (int64_t)index % job->chunks * job->prepare_blocks;
   int64_t last = first + job->prepare_blocks < job->blocks ? first + job->prepare_blocks : job->blocks;
-  int64_t rows = avx512_rows_of(job, group), pass_rows = avx512_pass_for(job->kernel, rows)->rows;
+  int64_t rows = avx512_rows_of(job, group), pass_rows = avx512_pass_rows_of(job, group);
   size_t record_bytes = job->kernel->record_bytes, stride = (size_t)pass_rows * record_bytes;
-  char *records = avx512_records(job, group, pass_rows, first);
+  char *records = avx512_records(job, group, first);
+  bool careful = false;
   for (int64_t row = 0; row < rows; row++) {
-    job->kernel->prepare(job->args, group * job->kernel->group_rows + row, first, last, records + (size_t)row * record_bytes, stride);
+    careful |=
+        job->kernel->prepare(job->args, group * job->kernel->group_rows + row, first, last, records + (size_t)row * record_bytes, stride);
   }
   for (int64_t block = first; block < last && rows < pass_rows; block++) {
     memset(records + (size_t)(block - first) * stride + (size_t)rows * record_bytes, 0, (size_t)(pass_rows - rows) * record_bytes);
   }
+  job->careful[index] = careful;
 }
 
 /* Rounds to dtype, with the bits of format/half.h; NaNs must be the positive quiet one. */
@@ -209,38 +245,36 @@ static void avx512_sum_task(void *arg, size_t index) {
   int64_t block_rows = (group_last - group_first) * kernel->group_rows;
   int64_t m_first = group_first * kernel->group_rows, rows = job->args->m - m_first < block_rows ? job->args->m - m_first : block_rows;
   int64_t panel_blocks = AVX512_PANEL_BYTES / (rows * (int64_t)kernel->record_bytes) / N16K64_BLOCKS * N16K64_BLOCKS;
+  if (kernel->panel_blocks != 0 && kernel->panel_blocks < panel_blocks && group_last - group_first > 1) {
+    panel_blocks = kernel->panel_blocks;
+  }
 
   _Alignas(64) float acc[AVX512_TASK_TILES * AVX512_BLOCK_ROWS][N16K64_N];
-  memset(acc, 0, (size_t)((tile_last - tile_first) * block_rows) * sizeof acc[0]);
-  for (int64_t block = 0; block < job->blocks; block += panel_blocks) {
-    int64_t blocks = job->blocks - block < panel_blocks ? job->blocks - block : panel_blocks;
-    for (int64_t tile = tile_first; tile < tile_last; tile++) {
-      const uint8_t *weights = n16k64_tiles(job->packed, tile) + block / N16K64_BLOCKS * N16K64_TILE_BYTES;
-      for (int64_t group = group_first; group < group_last; group++) {
-        const avx512_pass *pass = avx512_pass_for(kernel, avx512_rows_of(job, group));
-        int64_t at = (tile - tile_first) * block_rows + (group - group_first) * kernel->group_rows;
-        pass->sum(weights, blocks, avx512_records(job, group, pass->rows, block), acc + at);
-      }
-    }
+  int64_t acc_tiles = (tile_last - tile_first + kernel->tile_step - 1) / kernel->tile_step * kernel->tile_step;
+  memset(acc, 0, (size_t)(acc_tiles * block_rows) * sizeof acc[0]);
+  avx512_panel panel = {tile_first, tile_last, group_first, group_last, 0, panel_blocks, acc};
+  for (; panel.block_first < job->blocks; panel.block_first += panel_blocks) {
+    panel.blocks = job->blocks - panel.block_first < panel_blocks ? job->blocks - panel.block_first : panel_blocks;
+    kernel->sum_panel(job, &panel);
   }
   for (int64_t tile = tile_first; tile < tile_last; tile++) {
-    avx512_finish(job->args, tile, m_first, rows, (const float(*)[N16K64_N])(acc + (tile - tile_first) * block_rows));
+    avx512_finish(job->args, tile, m_first, rows, (const float(*)[N16K64_N])avx512_acc(job, &panel, tile, group_first));
   }
 }
 
 static inline nvfp4_status avx512_apply(const avx512_kernel *kernel, const nvfp4_host *host, const nvfp4_packed *packed,
                                         const nvfp4_kernel_args *args) {
-  avx512_job job = {.kernel = kernel, .packed = packed, .args = args, .blocks = args->k / NVFP4_BLOCK};
+  avx512_job job = avx512_job_of(kernel, args->m, args->k);
+  job.packed = packed;
+  job.args = args;
+  job.careful = (uint8_t *)args->workspace + avx512_records_bytes(kernel, args->m, args->k);
   int64_t groups = avx512_groups(kernel, args->m), row_tiles = n16k64_row_tiles(args->n);
-  int64_t rows = args->m < kernel->group_rows ? args->m : kernel->group_rows;
-  job.prepare_blocks = (AVX512_PREPARE_BLOCKS + rows - 1) / rows;
-  job.chunks = (job.blocks + job.prepare_blocks - 1) / job.prepare_blocks;
   host->parallel_for(host->cookie, (size_t)(groups * job.chunks), avx512_prepare_task, &job);
 
   /* About 4 tasks a thread at least, so that a thread that was held up leaves little behind. */
   int64_t group_blocks = (groups + kernel->block_groups - 1) / kernel->block_groups;
-  int64_t fair = group_blocks * row_tiles / (4 * (int64_t)host->threads(host->cookie));
-  job.task_tiles = fair < 1 ? 1 : fair < AVX512_TASK_TILES ? fair : AVX512_TASK_TILES;
+  int64_t fair = group_blocks * row_tiles / (4 * (int64_t)host->threads(host->cookie)) / kernel->tile_step * kernel->tile_step;
+  job.task_tiles = fair < kernel->tile_step ? kernel->tile_step : fair < AVX512_TASK_TILES ? fair : AVX512_TASK_TILES;
   job.tile_tasks = (row_tiles + job.task_tiles - 1) / job.task_tiles;
   host->parallel_for(host->cookie, (size_t)(group_blocks * job.tile_tasks), avx512_sum_task, &job);
   return NVFP4_OK;

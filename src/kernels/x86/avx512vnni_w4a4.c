@@ -45,13 +45,15 @@ AVX512_INLINE void put_record(void *arg, int64_t block, __m128i x2, float scale)
   memcpy(to + offsetof(record, scale), &scale, sizeof scale);
 }
 
-static void prepare(const nvfp4_kernel_args *args, int64_t m, int64_t first, int64_t last, char *to, size_t stride) {
+static bool prepare(const nvfp4_kernel_args *args, int64_t m, int64_t first, int64_t last, char *to, size_t stride) {
   record_writer writer = {to, stride};
   avx512_quantise(args, m, first, last, put_record, &writer);
+  return false;
 }
 
 /* -------------------------------------------------------------------------------------------------------------------- sums */
 
+/* Adds `blocks` blocks of a row tile for a group of `rows` rows: acc [rows][16]. */
 AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x, float (*acc)[N16K64_N], const int rows) {
   const __m512i doubled = _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
   const __m512i low = _mm512_set1_epi8(15);
@@ -88,9 +90,9 @@ AVX512_INLINE void sum_rows(const uint8_t *tile, int64_t blocks, const record *x
   }
 }
 
-#define PASS(rows)                                                                                          \
-  static void sum_##rows(const uint8_t *tile, int64_t blocks, const void *records, float(*acc)[N16K64_N]) { \
-    sum_rows(tile, blocks, records, acc, rows);                                                             \
+#define PASS(rows)                                                                                      \
+  static void sum_##rows(const uint8_t *tile, int64_t blocks, const record *x, float(*acc)[N16K64_N]) { \
+    sum_rows(tile, blocks, x, acc, rows);                                                               \
   }
 PASS(1)
 PASS(2)
@@ -99,10 +101,27 @@ PASS(6)
 PASS(8)
 PASS(12)
 
-static const avx512_pass passes[] = {{1, sum_1}, {2, sum_2}, {4, sum_4}, {6, sum_6}, {8, sum_8}, {12, sum_12}};
+static const int pass_rows[] = {1, 2, 4, 6, 8, GROUP_ROWS};
+static void (*const passes[GROUP_ROWS + 1])(const uint8_t *, int64_t, const record *, float (*)[N16K64_N]) = {
+    [1] = sum_1, [2] = sum_2, [4] = sum_4, [6] = sum_6, [8] = sum_8, [12] = sum_12};
 
-static const avx512_kernel kernel = {
-    .record_bytes = sizeof(record), .group_rows = GROUP_ROWS, .block_groups = 8, .passes = passes, .prepare = prepare};
+static void sum_panel(const avx512_job *job, const avx512_panel *panel) {
+  for (int64_t tile = panel->tile_first; tile < panel->tile_last; tile++) {
+    const uint8_t *weights = n16k64_tiles(job->packed, tile) + panel->block_first / N16K64_BLOCKS * N16K64_TILE_BYTES;
+    for (int64_t group = panel->group_first; group < panel->group_last; group++) {
+      const record *x = (const record *)(const void *)avx512_records(job, group, panel->block_first);
+      passes[avx512_pass_rows_of(job, group)](weights, panel->blocks, x, avx512_acc(job, panel, tile, group));
+    }
+  }
+}
+
+static const avx512_kernel kernel = {.record_bytes = sizeof(record),
+                                     .group_rows = GROUP_ROWS,
+                                     .block_groups = 8,
+                                     .tile_step = 1,
+                                     .pass_rows = pass_rows,
+                                     .prepare = prepare,
+                                     .sum_panel = sum_panel};
 
 static size_t workspace_bytes(const nvfp4_layer_desc *desc, int64_t m) { return avx512_workspace_bytes(&kernel, m, desc->k); }
 

@@ -19,12 +19,17 @@ typedef enum fault_kind {
   ORDER_BY_K,
   SATURATES,
   SCALE_LAYOUT,
+  ODD_K,
+  PADDED_K,
+  WEIGHT_TYPE,
   READS_PAST_X,
   READS_BEFORE_X,
   READS_PAST_BIAS,
   READS_PAST_WEIGHTS,
   WRITES_PAST_WORKSPACE,
   DIRTY_WORKSPACE,
+  UNWRITTEN_X,
+  ALIGNED_X,
   WRITES_X,
   WRITES_PAST_N,
   KEEPS_SOURCE,
@@ -49,29 +54,40 @@ typedef enum fault_kind {
 
 /* ------------------------------------------------------------------------------------------------------------------ layouts */
 
+static size_t bytes_of(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : 2; }
 static size_t code_bytes(int64_t n, int64_t k) { return (size_t)n * (size_t)(k / 2); }
-static size_t packed_bytes(int64_t n, int64_t k) { return code_bytes(n, k) + (size_t)n * (size_t)(k / NVFP4_BLOCK); }
+static size_t packed_bytes(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  return weight_dtype != NVFP4_DTYPE_NONE ? (size_t)(n * k) * bytes_of(weight_dtype)
+                                          : code_bytes(n, k) + (size_t)n * (size_t)(k / NVFP4_BLOCK);
+}
 
 static nvfp4_status process_rows(const nvfp4_host *host, const nvfp4_process_args *args, nvfp4_packed *out, nvfp4_reason *reason) {
   const nvfp4_weights *w = args->weights;
-  size_t bytes = packed_bytes(w->n, w->k), blocks = (size_t)(w->k / NVFP4_BLOCK);
+  size_t bytes = packed_bytes(w->n, w->k, w->dtype), blocks = (size_t)(w->k / NVFP4_BLOCK);
   uint8_t *data = host->alloc(host->cookie, bytes, 1);
   if (data == NULL) {
     return host->reject(reason, NVFP4_E_NOMEM, "no memory for %zu bytes of packed weights", bytes);
   }
-  for (int64_t n = 0; n < w->n; n++) {
+  size_t row = (size_t)w->k * bytes_of(w->dtype);
+  for (int64_t n = 0; n < w->n && w->values != NULL; n++) {
+    memcpy(data + (size_t)n * row, (const uint8_t *)w->values + n * w->values_stride_bytes, row);
+  }
+  for (int64_t n = 0; n < w->n && w->codes != NULL; n++) {
     memcpy(data + code_bytes(n, w->k), w->codes + n * w->codes_stride_bytes, (size_t)(w->k / 2));
     memcpy(data + code_bytes(w->n, w->k) + (size_t)n * blocks, w->scales + n * w->scales_stride_bytes, blocks);
   }
   *out = (nvfp4_packed){.struct_size = sizeof *out, .data = data, .data_bytes = bytes, .n = w->n, .k = w->k};
+  out->private_elems[1] = w->dtype;
   return NVFP4_OK;
 }
 
 static nvfp4_status unpack_rows(const nvfp4_host *host, const nvfp4_packed *packed, uint8_t *codes, uint8_t *scales, nvfp4_reason *reason) {
   (void)host, (void)reason;
-  size_t split = code_bytes(packed->n, packed->k);
+  size_t split = scales != NULL ? code_bytes(packed->n, packed->k) : packed->data_bytes;
   memcpy(codes, packed->data, split);
-  memcpy(scales, (const uint8_t *)packed->data + split, packed->data_bytes - split);
+  if (scales != NULL) {
+    memcpy(scales, (const uint8_t *)packed->data + split, packed->data_bytes - split);
+  }
   return NVFP4_OK;
 }
 
@@ -98,7 +114,9 @@ static nvfp4_status process_leak(const nvfp4_host *host, const nvfp4_process_arg
   return status == NVFP4_OK && host->alloc(host->cookie, 64, 64) == NULL ? NVFP4_E_NOMEM : status;
 }
 
-static size_t packed_bytes_guess(int64_t n, int64_t k) { return packed_bytes((n + TILE - 1) / TILE * TILE, k); }
+static size_t packed_bytes_guess(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  return packed_bytes((n + TILE - 1) / TILE * TILE, k, weight_dtype);
+}
 
 static void free_rows(const nvfp4_host *host, nvfp4_packed *packed) { host->free(host->cookie, packed->data, packed->data_bytes); }
 
@@ -139,15 +157,13 @@ typedef struct job {
   const nvfp4_packed *packed;
   const nvfp4_kernel_args *args;
   fault_kind fault;
-  bool w4a4;
+  nvfp4_mode mode;
   float *x, *sx;
   size_t tiles;
   int calls;
 } job;
 
 static volatile uint8_t sink; /* keeps reads that have no use */
-
-static size_t bytes_of(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : 2; }
 
 static float value_of(const nvfp4_host *host, const uint8_t *codes, int64_t k) {
   return host->e2m1[k % 2 == 0 ? codes[k / 2] & 15 : codes[k / 2] >> 4];
@@ -170,8 +186,9 @@ static void prepare_row(void *arg, size_t row) {
   int64_t m = (int64_t)row, blocks = a->k / NVFP4_BLOCK;
   float *x = j->x + m * a->k, *sx = j->sx + m * blocks;
   const uint8_t *from = (const uint8_t *)a->x + row * (size_t)a->ldx_elems * bytes_of(a->x_dtype);
-  if (!j->w4a4) {
-    j->host->to_f32(from, a->x_dtype, x, a->k);
+  if (j->mode != NVFP4_MODE_W4A4) {
+    size_t odd = j->fault == ALIGNED_X ? (uintptr_t)from % bytes_of(a->x_dtype) : 0; /* a load that drops the lowest bits of an address */
+    j->host->to_f32(from - odd, a->x_dtype, x, a->k);
     return;
   }
   for (int64_t b = 0; b < blocks; b++) {
@@ -202,11 +219,27 @@ static float block_sum(const job *j, int64_t m, int64_t n, int64_t b, const uint
     float x = j->x[m * j->args->k + k];
     float w = value_of(j->host, codes, j->fault == SWAPPED_NIBBLE && n % 32 == 31 && b == 3 ? k ^ 1 : k);
     part = j->fault == NAN_SWALLOWED && x != x ? part : fmaf(x, w, part);
-    if (j->fault == SATURATES && j->w4a4 && part > 550.0f) {
+    if (j->fault == SATURATES && part > 550.0f) {
       part = 550.0f;
     }
   }
   return part;
+}
+
+static float dense_sum(const job *j, int64_t m, int64_t n) {
+  const nvfp4_kernel_args *a = j->args;
+  nvfp4_dtype dtype = (nvfp4_dtype)j->packed->private_elems[1];
+  const uint8_t *row = (const uint8_t *)j->packed->data + (size_t)(n * a->k) * bytes_of(dtype);
+  float acc = 0.0f;
+  int64_t count = j->fault == ODD_K ? a->k / 2 * 2 : a->k;
+  for (int64_t i = 0; i < count; i++) {
+    int64_t k = j->fault == ORDER_BY_K && a->k >= 320 ? count - 1 - i : i;
+    float w;
+    j->host->to_f32(row + (size_t)k * bytes_of(dtype), j->fault == WEIGHT_TYPE && dtype == NVFP4_DTYPE_F16 ? NVFP4_DTYPE_BF16 : dtype, &w,
+                    1);
+    acc = fmaf(j->x[m * a->k + k], w, acc);
+  }
+  return j->fault == PADDED_K && a->k % 2 == 1 ? fmaf(0.0f, 0.0f, acc) : acc;
 }
 
 static float sum(const job *j, int64_t m, int64_t n) {
@@ -226,7 +259,10 @@ static float sum(const job *j, int64_t m, int64_t n) {
   for (int64_t i = 0; i < blocks; i++) {
     int64_t b = backwards ? blocks - 1 - i : i;
     float part = block_sum(j, m, n, b, codes), sw = j->host->e4m3[scales[b]];
-    acc = j->w4a4 ? acc + part * (j->sx[m * (a->k / NVFP4_BLOCK) + b] * sw) : fmaf(part, sw, acc);
+    acc = j->mode == NVFP4_MODE_W4A4 ? acc + part * (j->sx[m * (a->k / NVFP4_BLOCK) + b] * sw) : fmaf(part, sw, acc);
+  }
+  if (j->fault == UNWRITTEN_X) { /* zeros of weights with what nobody wrote: the scales of x, which w4a16 does not have */
+    acc = fmaf(j->sx[m], 0.0f, acc);
   }
   return acc;
 }
@@ -262,7 +298,7 @@ static void apply_tile(void *arg, size_t tile) {
   }
   for (int64_t n = (int64_t)tile * TILE; n < a->n && n < (int64_t)(tile + 1) * TILE; n++) {
     for (int64_t m = 0; m < a->m; m++) {
-      store(j, m, n, sum(j, m, n));
+      store(j, m, n, j->mode == NVFP4_MODE_UNQUANTISED ? dense_sum(j, m, n) : sum(j, m, n));
     }
   }
 }
@@ -301,9 +337,10 @@ static void change_environment(void) { _mm_setcsr(_mm_getcsr() & ~0x8040u); }
 static void change_environment(void) { __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0) : "memory"); }
 #endif
 
-static nvfp4_status run(fault_kind fault, bool w4a4, const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args) {
+static nvfp4_status run(fault_kind fault, nvfp4_mode mode, const nvfp4_host *host, const nvfp4_packed *packed,
+                        const nvfp4_kernel_args *args) {
   static int calls;
-  job j = {.host = host, .packed = packed, .args = args, .fault = fault, .w4a4 = w4a4, .x = args->workspace};
+  job j = {.host = host, .packed = packed, .args = args, .fault = fault, .mode = mode, .x = args->workspace};
   j.sx = j.x + args->m * args->k;
   j.tiles = (size_t)((args->n + TILE - 1) / TILE);
   j.calls = calls++;
@@ -332,74 +369,84 @@ static nvfp4_status run(fault_kind fault, bool w4a4, const nvfp4_host *host, con
   return NVFP4_OK;
 }
 
-/* name, fault, W4A4?, class, layout, can_implement, workspace */
-#define KERNELS(X)                                                                          \
-  X(none_w4a4, NONE, 1, CANONICAL, rows, yes, workspace_bytes)                              \
-  X(none_w4a16, NONE, 0, CANONICAL, rows, yes, workspace_bytes)                             \
-  X(none_bounded_w4a4, NONE, 1, BOUNDED, rows, yes, workspace_bytes)                        \
-  X(none_bounded_w4a16, NONE, 0, BOUNDED, rows, yes, workspace_bytes)                       \
-  X(order_by_k_w4a16, ORDER_BY_K, 0, CANONICAL, rows, yes, workspace_bytes)                 \
-  X(order_by_k_w4a4, ORDER_BY_K, 1, CANONICAL, rows, yes, workspace_bytes)                  \
-  X(dropped_block, DROPPED_BLOCK, 1, CANONICAL, rows, yes, workspace_bytes)                 \
-  X(swapped_nibble, SWAPPED_NIBBLE, 0, BOUNDED, rows, yes, workspace_bytes)                 \
-  X(saturates, SATURATES, 1, BOUNDED, rows, yes, workspace_bytes)                           \
-  X(scale_layout, SCALE_LAYOUT, 1, CANONICAL, rows, yes, workspace_bytes)                   \
-  X(reads_past_x, READS_PAST_X, 0, CANONICAL, rows, yes, workspace_bytes)                   \
-  X(reads_before_x, READS_BEFORE_X, 0, CANONICAL, rows, yes, workspace_bytes)               \
-  X(reads_past_bias, READS_PAST_BIAS, 1, CANONICAL, rows, yes, workspace_bytes)             \
-  X(reads_past_weights, READS_PAST_WEIGHTS, 0, CANONICAL, rows, yes, workspace_bytes)       \
-  X(writes_past_workspace, WRITES_PAST_WORKSPACE, 0, CANONICAL, rows, yes, workspace_bytes) \
-  X(small_workspace, NONE, 1, CANONICAL, rows, yes, workspace_too_small)                    \
-  X(dirty_workspace, DIRTY_WORKSPACE, 0, CANONICAL, rows, yes, workspace_bytes)             \
-  X(writes_x, WRITES_X, 0, CANONICAL, rows, yes, workspace_bytes)                           \
-  X(writes_past_n, WRITES_PAST_N, 0, CANONICAL, rows, yes, workspace_bytes)                 \
-  X(keeps_source, KEEPS_SOURCE, 0, CANONICAL, keeping, yes, workspace_bytes)                \
-  X(nan_row, NAN_ROW, 1, BOUNDED, rows, yes, workspace_bytes)                               \
-  X(nan_swallowed, NAN_SWALLOWED, 0, BOUNDED, rows, yes, workspace_bytes)                   \
-  X(minus_zero, MINUS_ZERO, 0, CANONICAL, rows, yes, workspace_bytes)                       \
-  X(forgotten_task, FORGOTTEN_TASK, 0, BOUNDED, rows, yes, workspace_bytes)                 \
-  X(task_order, TASK_ORDER, 0, CANONICAL, rows, yes, workspace_bytes)                       \
-  X(batch, BATCH, 0, BOUNDED, rows, yes, workspace_bytes)                                   \
-  X(threads, THREADS, 0, BOUNDED, rows, yes, workspace_bytes)                               \
-  X(counter, COUNTER, 0, BOUNDED, rows, yes, workspace_bytes)                               \
-  X(bias_type, BIAS_TYPE, 0, BOUNDED, rows, yes, workspace_bytes)                           \
-  X(second_alpha, SECOND_ALPHA, 1, CANONICAL, rows, yes, workspace_bytes)                   \
-  X(rounds_twice, ROUNDS_TWICE, 1, CANONICAL, rows, yes, workspace_bytes)                   \
-  X(flushes, FLUSHES, 0, BOUNDED, rows, yes, workspace_bytes)                               \
-  X(keeps_environment, KEEPS_ENVIRONMENT, 1, CANONICAL, rows, yes, workspace_bytes)         \
-  X(allocates, ALLOCATES, 0, CANONICAL, rows, yes, workspace_bytes)                         \
-  X(null_pointer, NULL_POINTER, 1, CANONICAL, rows, yes, workspace_bytes)                   \
-  X(endless, ENDLESS, 0, CANONICAL, rows, yes, workspace_bytes)                             \
-  X(exits, EXITS, 0, CANONICAL, rows, yes, workspace_bytes)                                 \
-  X(unpacks_badly, NONE, 0, CANONICAL, one_way, yes, workspace_bytes)                       \
-  X(leaks, NONE, 0, CANONICAL, leaking, yes, workspace_bytes)                               \
-  X(packed_bytes, NONE, 0, CANONICAL, guessing, yes, workspace_bytes)                       \
-  X(silent_refusal, NONE, 0, CANONICAL, rows, silent_no, workspace_bytes)
+/* name, fault, mode, class, layout, can_implement, workspace */
+#define KERNELS(X)                                                                              \
+  X(none_w4a4, NONE, W4A4, CANONICAL, rows, yes, workspace_bytes)                               \
+  X(none_w4a16, NONE, W4A16, CANONICAL, rows, yes, workspace_bytes)                             \
+  X(none_bounded_w4a4, NONE, W4A4, BOUNDED, rows, yes, workspace_bytes)                         \
+  X(none_bounded_w4a16, NONE, W4A16, BOUNDED, rows, yes, workspace_bytes)                       \
+  X(order_by_k_w4a16, ORDER_BY_K, W4A16, CANONICAL, rows, yes, workspace_bytes)                 \
+  X(order_by_k_w4a4, ORDER_BY_K, W4A4, CANONICAL, rows, yes, workspace_bytes)                   \
+  X(dropped_block, DROPPED_BLOCK, W4A4, CANONICAL, rows, yes, workspace_bytes)                  \
+  X(swapped_nibble, SWAPPED_NIBBLE, W4A16, BOUNDED, rows, yes, workspace_bytes)                 \
+  X(saturates, SATURATES, W4A4, BOUNDED, rows, yes, workspace_bytes)                            \
+  X(scale_layout, SCALE_LAYOUT, W4A4, CANONICAL, rows, yes, workspace_bytes)                    \
+  X(reads_past_x, READS_PAST_X, W4A16, CANONICAL, rows, yes, workspace_bytes)                   \
+  X(reads_before_x, READS_BEFORE_X, W4A16, CANONICAL, rows, yes, workspace_bytes)               \
+  X(reads_past_bias, READS_PAST_BIAS, W4A4, CANONICAL, rows, yes, workspace_bytes)              \
+  X(reads_past_weights, READS_PAST_WEIGHTS, W4A16, CANONICAL, rows, yes, workspace_bytes)       \
+  X(writes_past_workspace, WRITES_PAST_WORKSPACE, W4A16, CANONICAL, rows, yes, workspace_bytes) \
+  X(small_workspace, NONE, W4A4, CANONICAL, rows, yes, workspace_too_small)                     \
+  X(dirty_workspace, DIRTY_WORKSPACE, W4A16, CANONICAL, rows, yes, workspace_bytes)             \
+  X(unwritten_x, UNWRITTEN_X, W4A16, CANONICAL, rows, yes, workspace_bytes)                     \
+  X(aligned_x, ALIGNED_X, W4A16, CANONICAL, rows, yes, workspace_bytes)                         \
+  X(writes_x, WRITES_X, W4A16, CANONICAL, rows, yes, workspace_bytes)                           \
+  X(writes_past_n, WRITES_PAST_N, W4A16, CANONICAL, rows, yes, workspace_bytes)                 \
+  X(keeps_source, KEEPS_SOURCE, W4A16, CANONICAL, keeping, yes, workspace_bytes)                \
+  X(nan_row, NAN_ROW, W4A4, BOUNDED, rows, yes, workspace_bytes)                                \
+  X(nan_swallowed, NAN_SWALLOWED, W4A16, BOUNDED, rows, yes, workspace_bytes)                   \
+  X(minus_zero, MINUS_ZERO, W4A16, CANONICAL, rows, yes, workspace_bytes)                       \
+  X(forgotten_task, FORGOTTEN_TASK, W4A16, BOUNDED, rows, yes, workspace_bytes)                 \
+  X(task_order, TASK_ORDER, W4A16, CANONICAL, rows, yes, workspace_bytes)                       \
+  X(batch, BATCH, W4A16, BOUNDED, rows, yes, workspace_bytes)                                   \
+  X(threads, THREADS, W4A16, BOUNDED, rows, yes, workspace_bytes)                               \
+  X(counter, COUNTER, W4A16, BOUNDED, rows, yes, workspace_bytes)                               \
+  X(bias_type, BIAS_TYPE, W4A16, BOUNDED, rows, yes, workspace_bytes)                           \
+  X(second_alpha, SECOND_ALPHA, W4A4, CANONICAL, rows, yes, workspace_bytes)                    \
+  X(rounds_twice, ROUNDS_TWICE, W4A4, CANONICAL, rows, yes, workspace_bytes)                    \
+  X(flushes, FLUSHES, W4A16, BOUNDED, rows, yes, workspace_bytes)                               \
+  X(keeps_environment, KEEPS_ENVIRONMENT, W4A4, CANONICAL, rows, yes, workspace_bytes)          \
+  X(allocates, ALLOCATES, W4A16, CANONICAL, rows, yes, workspace_bytes)                         \
+  X(null_pointer, NULL_POINTER, W4A4, CANONICAL, rows, yes, workspace_bytes)                    \
+  X(endless, ENDLESS, W4A16, CANONICAL, rows, yes, workspace_bytes)                             \
+  X(exits, EXITS, W4A16, CANONICAL, rows, yes, workspace_bytes)                                 \
+  X(unpacks_badly, NONE, W4A16, CANONICAL, one_way, yes, workspace_bytes)                       \
+  X(leaks, NONE, W4A16, CANONICAL, leaking, yes, workspace_bytes)                               \
+  X(packed_bytes, NONE, W4A16, CANONICAL, guessing, yes, workspace_bytes)                       \
+  X(silent_refusal, NONE, W4A16, CANONICAL, rows, silent_no, workspace_bytes)                   \
+  X(none_w16a16, NONE, UNQUANTISED, CANONICAL, rows, yes, workspace_bytes)                      \
+  X(none_bounded_w16a16, NONE, UNQUANTISED, BOUNDED, rows, yes, workspace_bytes)                \
+  X(order_by_k_w16a16, ORDER_BY_K, UNQUANTISED, CANONICAL, rows, yes, workspace_bytes)          \
+  X(odd_k, ODD_K, UNQUANTISED, BOUNDED, rows, yes, workspace_bytes)                             \
+  X(padded_k, PADDED_K, UNQUANTISED, CANONICAL, rows, yes, workspace_bytes)                     \
+  X(weight_type, WEIGHT_TYPE, UNQUANTISED, BOUNDED, rows, yes, workspace_bytes)                 \
+  X(flushes_w16a16, FLUSHES, UNQUANTISED, BOUNDED, rows, yes, workspace_bytes)
 
-#define DEFINE(NAME, FAULT, W4A4, CLASS, LAYOUT, CAN, WORKSPACE)                                                      \
-  static nvfp4_status apply_##NAME(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, \
-                                   nvfp4_reason *reason) {                                                            \
-    (void)reason;                                                                                                     \
-    return run(FAULT, W4A4, host, packed, args);                                                                      \
-  }                                                                                                                   \
-  static const nvfp4_kernel kernel_##NAME = {                                                                         \
-      .struct_size = sizeof(nvfp4_kernel),                                                                            \
-      .id = "plugin_wrong_" #NAME,                                                                                    \
-      .summary = "wrong on purpose",                                                                                  \
-      .layout = &LAYOUT,                                                                                              \
-      .numerics = {(W4A4) ? NVFP4_MODE_W4A4 : NVFP4_MODE_W4A16, NVFP4_CLASS_##CLASS,                                  \
-                   NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,                                             \
-                   (W4A4) ? NVFP4_ORDER_CANONICAL_W4A4 : NVFP4_ORDER_CANONICAL_W4A16},                                \
-      .device = NVFP4_DEVICE_CPU,                                                                                     \
-      .verified = "never",                                                                                            \
-      .is_supported = yes_machine,                                                                                    \
-      .can_implement = CAN,                                                                                           \
-      .workspace_bytes = WORKSPACE,                                                                                   \
-      .apply_weights = apply_##NAME,                                                                                  \
+#define ORDER_OF_W4A4 NVFP4_ORDER_CANONICAL_W4A4
+#define ORDER_OF_W4A16 NVFP4_ORDER_CANONICAL_W4A16
+#define ORDER_OF_UNQUANTISED NVFP4_ORDER_CANONICAL_W16A16
+#define DEFINE(NAME, FAULT, MODE, CLASS, LAYOUT, CAN, WORKSPACE)                                                                    \
+  static nvfp4_status apply_##NAME(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args,               \
+                                   nvfp4_reason *reason) {                                                                          \
+    (void)reason;                                                                                                                   \
+    return run(FAULT, NVFP4_MODE_##MODE, host, packed, args);                                                                       \
+  }                                                                                                                                 \
+  static const nvfp4_kernel kernel_##NAME = {                                                                                       \
+      .struct_size = sizeof(nvfp4_kernel),                                                                                          \
+      .id = "plugin_wrong_" #NAME,                                                                                                  \
+      .summary = "wrong on purpose",                                                                                                \
+      .layout = &LAYOUT,                                                                                                            \
+      .numerics = {NVFP4_MODE_##MODE, NVFP4_CLASS_##CLASS, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC, ORDER_OF_##MODE}, \
+      .device = NVFP4_DEVICE_CPU,                                                                                                   \
+      .verified = "never",                                                                                                          \
+      .is_supported = yes_machine,                                                                                                  \
+      .can_implement = CAN,                                                                                                         \
+      .workspace_bytes = WORKSPACE,                                                                                                 \
+      .apply_weights = apply_##NAME,                                                                                                \
   };
 KERNELS(DEFINE)
 
-#define POINTER(NAME, FAULT, W4A4, CLASS, LAYOUT, CAN, WORKSPACE) &kernel_##NAME,
+#define POINTER(NAME, FAULT, MODE, CLASS, LAYOUT, CAN, WORKSPACE) &kernel_##NAME,
 static const nvfp4_kernel *const kernels[] = {KERNELS(POINTER)};
 
 #if defined(ONLY_WELL_BEHAVED)

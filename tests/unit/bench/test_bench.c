@@ -33,7 +33,7 @@ static void expect_sound(const nvfp4_bench_result *r) {
   assert_int_equal(r->status, NVFP4_OK);
   assert_true(r->calls >= 3);
   assert_true(r->us > 0 && r->us_p10 > 0 && r->us_p10 <= r->us && r->us <= r->us_p90);
-  assert_true(fabs(r->gbps - 0.5625 * (double)(r->n * r->k) / r->us * 1e-3) <= 1e-9 * r->gbps);
+  assert_true(fabs(r->gbps - (strstr(r->kernel, "_w16a16") != NULL ? 2 : 0.5625) * (double)(r->n * r->k) / r->us * 1e-3) <= 1e-9 * r->gbps);
   assert_true(fabs(r->gflops - 2.0 * (double)(r->m * r->n * r->k) / r->us * 1e-3) <= 1e-9 * r->gflops);
   assert_true(r->roof_share > 0);
 }
@@ -80,7 +80,12 @@ static void test_all_kernels(void **state) {
   }
   assert_int_equal(bench->result_count, 4 * runnable);
   for (size_t i = 0; i < bench->result_count; i++) {
-    expect_sound(&bench->results[i]);
+    const nvfp4_bench_result *r = &bench->results[i];
+    if (r->m == 1 && r->status == NVFP4_E_POLICY) { /* a kernel for more rows */
+      assert_non_null(strstr(r->reason, "serves M from"));
+    } else {
+      expect_sound(r);
+    }
   }
   nvfp4_bench_free(bench);
   nvfp4_context_destroy(context);

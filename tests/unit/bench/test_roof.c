@@ -51,14 +51,14 @@ static void test_share(void **state) {
   (void)state;
   nvfp4_roof roof = {.read_gbps = 10, .f32_gflops = 100, .i8_gops = 400};
   /* 1000 x 1600 weights are 900 kB, at 10 GB/s 90 us; 3.2e6 operations a row, at 400e9/s 8 us. */
-  assert_true(fabs(nvfp4_roof_share(&roof, 1000, 1600, 1, 90) - 1) < 1e-12);
-  assert_true(fabs(nvfp4_roof_share(&roof, 1000, 1600, 1, 180) - 0.5) < 1e-12);
-  assert_true(fabs(nvfp4_roof_share(&roof, 1000, 1600, 100, 1600) - 0.5) < 1e-12);
+  assert_true(fabs(nvfp4_roof_share(&roof, 1000, 1600, 1, 0.5625, 90) - 1) < 1e-12);
+  assert_true(fabs(nvfp4_roof_share(&roof, 1000, 1600, 1, 0.5625, 180) - 0.5) < 1e-12);
+  assert_true(fabs(nvfp4_roof_share(&roof, 1000, 1600, 100, 0.5625, 1600) - 0.5) < 1e-12);
   roof.i8_gops = 0; /* not measured: fp32 counts */
-  assert_true(fabs(nvfp4_roof_share(&roof, 1000, 1600, 100, 3200) - 1) < 1e-12);
-  assert_true(nvfp4_roof_share(&roof, 1000, 1600, 1, 0) == 0);
+  assert_true(fabs(nvfp4_roof_share(&roof, 1000, 1600, 100, 0.5625, 3200) - 1) < 1e-12);
+  assert_true(nvfp4_roof_share(&roof, 1000, 1600, 1, 0.5625, 0) == 0);
   nvfp4_roof none = {0};
-  assert_true(nvfp4_roof_share(&none, 1000, 1600, 1, 5) == 0);
+  assert_true(nvfp4_roof_share(&none, 1000, 1600, 1, 0.5625, 5) == 0);
 }
 
 static void test_greater(void **state) {

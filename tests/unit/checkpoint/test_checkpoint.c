@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _POSIX_C_SOURCE 200809L
-#include "checkpoint/checkpoint.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "checkpoint/safetensors_writer.h"
-#include "support.h"
+#include "checkpoint_support.h"
 
 static nvfp4_checkpoint *open_ok(const char *path) {
   nvfp4_checkpoint *checkpoint = NULL;
@@ -16,16 +14,6 @@ static nvfp4_checkpoint *open_ok(const char *path) {
   assert_ok(nvfp4_checkpoint_open(path, 0, &checkpoint, &reason), reason);
   assert_string_equal(nvfp4_checkpoint_path(checkpoint), path);
   return checkpoint;
-}
-
-static void assert_refused(const char *path, nvfp4_status status, const char *phrase, const char *file) {
-  nvfp4_checkpoint *checkpoint = NULL;
-  nvfp4_reason reason = {0};
-  nvfp4_status got = nvfp4_checkpoint_open(path, 0, &checkpoint, &reason);
-  assert_null(checkpoint);
-  if (got != status || reason.status != status || strstr(reason.text, phrase) == NULL || strstr(reason.text, file) == NULL) {
-    fail_msg("%s: status %d, \"%s\"; needs %d, \"%s\", \"%s\"", path, got, reason.text, status, phrase, file);
-  }
 }
 
 /* -------------------------------------------------------------------------------------------------------- a folder for a test */
@@ -166,13 +154,14 @@ static void configs_come_with_the_folder(void **state) {
 static void broken_indices_are_refused(void **state) {
   (void)state;
   static const char index[] = "model.safetensors.index.json";
-  assert_refused(GOLDEN "broken/dir_index_parent", NVFP4_E_FORMAT, "\"../ok_modelopt.safetensors\", outside the folder", index);
-  assert_refused(GOLDEN "broken/dir_index_absolute", NVFP4_E_FORMAT, "\"/etc/passwd\", outside the folder", index);
-  assert_refused(GOLDEN "broken/dir_index_parent_hidden", NVFP4_E_FORMAT, "\"x/../../ok_modelopt.safetensors\", outside the folder", index);
-  assert_refused(GOLDEN "broken/dir_index_missing_file", NVFP4_E_IO, "model-00002-of-00002.safetensors\" for tensor", index);
-  assert_refused(GOLDEN "broken/dir_index_missing_tensor", NVFP4_E_FORMAT, "down_proj.bias\" should be in", index);
-  assert_refused(GOLDEN "broken/dir_index_no_map", NVFP4_E_FORMAT, "has no weight_map", index);
-  assert_refused(GOLDEN "broken/dir_index_not_json", NVFP4_E_FORMAT, "is not JSON: line 1", index);
+  assert_open_refused(GOLDEN "broken/dir_index_parent", NVFP4_E_FORMAT, "\"../ok_modelopt.safetensors\", outside the folder", index);
+  assert_open_refused(GOLDEN "broken/dir_index_absolute", NVFP4_E_FORMAT, "\"/etc/passwd\", outside the folder", index);
+  assert_open_refused(GOLDEN "broken/dir_index_parent_hidden", NVFP4_E_FORMAT, "\"x/../../ok_modelopt.safetensors\", outside the folder",
+                      index);
+  assert_open_refused(GOLDEN "broken/dir_index_missing_file", NVFP4_E_IO, "model-00002-of-00002.safetensors\" for tensor", index);
+  assert_open_refused(GOLDEN "broken/dir_index_missing_tensor", NVFP4_E_FORMAT, "down_proj.bias\" should be in", index);
+  assert_open_refused(GOLDEN "broken/dir_index_no_map", NVFP4_E_FORMAT, "has no weight_map", index);
+  assert_open_refused(GOLDEN "broken/dir_index_not_json", NVFP4_E_FORMAT, "is not JSON: line 1", index);
 }
 
 static void an_index_must_be_true(void **state) {
@@ -196,22 +185,22 @@ static void an_index_must_be_true(void **state) {
   nvfp4_checkpoint_close(checkpoint);
 
   write_shards(at, "{\"p\":\"a.safetensors\",\"y\":\"b.safetensors\",\"x\":\"b.safetensors\"}");
-  assert_refused(at->path, NVFP4_E_FORMAT, "tensor \"x\" should be in b.safetensors, but is in a.safetensors", index);
+  assert_open_refused(at->path, NVFP4_E_FORMAT, "tensor \"x\" should be in b.safetensors, but is in a.safetensors", index);
   write_shards(at, "{\"p\":3}");
-  assert_refused(at->path, NVFP4_E_FORMAT, "weight_map of tensor \"p\" is not a string", index);
+  assert_open_refused(at->path, NVFP4_E_FORMAT, "weight_map of tensor \"p\" is not a string", index);
   write_shards(at, "{\"p\":\"..\"}");
-  assert_refused(at->path, NVFP4_E_FORMAT, "outside the folder", index);
+  assert_open_refused(at->path, NVFP4_E_FORMAT, "outside the folder", index);
   write_shards(at, "{\"p\":\"\"}");
-  assert_refused(at->path, NVFP4_E_FORMAT, "outside the folder", index);
+  assert_open_refused(at->path, NVFP4_E_FORMAT, "outside the folder", index);
   write_shards(at, "{\"p\":\"a.safetensors\",\"p\":\"b.safetensors\"}");
-  assert_refused(at->path, NVFP4_E_FORMAT, "duplicate", index);
+  assert_open_refused(at->path, NVFP4_E_FORMAT, "duplicate", index);
   write_text(at, index, "[]", 2);
-  assert_refused(at->path, NVFP4_E_FORMAT, "has no weight_map", index);
+  assert_open_refused(at->path, NVFP4_E_FORMAT, "has no weight_map", index);
 }
 
 static void a_folder_without_index(void **state) {
   const folder *at = *state;
-  assert_refused(at->path, NVFP4_E_FORMAT, "has no .safetensors file", at->path);
+  assert_open_refused(at->path, NVFP4_E_FORMAT, "has no .safetensors file", at->path);
   write_tensors(at, "a.safetensors", first_names, 2);
   write_tensors(at, "b.safetensors", second_names, 1);
   nvfp4_checkpoint *checkpoint = open_ok(at->path);
@@ -220,7 +209,7 @@ static void a_folder_without_index(void **state) {
   nvfp4_checkpoint_close(checkpoint);
 
   write_tensors(at, "b.safetensors", first_names, 1);
-  assert_refused(at->path, NVFP4_E_FORMAT, "duplicate tensor name \"x\", also in ", ".safetensors");
+  assert_open_refused(at->path, NVFP4_E_FORMAT, "duplicate tensor name \"x\", also in ", ".safetensors");
 
   write_tensors(at, "model.safetensors", second_names, 1); /* then the others are not the model */
   checkpoint = open_ok(at->path);
@@ -228,11 +217,11 @@ static void a_folder_without_index(void **state) {
   nvfp4_checkpoint_close(checkpoint);
 
   write_text(at, "config.json", "{}\0{}", 5);
-  assert_refused(at->path, NVFP4_E_FORMAT, "holds a NUL byte", "config.json");
+  assert_open_refused(at->path, NVFP4_E_FORMAT, "holds a NUL byte", "config.json");
   char path[128];
   unlink(in(at, "config.json", path));
   assert_int_equal(mkdir(path, 0700), 0);
-  assert_refused(at->path, NVFP4_E_IO, "is not a regular file", "config.json");
+  assert_open_refused(at->path, NVFP4_E_IO, "is not a regular file", "config.json");
   rmdir(path);
 }
 
@@ -240,11 +229,11 @@ static void what_is_no_checkpoint_is_refused(void **state) {
   const folder *at = *state;
   char path[128];
   nvfp4_checkpoint *checkpoint = NULL;
-  assert_refused(in(at, "none", path), NVFP4_E_IO, "cannot be opened", "none");
-  assert_refused(in(at, "none.json", path), NVFP4_E_IO, "cannot be opened", "none.json");
-  assert_refused("/dev/zero", NVFP4_E_IO, "is not a regular file", "/dev/zero");
+  assert_open_refused(in(at, "none", path), NVFP4_E_IO, "cannot be opened", "none");
+  assert_open_refused(in(at, "none.json", path), NVFP4_E_IO, "cannot be opened", "none.json");
+  assert_open_refused("/dev/zero", NVFP4_E_IO, "is not a regular file", "/dev/zero");
   assert_int_equal(mkfifo(in(at, "a.safetensors", path), 0600), 0); /* opening it must not wait for a writer */
-  assert_refused(path, NVFP4_E_IO, "is not a regular file", "a.safetensors");
+  assert_open_refused(path, NVFP4_E_IO, "is not a regular file", "a.safetensors");
   assert_int_equal(nvfp4_checkpoint_open(NULL, 0, &checkpoint, NULL), NVFP4_E_ARG);
   assert_int_equal(nvfp4_checkpoint_open("", 0, &checkpoint, NULL), NVFP4_E_ARG);
   assert_int_equal(nvfp4_checkpoint_open(path, 0, NULL, NULL), NVFP4_E_ARG);

@@ -2,9 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "checkpoint/checkpoint.h"
 #include "checkpoint/gguf.h"
-#include "support.h"
+#include "checkpoint_support.h"
 
 /* ------------------------------------------------------------------------------------------------------- a GGUF file in memory */
 
@@ -65,35 +64,19 @@ static void pad(maker *file, size_t alignment, size_t data_bytes) {
   }
 }
 
-/* The copy is exactly as long as the file, so that a sanitizer sees a read past it; *memory is freed after the checkpoint. */
 static nvfp4_status open_made(const maker *file, nvfp4_checkpoint **out, nvfp4_reason *reason, uint8_t **memory) {
-  *memory = malloc(file->bytes);
-  assert_non_null(*memory);
-  memcpy(*memory, file->data, file->bytes);
-  return nvfp4_checkpoint_open_memory("made.gguf", *memory, file->bytes, 0, out, reason);
+  return open_copy("made.gguf", file->data, file->bytes, out, reason, memory);
 }
 
 static void assert_refused(const maker *file, nvfp4_status status, const char *phrase) {
-  nvfp4_checkpoint *checkpoint = NULL;
-  nvfp4_reason reason = {0};
-  uint8_t *memory;
-  nvfp4_status got = open_made(file, &checkpoint, &reason, &memory);
-  free(memory);
-  assert_null(checkpoint);
-  if (got != status || strstr(reason.text, phrase) == NULL || strstr(reason.text, "made.gguf") == NULL) {
-    fail_msg("status %d, \"%s\"; needs %d, \"%s\"", got, reason.text, status, phrase);
-  }
+  assert_copy_refused("made.gguf", file->data, file->bytes, status, phrase);
 }
 
 /* -------------------------------------------------------------------------------------------------------------------- tests */
 
 static void broken_files_are_refused(void **state) {
   (void)state;
-  static const struct {
-    const char *file;
-    nvfp4_status status;
-    const char *phrase, *tensor;
-  } cases[] = {
+  static const broken_file cases[] = {
       {"gguf_magic", NVFP4_E_FORMAT, "not a GGUF file", ""},
       {"gguf_version_1", NVFP4_E_UNSUPPORTED, "version is 1", ""},
       {"gguf_version_be", NVFP4_E_UNSUPPORTED, "big-endian", ""},
@@ -116,19 +99,7 @@ static void broken_files_are_refused(void **state) {
       {"gguf_align_3", NVFP4_E_FORMAT, "alignment is 3", ""},
       {"gguf_dup_tensor", NVFP4_E_FORMAT, "duplicate tensor name", "\"t\""},
   };
-  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-    char path[256];
-    snprintf(path, sizeof path, GOLDEN "broken/%s.gguf", cases[i].file);
-    nvfp4_checkpoint *checkpoint = NULL;
-    nvfp4_reason reason = {0};
-    nvfp4_status status = nvfp4_checkpoint_open(path, 0, &checkpoint, &reason);
-    assert_null(checkpoint);
-    if (status != cases[i].status || strstr(reason.text, cases[i].phrase) == NULL || strstr(reason.text, cases[i].tensor) == NULL ||
-        strstr(reason.text, cases[i].file) == NULL) {
-      fail_msg("%s: status %d, \"%s\"; needs %d, \"%s\", \"%s\"", path, status, reason.text, cases[i].status, cases[i].phrase,
-               cases[i].tensor);
-    }
-  }
+  assert_broken_files_refused(cases, sizeof cases / sizeof cases[0], ".gguf");
 }
 
 static void sound_file_loads(void **state) {
@@ -150,20 +121,7 @@ static void sound_file_loads(void **state) {
 
 static void every_truncation_is_refused(void **state) {
   (void)state;
-  size_t bytes;
-  char *file = test_read_file(GOLDEN "broken/gguf_ok.gguf", &bytes);
-  for (size_t length = 0; length < bytes; length++) {
-    uint8_t *cut = malloc(length > 0 ? length : 1);
-    assert_non_null(cut);
-    memcpy(cut, file, length);
-    nvfp4_checkpoint *checkpoint = NULL;
-    nvfp4_status status = nvfp4_checkpoint_open_memory("cut.gguf", cut, length, 0, &checkpoint, NULL);
-    free(cut);
-    if (status != NVFP4_E_FORMAT) {
-      fail_msg("%zu of %zu bytes: status %d", length, bytes, status);
-    }
-  }
-  free(file);
+  assert_truncations_refused(GOLDEN "broken/gguf_ok.gguf");
 }
 
 /* One pair of every type; the alignment key is among them. */

@@ -194,17 +194,19 @@ static void other_layers_are_listed(void **state) {
   assert_int_equal(nvfp4_checkpoint_layer_count(checkpoint), 6);
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     const nvfp4_layer_info *layer = nvfp4_checkpoint_find_layer(checkpoint, cases[i].name);
-    nvfp4_weights weights;
-    nvfp4_layer_desc desc;
-    void *owned;
     assert_non_null(layer);
     assert_int_equal(layer->mode, cases[i].mode);
+    assert_int_equal(layer->lookup, i == 0);
     assert_string_equal(layer->note, cases[i].note);
-    assert_int_equal(nvfp4_checkpoint_weights(checkpoint, layer, &weights, &owned, &reason), NVFP4_E_UNSUPPORTED);
-    assert_non_null(strstr(reason.text, cases[i].note));
-    assert_int_equal(nvfp4_layer_desc_from_checkpoint(layer, &desc, NULL), NVFP4_E_UNSUPPORTED);
   }
-  assert_non_null(strstr(nvfp4_checkpoint_find_layer(checkpoint, "mlp.experts.down_proj")->note, "not supported"));
+  const nvfp4_layer_info *stacked = nvfp4_checkpoint_find_layer(checkpoint, "mlp.experts.down_proj");
+  nvfp4_weights weights;
+  nvfp4_layer_desc desc;
+  void *owned;
+  assert_non_null(strstr(stacked->note, "not supported"));
+  assert_int_equal(nvfp4_checkpoint_weights(checkpoint, stacked, &weights, &owned, &reason), NVFP4_E_UNSUPPORTED);
+  assert_non_null(strstr(reason.text, stacked->note));
+  assert_int_equal(nvfp4_layer_desc_from_checkpoint(stacked, &desc, NULL), NVFP4_E_UNSUPPORTED);
   assert_string_equal(nvfp4_checkpoint_warning(checkpoint, 0),
                       "layers that the config says are quantised hold plain weights, taken as unquantised: 1 (the first: gate)");
   nvfp4_checkpoint_close(checkpoint);

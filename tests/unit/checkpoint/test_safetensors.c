@@ -2,43 +2,41 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "checkpoint/checkpoint.h"
-#include "support.h"
+#include "checkpoint_support.h"
 
 #define BROKEN GOLDEN "broken/"
 
-/* A safetensors file in memory, exactly as long as it says, so that a sanitizer sees a read past it. */
-static nvfp4_status open_header(const char *header, size_t data_bytes, nvfp4_checkpoint **out, nvfp4_reason *reason, uint8_t **memory) {
-  size_t length = strlen(header), bytes = 8 + length + data_bytes;
-  uint8_t *file = calloc(1, bytes);
+/* Header and so many zeros of data; freed by the caller. */
+static uint8_t *make_file(const char *header, size_t data_bytes, size_t *bytes) {
+  size_t length = strlen(header);
+  *bytes = 8 + length + data_bytes;
+  uint8_t *file = calloc(1, *bytes);
   assert_non_null(file);
   for (int i = 0; i < 8; i++) {
     file[i] = (uint8_t)((uint64_t)length >> (8 * i));
   }
   memcpy(file + 8, header, length);
-  *memory = file;
-  return nvfp4_checkpoint_open_memory("made.safetensors", file, bytes, 0, out, reason);
+  return file;
+}
+
+static nvfp4_status open_header(const char *header, size_t data_bytes, nvfp4_checkpoint **out, nvfp4_reason *reason, uint8_t **memory) {
+  size_t bytes;
+  uint8_t *file = make_file(header, data_bytes, &bytes);
+  nvfp4_status status = open_copy("made.safetensors", file, bytes, out, reason, memory);
+  free(file);
+  return status;
 }
 
 static void assert_refused(const char *header, size_t data_bytes, nvfp4_status status, const char *phrase) {
-  nvfp4_checkpoint *checkpoint = NULL;
-  nvfp4_reason reason = {0};
-  uint8_t *memory;
-  nvfp4_status got = open_header(header, data_bytes, &checkpoint, &reason, &memory);
-  free(memory);
-  assert_null(checkpoint);
-  if (got != status || reason.status != status || strstr(reason.text, phrase) == NULL || strstr(reason.text, "made.safetensors") == NULL) {
-    fail_msg("%s: status %d, \"%s\"; needs %d, \"%s\"", header, got, reason.text, status, phrase);
-  }
+  size_t bytes;
+  uint8_t *file = make_file(header, data_bytes, &bytes);
+  assert_copy_refused("made.safetensors", file, bytes, status, phrase);
+  free(file);
 }
 
 static void broken_files_are_refused(void **state) {
   (void)state;
-  static const struct {
-    const char *file;
-    nvfp4_status status;
-    const char *phrase, *tensor;
-  } cases[] = {
+  static const broken_file cases[] = {
       {"st_empty", NVFP4_E_FORMAT, "has 0 bytes", ""},
       {"st_7bytes", NVFP4_E_FORMAT, "has 7 bytes", ""},
       {"st_trunc_header", NVFP4_E_FORMAT, "only 52 bytes follow", ""},
@@ -74,19 +72,7 @@ static void broken_files_are_refused(void **state) {
       {"st_metadata_not_string", NVFP4_E_FORMAT, "__metadata__ value of \"format\" is an integer", ""},
       {"st_nul_in_name", NVFP4_E_FORMAT, "NUL", "down_proj.weight"},
   };
-  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-    char path[256];
-    snprintf(path, sizeof path, BROKEN "%s.safetensors", cases[i].file);
-    nvfp4_checkpoint *checkpoint = NULL;
-    nvfp4_reason reason = {0};
-    nvfp4_status status = nvfp4_checkpoint_open(path, 0, &checkpoint, &reason);
-    assert_null(checkpoint);
-    if (status != cases[i].status || strstr(reason.text, cases[i].phrase) == NULL || strstr(reason.text, cases[i].tensor) == NULL ||
-        strstr(reason.text, cases[i].file) == NULL) {
-      fail_msg("%s: status %d, \"%s\"; needs %d, \"%s\", \"%s\"", path, status, reason.text, cases[i].status, cases[i].phrase,
-               cases[i].tensor);
-    }
-  }
+  assert_broken_files_refused(cases, sizeof cases / sizeof cases[0], ".safetensors");
 }
 
 static void sound_files_load(void **state) {
@@ -113,21 +99,7 @@ static void sound_files_load(void **state) {
 
 static void every_truncation_is_refused(void **state) {
   (void)state;
-  size_t bytes;
-  char *file = test_read_file(BROKEN "ok_modelopt.safetensors", &bytes);
-  for (size_t length = 0; length < bytes; length++) {
-    uint8_t *cut = malloc(length > 0 ? length : 1);
-    assert_non_null(cut);
-    memcpy(cut, file, length);
-    nvfp4_checkpoint *checkpoint = NULL;
-    nvfp4_reason reason = {0};
-    nvfp4_status status = nvfp4_checkpoint_open_memory("cut.safetensors", cut, length, 0, &checkpoint, &reason);
-    free(cut);
-    if (status != NVFP4_E_FORMAT) {
-      fail_msg("%zu of %zu bytes: status %d, %s", length, bytes, status, reason.text);
-    }
-  }
-  free(file);
+  assert_truncations_refused(BROKEN "ok_modelopt.safetensors");
 }
 
 static void every_dtype_has_its_size(void **state) {

@@ -17,7 +17,7 @@ static void check_bytes(nvfp4_context *context, int64_t n, int64_t k) {
   assert_ok(layout->process_weights_after_loading(&context->host, &args, &packed, &reason), reason);
   int64_t row_tiles = (n + 15) / 16, k_tiles = (k + 63) / 64;
   assert_int_equal(packed.data_bytes, row_tiles * k_tiles * 576);
-  assert_int_equal(layout->packed_bytes(n, k), packed.data_bytes);
+  assert_int_equal(layout->packed_bytes(n, k, NVFP4_DTYPE_NONE), packed.data_bytes);
   assert_int_equal((uintptr_t)packed.data % 64, 0);
   const uint8_t *data = packed.data;
   for (int64_t row = 0; row < 16 * row_tiles; row++) {

@@ -30,6 +30,51 @@ static void test_follows_kernels_def(void **state) {
   free(def);
 }
 
+static void round_trip(nvfp4_context *context, const nvfp4_layout *layout, const nvfp4_weights *weights, uint8_t *codes, uint8_t *scales) {
+  nvfp4_reason reason = {0};
+  float *alpha = calloc((size_t)weights->n, sizeof *alpha);
+  nvfp4_process_args args = {sizeof args, weights, alpha, alpha, NULL};
+  nvfp4_packed packed = {0};
+  assert_ok(layout->process_weights_after_loading(&context->host, &args, &packed, &reason), reason);
+  assert_int_equal(packed.data_bytes, layout->packed_bytes(weights->n, weights->k, weights->dtype));
+  assert_ok(layout->unpack(&context->host, &packed, codes, scales, &reason), reason);
+  layout->free_packed(&context->host, &packed);
+  free(alpha);
+}
+
+static void round_trip_nvfp4(nvfp4_context *context, const nvfp4_layout *layout, int64_t n, int64_t k, uint64_t seed) {
+  test_layer test = test_layer_make(n, k, seed);
+  nvfp4_weights weights = test_layer_weights(&test);
+  uint8_t *codes = malloc((size_t)(n * k / 2)), *scales = malloc((size_t)(n * k / 16));
+  round_trip(context, layout, &weights, codes, scales);
+  assert_memory_equal(codes, test.codes, n * k / 2);
+  assert_memory_equal(scales, test.scales, n * k / 16);
+  free(codes);
+  free(scales);
+  test_layer_free(&test);
+}
+
+/* Any bits, whatever number they are; rows have a gap of 3 bytes. */
+static void round_trip_dense(nvfp4_context *context, const nvfp4_layout *layout, int64_t n, int64_t k, uint64_t seed) {
+  static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_F32, NVFP4_DTYPE_F16, NVFP4_DTYPE_BF16};
+  test_random random = {seed};
+  for (int i = 0; i < 3; i++) {
+    int64_t row = k * (dtypes[i] == NVFP4_DTYPE_F32 ? 4 : 2), stride = row + 3;
+    uint8_t *values = malloc((size_t)(n * stride)), *unpacked = malloc((size_t)(n * row));
+    for (int64_t j = 0; j < n * stride; j++) {
+      values[j] = (uint8_t)test_random_u64(&random);
+    }
+    nvfp4_weights weights = {
+        .struct_size = sizeof weights, .n = n, .k = k, .dtype = dtypes[i], .values = values, .values_stride_bytes = stride};
+    round_trip(context, layout, &weights, unpacked, NULL);
+    for (int64_t j = 0; j < n; j++) {
+      assert_memory_equal(unpacked + j * row, values + j * stride, row);
+    }
+    free(unpacked);
+    free(values);
+  }
+}
+
 /* unpack(process(w)) == w for every CPU layout, at shapes around the tiles and with strides. */
 static void test_layouts_round_trip(void **state) {
   (void)state;
@@ -44,23 +89,10 @@ static void test_layouts_round_trip(void **state) {
     if (kernel == NULL || kernel->device != NVFP4_DEVICE_CPU || kernel->is_supported(nvfp4_context_machine(context), NULL) != NVFP4_OK) {
       continue;
     }
+    bool dense = kernel->numerics.mode == NVFP4_MODE_UNQUANTISED;
     for (int shape = 0; shape < 20; shape++) {
-      test_layer test = test_layer_make(ns[shape % 5], ks[shape / 5], (uint64_t)shape);
-      nvfp4_weights weights = test_layer_weights(&test);
-      float *alpha = calloc((size_t)test.n, sizeof *alpha);
-      nvfp4_process_args args = {sizeof args, &weights, alpha, alpha};
-      nvfp4_packed packed = {0};
-      assert_ok(kernel->layout->process_weights_after_loading(&context->host, &args, &packed, &reason), reason);
-      assert_int_equal(packed.data_bytes, kernel->layout->packed_bytes(test.n, test.k));
-      uint8_t *codes = malloc((size_t)(test.n * test.k / 2)), *scales = malloc((size_t)(test.n * test.k / 16));
-      assert_ok(kernel->layout->unpack(&context->host, &packed, codes, scales, &reason), reason);
-      assert_memory_equal(codes, test.codes, test.n * test.k / 2);
-      assert_memory_equal(scales, test.scales, test.n * test.k / 16);
-      kernel->layout->free_packed(&context->host, &packed);
-      free(codes);
-      free(scales);
-      free(alpha);
-      test_layer_free(&test);
+      (dense ? round_trip_dense : round_trip_nvfp4)(context, kernel->layout, ns[shape % 5], ks[shape / 5] - (dense ? shape % 3 : 0),
+                                                    (uint64_t)shape);
     }
   }
   nvfp4_context_destroy(context);

@@ -253,10 +253,72 @@ static void test_create_refusals(void **state) {
   close_fixture(&f);
 }
 
+/* A dense layer of two partitions with factors of their own, over rows with a gap; and weights that do not fit. */
+static void test_dense(void **state) {
+  (void)state;
+  enum { DENSE_K = K - 1, GAP = 3 };
+  static uint8_t values[N * (DENSE_K * 2 + GAP)];
+  test_layer test = test_layer_make(N, DENSE_K, 22); /* F16 by the seed */
+  assert_int_equal(test.dtype, NVFP4_DTYPE_F16);
+  for (int n = 0; n < N; n++) {
+    memcpy(values + n * (DENSE_K * 2 + GAP), (uint8_t *)test.values + n * DENSE_K * 2, DENSE_K * 2);
+  }
+  nvfp4_weights weights = test_layer_dense_weights(&test);
+  weights.values = values;
+  weights.values_stride_bytes = DENSE_K * 2 + GAP;
+  const nvfp4_partition partitions[] = {{.n_rows = 20, .weight.value = 0.37f}, {.n_first = 20, .n_rows = N - 20, .weight.value = 3.1f}};
+  nvfp4_layer_desc desc = test_layer_desc(&test, NVFP4_MODE_UNQUANTISED);
+  desc.partitions = partitions;
+  desc.partition_count = 2;
+  nvfp4_reason reason = {0};
+  nvfp4_context *context = NULL;
+  nvfp4_plan *plan = NULL;
+  nvfp4_layer *layer = NULL;
+  assert_ok(nvfp4_context_create(NULL, &context, &reason), reason);
+  assert_ok(nvfp4_init_linear_kernel(context, &desc, NULL, &plan, NULL, &reason), reason);
+  assert_ok(nvfp4_layer_create(context, plan, &weights, &layer, &reason), reason);
+  float x[M * DENSE_K], y[M * N], want[M * N];
+  test_random random = {4};
+  for (int i = 0; i < M * DENSE_K; i++) {
+    x[i] = test_random_gauss(&random);
+  }
+  test.dense.weight.value = 1;
+  test_layer_reference(&test, NVFP4_MODE_UNQUANTISED, x, M, false, want);
+  size_t bytes = nvfp4_layer_workspace_bytes(layer, M);
+  void *workspace = aligned_alloc(64, (bytes + 63) / 64 * 64);
+  nvfp4_apply_args args = {.struct_size = sizeof args,
+                           .m = M,
+                           .x = x,
+                           .ldx_elems = DENSE_K,
+                           .y = y,
+                           .ldy_elems = N,
+                           .workspace = workspace,
+                           .workspace_bytes = bytes};
+  assert_ok(nvfp4_layer_apply(layer, &args, &reason), reason);
+  for (int i = 0; i < M * N; i++) {
+    assert_f32_bits(y[i], want[i] * (i % N < 20 ? 0.37f : 3.1f));
+  }
+  free(workspace);
+  nvfp4_layer_destroy(layer);
+  nvfp4_weights bad = weights;
+  bad.dtype = NVFP4_DTYPE_BF16;
+  assert_int_equal(nvfp4_layer_create(context, plan, &bad, &layer, &reason), NVFP4_E_DTYPE);
+  assert_non_null(strstr(reason.text, "the weights' dtype is BF16; the layer is described with weight_dtype F16"));
+  bad = weights;
+  bad.values = NULL;
+  assert_int_equal(nvfp4_layer_create(context, plan, &bad, &layer, &reason), NVFP4_E_ARG);
+  bad = weights;
+  bad.values_stride_bytes = DENSE_K * 2 - 1;
+  assert_int_equal(nvfp4_layer_create(context, plan, &bad, &layer, &reason), NVFP4_E_SHAPE);
+  nvfp4_plan_free(plan);
+  nvfp4_context_destroy(context);
+  test_layer_free(&test);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_partitions),     cmocka_unit_test(test_strides),         cmocka_unit_test(test_quantised_x),
-      cmocka_unit_test(test_apply_refusals), cmocka_unit_test(test_create_refusals),
+      cmocka_unit_test(test_partitions),  cmocka_unit_test(test_dense),          cmocka_unit_test(test_strides),
+      cmocka_unit_test(test_quantised_x), cmocka_unit_test(test_apply_refusals), cmocka_unit_test(test_create_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

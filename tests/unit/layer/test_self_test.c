@@ -6,17 +6,22 @@
 #include "layer/layer.h"
 #include "layer_support.h"
 
-extern const nvfp4_kernel nvfp4_kernel_ref_w4a4, nvfp4_kernel_ref_w4a16;
+extern const nvfp4_kernel nvfp4_kernel_ref_w4a4, nvfp4_kernel_ref_w4a16, nvfp4_kernel_ref_w16a16;
 
 static nvfp4_status right(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
-  return (args->s_a != 0.0f ? &nvfp4_kernel_ref_w4a4 : &nvfp4_kernel_ref_w4a16)->apply_weights(host, packed, args, reason);
+  bool dense = args->k % NVFP4_BLOCK != 0;
+  return (dense               ? &nvfp4_kernel_ref_w16a16
+          : args->s_a != 0.0f ? &nvfp4_kernel_ref_w4a4
+                              : &nvfp4_kernel_ref_w4a16)
+      ->apply_weights(host, packed, args, reason);
 }
 
 static nvfp4_status drops_a_block(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
-  float *x = malloc((size_t)(args->m * args->k) * sizeof *x);
-  memcpy(x, args->x, (size_t)(args->m * args->k) * sizeof *x);
+  int64_t ldx = args->ldx_elems;
+  float *x = malloc((size_t)(args->m * ldx) * sizeof *x);
+  memcpy(x, args->x, (size_t)(args->m * ldx) * sizeof *x);
   for (int64_t m = 0; m < args->m; m++) {
-    memset(x + m * args->k + args->k - NVFP4_BLOCK, 0, NVFP4_BLOCK * sizeof *x);
+    memset(x + m * ldx + args->k - NVFP4_BLOCK, 0, NVFP4_BLOCK * sizeof *x);
   }
   nvfp4_kernel_args changed = *args;
   changed.x = x;
@@ -64,7 +69,9 @@ static nvfp4_status test_of(nvfp4_mode mode, nvfp4_class numerics_class,
   nvfp4_context *context;
   nvfp4_reason reason = {0};
   assert_ok(nvfp4_context_create(NULL, &context, &reason), reason);
-  nvfp4_kernel kernel = mode == NVFP4_MODE_W4A4 ? nvfp4_kernel_ref_w4a4 : nvfp4_kernel_ref_w4a16;
+  nvfp4_kernel kernel = mode == NVFP4_MODE_UNQUANTISED ? nvfp4_kernel_ref_w16a16
+                        : mode == NVFP4_MODE_W4A4      ? nvfp4_kernel_ref_w4a4
+                                                       : nvfp4_kernel_ref_w4a16;
   kernel.id = "wrong";
   kernel.numerics.numerics_class = numerics_class;
   kernel.apply_weights = apply;
@@ -80,13 +87,15 @@ static void test_right_kernels_pass(void **state) {
   (void)state;
   assert_int_equal(test_of(NVFP4_MODE_W4A4, NVFP4_CLASS_CANONICAL, right), NVFP4_OK);
   assert_int_equal(test_of(NVFP4_MODE_W4A16, NVFP4_CLASS_CANONICAL, right), NVFP4_OK);
+  assert_int_equal(test_of(NVFP4_MODE_UNQUANTISED, NVFP4_CLASS_CANONICAL, right), NVFP4_OK);
+  assert_int_equal(test_of(NVFP4_MODE_UNQUANTISED, NVFP4_CLASS_BOUNDED, one_ulp_off), NVFP4_OK);
   assert_int_equal(test_of(NVFP4_MODE_W4A4, NVFP4_CLASS_BOUNDED, right), NVFP4_OK);
   assert_int_equal(test_of(NVFP4_MODE_W4A16, NVFP4_CLASS_BOUNDED, one_ulp_off), NVFP4_OK);
 }
 
 static void test_wrong_kernels_fail(void **state) {
   (void)state;
-  for (int mode = NVFP4_MODE_W4A4; mode <= NVFP4_MODE_W4A16; mode++) {
+  for (int mode = NVFP4_MODE_UNQUANTISED; mode <= NVFP4_MODE_W4A16; mode++) {
     for (int class = NVFP4_CLASS_CANONICAL; class <= NVFP4_CLASS_BOUNDED; class ++) {
       assert_int_equal(test_of((nvfp4_mode)mode, (nvfp4_class) class, drops_a_block), NVFP4_E_INTERNAL);
       assert_int_equal(test_of((nvfp4_mode)mode, (nvfp4_class) class, forgets_the_bias), NVFP4_E_INTERNAL);

@@ -18,7 +18,12 @@ static nvfp4_machine sample(void) {
   m.memory_bytes = UINT64_MAX;
   m.cuda_driver = 13000;
   m.gpu_count = 2;
-  m.gpus[0] = (nvfp4_gpu){.name = "NVIDIA H100 80GB HBM3", .sm = 90, .multiprocessors = 132, .memory_bytes = 85029158912};
+  m.gpus[0] = (nvfp4_gpu){.name = "NVIDIA H100 80GB HBM3",
+                          .sm = 90,
+                          .multiprocessors = 132,
+                          .memory_bytes = 85029158912,
+                          .l2_bytes = 52428800,
+                          .shared_bytes = 232448};
   m.gpus[1] = (nvfp4_gpu){.name = "", .sm = 120};
   return m;
 }
@@ -26,7 +31,7 @@ static nvfp4_machine sample(void) {
 static const char sample_text[] =
     "arch x86_64\ncpu AMD EPYC 9B45 # 128-Core\nisa sse2 avx2 avx512vnni\ncores 2\nl1d_bytes 49152\nl2_bytes 1048576\nl3_bytes 33554432\n"
     "memory_bytes 18446744073709551615\ncuda_driver 13000\n"
-    "gpu sm=90 multiprocessors=132 memory_bytes=85029158912 name=NVIDIA H100 80GB HBM3\n"
+    "gpu sm=90 multiprocessors=132 memory_bytes=85029158912 l2_bytes=52428800 shared_bytes=232448 name=NVIDIA H100 80GB HBM3\n"
     "gpu sm=120 multiprocessors=0 memory_bytes=0 name=\n";
 
 static void test_form(void **state) {
@@ -160,7 +165,8 @@ static void test_errors(void **state) {
       {"arch x86_64\ncpu aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n",
        "line 2: cpu has 64 bytes; shorten it to at most 63"},
       {"arch x86_64\ngpu sm=x\n", "line 2: gpu sm is \"x\""},
-      {"arch x86_64\ngpu sm=90 cores=3\n", "line 2: gpu has \"cores=3\"; needs sm=, multiprocessors=, memory_bytes= or name="},
+      {"arch x86_64\ngpu sm=90 cores=3\n",
+       "line 2: gpu has \"cores=3\"; needs sm=, multiprocessors=, memory_bytes=, l2_bytes=, shared_bytes= or name="},
       {"arch x86_64\ngpu\ngpu\ngpu\ngpu\ngpu\ngpu\ngpu\ngpu\ngpu\ngpu\ngpu\ngpu\ngpu\ngpu\ngpu\ngpu\ngpu\n", "line 18: gpu: more than 16"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -6,8 +6,8 @@
 #include "checkpoint/checkpoint.h"
 #include "format/e4m3.h"
 #include "format/half.h"
+#include "kernels/ref/spec.h"
 #include "layer/context.h"
-#include "model/vector.h"
 #include "support.h"
 
 enum { N = 37, K = 192, M = 5 };
@@ -41,19 +41,13 @@ static nvfp4_tensor random_weight(nvfp4_dtype dtype, test_random *random) {
   return tensor;
 }
 
-/* y of the promised bits: rows of fp32 weights times fed, in nvfp4_dot4's order. */
+/* y of the canonical bits: rows of the weights' values times fed, with the factor `scale`. */
 static void expect(const nvfp4_tensor *weight, float scale, const float *fed, bool with_bias, float *y) {
-  static float rows[4 * K];
+  float row[K];
   for (int n = 0; n < N; n++) {
-    memset(rows, 0, sizeof rows);
-    assert_int_equal(nvfp4_tensor_to_f32(weight, (uint64_t)n * K, K, rows, NULL), NVFP4_OK);
-    for (int k = 0; k < K; k++) {
-      rows[k] *= scale;
-    }
+    assert_int_equal(nvfp4_tensor_to_f32(weight, (uint64_t)n * K, K, row, NULL), NVFP4_OK);
     for (int m = 0; m < M; m++) {
-      float out[4];
-      nvfp4_dot4(fed + m * K, rows, K, out);
-      y[m * N + n] = with_bias ? out[0] + bias[n] : out[0];
+      y[m * N + n] = nvfp4_spec_finish(nvfp4_spec_w16a16(fed + m * K, row, K), scale, with_bias ? &bias[n] : NULL);
     }
   }
 }
@@ -103,7 +97,7 @@ static void every_stored_type(void **state) {
   nvfp4_tensor bias_tensor = {.name = "w.bias", .dtype = NVFP4_DTYPE_F32, .rank = 1, .shape = {N}, .data = bias, .bytes = sizeof bias};
   for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
     nvfp4_tensor weight = random_weight(types[i], &random);
-    nvfp4_layer_info info = {.name = "w", .n = N, .k = K, .weight = &weight, .bias = i % 2 == 0 ? &bias_tensor : NULL};
+    nvfp4_layer_info info = {.name = "w", .n = N, .k = K, .weight = &weight, .bias = i % 2 == 0 ? &bias_tensor : NULL, .note = ""};
     nvfp4_model_options options = {.activation = NVFP4_DTYPE_F32, .batch_tokens = M};
     expect(&weight, 1, x, i % 2 == 0, want);
     check(&checkpoint, &info, options, want);
@@ -129,7 +123,7 @@ static void fp8(void **state) {
   };
   nvfp4_checkpoint checkpoint = {.tensors = scales, .tensor_count = 2};
   nvfp4_tensor weight = random_weight(NVFP4_DTYPE_F8_E4M3, &random);
-  nvfp4_layer_info info = {.name = "w", .mode = NVFP4_MODE_FP8, .n = N, .k = K, .weight = &weight};
+  nvfp4_layer_info info = {.name = "w", .mode = NVFP4_MODE_FP8, .n = N, .k = K, .weight = &weight, .note = ""};
   nvfp4_model_options options = {.activation = NVFP4_DTYPE_F32, .batch_tokens = M};
   for (int j = 0; j < M * K; j++) {
     fed[j] = nvfp4_e4m3_to_f32(nvfp4_e4m3_from_f32(x[j] / input_scale)) * input_scale;
@@ -155,7 +149,7 @@ static void fp8(void **state) {
   assert_non_null(strstr(reason.text, "layer w: "));
   weight.dtype = NVFP4_DTYPE_I8;
   info.mode = NVFP4_MODE_UNQUANTISED;
-  assert_int_equal(nvfp4_linear_create(context, &checkpoint, &info, &options, &linear, &reason), NVFP4_E_DTYPE);
+  assert_int_equal(nvfp4_linear_create(context, &checkpoint, &info, &options, &linear, &reason), NVFP4_E_UNSUPPORTED);
   nvfp4_context_destroy(context);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "checkpoint/checkpoint.h"
+#include "kernels/ref/spec.h"
 #include "model/transformer.h"
 #include "support.h"
 
@@ -50,13 +51,13 @@ static void says_what_it_runs(void **state) {
   assert_int_equal(info.context_tokens, 512);
   assert_int_equal(info.linear_layers, 15);
   assert_int_equal(info.nvfp4_layers, 6);
-  /* Two blocks of FP8 q, k, v, o, and lm_head in bf16. */
-  assert_int_equal(info.dense_bytes, 2 * (128 + 64 + 64 + 128) * 128 + 256 * 128 * 2);
+  /* Two blocks of FP8 q, k, v, o, which become bf16, and lm_head in bf16. */
+  assert_int_equal(info.dense_bytes, (2 * (128 + 64 + 64 + 128) + 256) * 128 * 2);
   /* At least the codes and scales. */
   assert_true(info.packed_bytes >= 2 * 3 * 320 * 128 * 9 / 16);
   const nvfp4_report *report = NULL;
   assert_string_equal(nvfp4_model_linear(model, 0, &report), "model.layers.0.self_attn.q_proj");
-  assert_null(report);
+  assert_string_equal(report->chosen, "ref_w16a16");
   assert_string_equal(nvfp4_model_linear(model, 13, &report), "model.layers.1.mlp.down_proj");
   assert_non_null(report);
   assert_string_equal(report->chosen, "ref_w4a4");
@@ -131,7 +132,7 @@ static void options_are_checked(void **state) {
   nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = "no_such_kernel"};
   options = good, options.policy = &policy;
   assert_int_equal(nvfp4_model_create(context, checkpoint, &options, &model, &reason), NVFP4_E_POLICY);
-  assert_non_null(strstr(reason.text, "layer model.layers.0.self_attn.q_proj: "));
+  assert_non_null(strstr(reason.text, "layer lm_head: "));
   assert_int_equal(nvfp4_model_create(NULL, checkpoint, &good, &model, &reason), NVFP4_E_ARG);
   assert_null(model);
   nvfp4_checkpoint_close(checkpoint);
@@ -182,7 +183,14 @@ static void tied_output_and_window(void **state) {
   other.config = edited(checkpoint->config, "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
   nvfp4_model *model = create(&other, NULL);
   assert_string_equal(model->output.name, "lm_head");
-  assert_ptr_equal(model->output.weight, model->embedding);
+  nvfp4_reason reason = {0};
+  int32_t token = 7;
+  float logits[256], row[128];
+  assert_ok(nvfp4_model_forward(model, &token, 1, false, logits, &reason), reason);
+  for (int i = 0; i < 256; i++) { /* what the projection was fed lies there still */
+    assert_ok(nvfp4_tensor_to_f32(model->embedding, (uint64_t)i * 128, 128, row, &reason), reason);
+    assert_f32_bits(logits[i], nvfp4_spec_w16a16(model->normed, row, 128));
+  }
   nvfp4_model_destroy(model);
   free(other.config);
   other.config = edited(checkpoint->config, "LlamaForCausalLM\"\n    ],", "MistralForCausalLM\"], \"sliding_window\": 100,");

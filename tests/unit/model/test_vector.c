@@ -1,74 +1,93 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model/vector.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "support.h"
 
-enum { MAX_K = 200 };
-
-/* The order that the header promises, term by term. */
-static float dot_as_promised(const float *x, const float *w, int64_t k) {
-  float lanes[NVFP4_VECTOR_LANES] = {0};
-  for (int64_t i = 0; i < k; i++) {
-    float product = x[i] * w[i];
-    lanes[i % NVFP4_VECTOR_LANES] += product;
-  }
-  for (int half = NVFP4_VECTOR_LANES / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; i++) {
-      lanes[i] += lanes[i + half];
-    }
-  }
-  return lanes[0];
-}
-
-static void dot4(void **state) {
-  (void)state;
-  test_random random = {7};
-  static float x[MAX_K + 1], w[4 * MAX_K + 1];
-  for (int64_t k = 0; k <= MAX_K; k++) {
-    /* Unaligned, too. */
-    float *xk = x + k % 2, *wk = w + k / 2 % 2;
-    for (int64_t i = 0; i < k; i++) {
-      xk[i] = test_random_gauss(&random);
-    }
-    for (int64_t i = 0; i < 4 * k; i++) {
-      wk[i] = test_random_gauss(&random);
-    }
-    float out[4];
-    nvfp4_dot4(xk, wk, k, out);
-    for (int r = 0; r < 4; r++) {
-      assert_f32_bits(out[r], dot_as_promised(xk, wk + r * k, k));
-    }
-  }
-}
-
 static void weighted_rows(void **state) {
   (void)state;
+  enum { ROWS = 7, COUNT = 70, LDB = 199, LDO = 201 };
   test_random random = {9};
-  static float a[70], b[70 * 200], out[200];
-  for (int i = 0; i < 70; i++) {
+  static float a[ROWS * COUNT], b[COUNT * LDB], out[ROWS * LDO];
+  for (int i = 0; i < ROWS * COUNT; i++) {
     a[i] = test_random_gauss(&random);
   }
-  for (int i = 0; i < 70 * 200; i++) {
+  for (int i = 0; i < COUNT * LDB; i++) {
     b[i] = test_random_gauss(&random);
   }
   for (int64_t length = NVFP4_VECTOR_LANES; length <= 192; length += NVFP4_VECTOR_LANES) {
-    for (int64_t count = 0; count <= 70; count += 7) {
-      nvfp4_weighted_rows(a, count, b, 199, length, out);
-      for (int64_t i = 0; i < length; i++) {
+    for (int64_t count = 0; count <= COUNT; count += 7) {
+      int64_t rows = 1 + (count + length) % ROWS;
+      nvfp4_weighted_rows(a, COUNT, rows, count, b, LDB, length, out, LDO);
+      for (int64_t at = 0; at < rows * length; at++) {
+        int64_t r = at / length, i = at % length;
         float sum = 0;
         for (int64_t j = 0; j < count; j++) {
-          float product = a[j] * b[j * 199 + i];
+          float product = a[r * COUNT + j] * b[j * LDB + i];
           sum += product;
         }
-        assert_f32_bits(out[i], sum);
+        assert_f32_bits(out[r * LDO + i], sum);
+      }
+    }
+  }
+}
+
+/* 4 units in the last place of fp32: rounding the argument's reduction, the polynomial and its evaluation. */
+static void assert_close(float found, double wanted) { assert_true(fabs((double)found - wanted) <= 4 * 0x1p-24 * fabs(wanted)); }
+
+static void softmax(void **state) {
+  (void)state;
+  test_random random = {11};
+  static float x[80], before[80];
+  for (int64_t count = 1; count <= 64; count++) {
+    double largest = -INFINITY, total = 0;
+    for (int64_t i = 0; i < count; i++) {
+      before[i] = x[i] = 20 * test_random_gauss(&random);
+      largest = fmax(largest, (double)(before[i] * 0.125f));
+    }
+    float sum = nvfp4_softmax(x, count, 0.125f);
+    for (int64_t i = 0; i < count; i++) {
+      double wanted = exp((double)(before[i] * 0.125f - (float)largest));
+      assert_close(x[i], wanted);
+      total += wanted;
+    }
+    assert_true(fabs((double)sum - total) <= 16 * 0x1p-24 * total);
+  }
+  /* A score far below the rest has no weight, whatever its distance; a NaN reaches the sum. */
+  x[0] = 0;
+  x[1] = -1e30f;
+  assert_true(nvfp4_softmax(x, 2, 1) == 1.0f && x[1] < 1e-37f);
+  x[0] = 0;
+  x[1] = NAN;
+  assert_true(isnan(nvfp4_softmax(x, 2, 1)));
+}
+
+static void swiglu(void **state) {
+  (void)state;
+  test_random random = {12};
+  static float gate[40], up[40], before[40];
+  for (int64_t count = 0; count <= 38; count++) {
+    for (int i = 0; i < 40; i++) {
+      before[i] = gate[i] = i == 3 ? -200.0f : i == 5 ? 200.0f : 5 * test_random_gauss(&random);
+      up[i] = test_random_gauss(&random);
+    }
+    nvfp4_swiglu(gate, up, count);
+    for (int64_t i = 0; i < 40; i++) {
+      double g = (double)before[i];
+      if (i >= count) {
+        assert_f32_bits(gate[i], before[i]);
+      } else if (i == 3) {
+        assert_true(fabs((double)gate[i]) < 1e-35);
+      } else {
+        assert_close(gate[i], g / (1 + exp(-g)) * (double)up[i]);
       }
     }
   }
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(dot4), cmocka_unit_test(weighted_rows)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(weighted_rows), cmocka_unit_test(softmax), cmocka_unit_test(swiglu)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

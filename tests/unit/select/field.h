@@ -13,8 +13,12 @@
 #include "select/select.h"
 #include "support.h"
 
-static inline size_t field_bytes(int64_t n, int64_t k) { return (size_t)(n * k / 2 + n * k / 16); }
-static inline size_t field_bytes_padded(int64_t n, int64_t k) { return field_bytes((n + 127) / 128 * 128, k); }
+static inline size_t field_bytes(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  return weight_dtype == NVFP4_DTYPE_NONE ? (size_t)(n * k / 2 + n * k / 16) : (size_t)(n * k * (weight_dtype == NVFP4_DTYPE_F32 ? 4 : 2));
+}
+static inline size_t field_bytes_padded(int64_t n, int64_t k, nvfp4_dtype weight_dtype) {
+  return field_bytes((n + 127) / 128 * 128, k, weight_dtype);
+}
 
 static inline nvfp4_status field_gpu(const nvfp4_machine *machine, int least, int below, nvfp4_reason *reason) {
   if (machine->gpu_count == 0) {
@@ -97,6 +101,9 @@ FIELD_KERNEL(arm_dotprod_w4a4, field_arm, W4A4, CANONICAL, BI | DET, NVFP4_ORDER
 FIELD_KERNEL(ref_w4a4, field_ref, W4A4, CANONICAL, BI | DET, NVFP4_ORDER_CANONICAL_W4A4, CPU, 0, 0, field_any_cpu, field_any_layer)
 FIELD_KERNEL(ref_w4a16, field_ref, W4A16, CANONICAL, BI | DET, NVFP4_ORDER_CANONICAL_W4A16, CPU, 0, 0, field_any_cpu, field_any_layer)
 
+FIELD_KERNEL(ref_w16a16, field_ref, UNQUANTISED, CANONICAL, BI | DET, NVFP4_ORDER_CANONICAL_W16A16, CPU, 0, 0, field_any_cpu,
+             field_any_layer)
+
 #define FIELD_THERE(name) \
   { .id = #name, .kernel = &field_##name }
 static const nvfp4_candidate field[] = {
@@ -120,6 +127,14 @@ static const nvfp4_candidate field[] = {
     {.id = "plugin_fbgemm_w4a4", .missing = NVFP4_STAGE_PLUGIN_MISSING, .missing_reason = "fbgemm.so: cannot open shared object file"},
 };
 enum { FIELD_COUNT = sizeof field / sizeof field[0] };
+
+/* Kernels for both kinds of layers. */
+static const nvfp4_candidate field_kinds[] = {
+    {.id = "arm_neon_w16a16", .missing = NVFP4_STAGE_NOT_BUILT, .missing_reason = "not built: another processor"},
+    FIELD_THERE(ref_w4a4),
+    FIELD_THERE(ref_w4a16),
+    FIELD_THERE(ref_w16a16),
+};
 
 static inline nvfp4_machine field_machine(const char *name) {
   nvfp4_machine machine;

@@ -213,12 +213,12 @@ static void test_bytes_count_runs_of_partitions(void **state) {
   nvfp4_selection selection;
   nvfp4_report *report;
   assert_int_equal(nvfp4_select(&input, &selection, &report, NULL), NVFP4_OK);
-  assert_int_equal(report->packed_bytes, field_bytes(256, 128));
+  assert_int_equal(report->packed_bytes, field_bytes(256, 128, NVFP4_DTYPE_NONE));
   nvfp4_report_free(report);
   desc.partitions = partitions;
   desc.partition_count = 3;
   assert_int_equal(nvfp4_select(&input, &selection, &report, NULL), NVFP4_OK);
-  assert_int_equal(report->packed_bytes, field_bytes(256, 128) + field_bytes(128, 128));
+  assert_int_equal(report->packed_bytes, field_bytes(256, 128, NVFP4_DTYPE_NONE) + field_bytes(128, 128, NVFP4_DTYPE_NONE));
   assert_int_equal(report->layout_count, 1);
   assert_string_equal(report->ranges[0].layout, "ref_n32");
   nvfp4_report_free(report);
@@ -234,7 +234,7 @@ static void test_two_layouts_are_both_counted(void **state) {
   nvfp4_report *report;
   assert_int_equal(nvfp4_select(&input, &selection, &report, NULL), NVFP4_OK);
   assert_int_equal(report->layout_count, 2);
-  assert_int_equal(report->packed_bytes, 2 * field_bytes(256, 128));
+  assert_int_equal(report->packed_bytes, 2 * field_bytes(256, 128, NVFP4_DTYPE_NONE));
   nvfp4_report_free(report);
 }
 

@@ -532,13 +532,13 @@ static void test_descriptions(void **state) {
   BAD(n, 0, NVFP4_E_SHAPE, "layer fake: N=0, K=128; needs N > 0");
   BAD(k, 0, NVFP4_E_SHAPE, "K=0");
   BAD(k, 24, NVFP4_E_SHAPE, "K=24; needs N > 0, K > 0, K a multiple of 16");
-  BAD(k, INT64_MAX / 16 * 16, NVFP4_E_SHAPE, "N*K below 2^63");
+  BAD(k, INT64_MAX / 16 * 16, NVFP4_E_SHAPE, "N*K below 2^61");
   BAD(m_first, 1, NVFP4_E_SHAPE, "M range 1 to 0");
   BAD(m_last, 5, NVFP4_E_SHAPE, "M range 0 to 5");
   BAD(x_dtype, NVFP4_DTYPE_U8, NVFP4_E_DTYPE, "x is U8, y is BF16; needs F32, F16 or BF16");
   BAD(y_dtype, NVFP4_DTYPE_NONE, NVFP4_E_DTYPE, "y is none");
   BAD(bias_dtype, NVFP4_DTYPE_F64, NVFP4_E_DTYPE, "bias is F64");
-  BAD(mode, NVFP4_MODE_FP8, NVFP4_E_UNSUPPORTED, "layer fake is fp8; needs an NVFP4 layer");
+  BAD(mode, NVFP4_MODE_FP8, NVFP4_E_UNSUPPORTED, "layer fake is fp8; needs w4a4, w4a16 or, of a dense layer, unquantised");
   BAD(device.ordinal, NVFP4_MAX_GPUS, NVFP4_E_ARG, "ordinal 16; needs cpu, or cuda:0 to cuda:15");
   BAD(partition_count, 0, NVFP4_E_ARG, "no partitions");
   BAD(partitions, NULL, NVFP4_E_ARG, "no partitions");
@@ -549,6 +549,86 @@ static void test_descriptions(void **state) {
   BAD(partitions, shorter, NVFP4_E_SHAPE, "2 partitions cover 255 rows; needs all 256");
   BAD(partitions, longer, NVFP4_E_SHAPE, "end within 256 rows");
 #undef BAD
+}
+
+/* A dense layer, without partitions. */
+static nvfp4_layer_desc dense_desc(void) {
+  nvfp4_layer_desc desc = field_desc(NVFP4_MODE_UNQUANTISED, CPU);
+  desc.weight_dtype = NVFP4_DTYPE_BF16;
+  desc.partitions = NULL;
+  desc.partition_count = 0;
+  desc.k = 77;
+  return desc;
+}
+
+static void test_dense_descriptions(void **state) {
+  (void)state;
+  nvfp4_layer_desc good = dense_desc(), with_factor = good, bad;
+  nvfp4_reason reason = {.text = ""};
+  assert_ok(nvfp4_layer_desc_check(&good, &reason), reason);
+  with_factor.partitions = &field_no_input;
+  with_factor.partition_count = 1;
+  assert_ok(nvfp4_layer_desc_check(&with_factor, &reason), reason);
+  bad = with_factor;
+  bad.partitions = &field_whole;
+  assert_int_equal(nvfp4_layer_desc_check(&bad, &reason), NVFP4_E_ARG);
+  assert_contains(reason.text, "partition 0 has the input global 0.25; an unquantised layer needs 0");
+  bad = good;
+  bad.weight_dtype = NVFP4_DTYPE_NONE;
+  assert_int_equal(nvfp4_layer_desc_check(&bad, &reason), NVFP4_E_DTYPE);
+  assert_contains(reason.text, "layer fake is unquantised, and its weight_dtype is none");
+  bad = field_desc(W4A4, CPU);
+  bad.weight_dtype = NVFP4_DTYPE_F16;
+  assert_int_equal(nvfp4_layer_desc_check(&bad, &reason), NVFP4_E_DTYPE);
+}
+
+/* Each kind of layers has its kernels, and lists for the other kind do not count. */
+static void test_two_kinds(void **state) {
+  (void)state;
+  static const struct {
+    const char *kernel, *backend;
+    bool dense;
+    const char *chosen, *decided_by, *stages; /* chosen NULL: none */
+  } kinds[] = {
+      {NULL, NULL, true, "ref_w16a16", "order", "nllC"},
+      {NULL, NULL, false, "ref_w4a4", "order", "nCol"},
+      {"ref_w4a16", NULL, true, "ref_w16a16", "order", "nllC"},
+      {"ref_w4a16", NULL, false, "ref_w4a16", "option", "ndCd"},
+      {"ref_w16a16", NULL, true, "ref_w16a16", "option", "nddC"},
+      {"ref_w16a16", NULL, false, "ref_w4a4", "order", "nCol"},
+      {"ref_*", NULL, true, "ref_w16a16", "option", "nllC"},
+      {"ref_*", NULL, false, "ref_w4a4", "option", "nCol"},
+      {"arm_neon_w16a16", NULL, true, NULL, "option", "nddd"},
+      {"arm_neon_w16a16", NULL, false, "ref_w4a4", "order", "nCol"},
+      {NULL, "emulation", true, "ref_w16a16", "order", "nllC"},
+      {NULL, "marlin", true, "ref_w16a16", "order", "nllC"},
+      {NULL, "marlin", false, NULL, "VLLM_NVFP4_GEMM_BACKEND", "nddd"},
+  };
+  nvfp4_machine machine = field_machine("avx2");
+  for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+    nvfp4_layer_desc desc = kinds[i].dense ? dense_desc() : field_desc(W4A4, CPU);
+    nvfp4_policy policy = {.kernel = kinds[i].kernel, .vllm_backend = kinds[i].backend};
+    nvfp4_select_input input = {field_kinds, 4, &machine, false, &desc, &policy, 1, NULL};
+    nvfp4_selection selection;
+    nvfp4_report *report = NULL;
+    char stages[8];
+    assert_int_equal(nvfp4_select(&input, &selection, &report, NULL), kinds[i].chosen != NULL ? NVFP4_OK : NVFP4_E_POLICY);
+    assert_int_equal(report->chosen != NULL, kinds[i].chosen != NULL);
+    if (report->chosen != NULL) {
+      assert_string_equal(report->chosen, kinds[i].chosen);
+    }
+    assert_string_equal(report->decided_by, kinds[i].decided_by);
+    assert_string_equal(field_stages(report, stages), kinds[i].stages);
+    if (kinds[i].dense && report->chosen != NULL) {
+      assert_int_equal(report->packed_bytes, 256 * 77 * 2);
+    }
+    if (i == 0) {
+      assert_contains(field_reason(report, "ref_w4a4"), "the layer's weights are BF16; this kernel needs NVFP4 ones");
+    } else if (i == 1) {
+      assert_contains(field_reason(report, "ref_w16a16"), "the layer's weights are NVFP4; this kernel needs F32, F16 or BF16");
+    }
+    nvfp4_report_free(report);
+  }
 }
 
 static void test_arguments(void **state) {
@@ -586,6 +666,8 @@ int main(void) {
       cmocka_unit_test(test_tuned_plans_are_the_fastest),
       cmocka_unit_test(test_gpu_of_the_layer),
       cmocka_unit_test(test_descriptions),
+      cmocka_unit_test(test_dense_descriptions),
+      cmocka_unit_test(test_two_kinds),
       cmocka_unit_test(test_arguments),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

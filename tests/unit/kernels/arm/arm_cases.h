@@ -171,7 +171,7 @@ static inline void check_directly(const char *id) {
                              .codes_stride_bytes = ARM_K / 2,
                              .scales = p.w_scales,
                              .scales_stride_bytes = ARM_BLOCKS};
-    nvfp4_process_args process = {sizeof process, &weights, p.alpha, p.alpha};
+    nvfp4_process_args process = {sizeof process, &weights, p.alpha, p.alpha, NULL};
     assert_ok(p.kernel->layout->process_weights_after_loading(&p.context->host, &process, &p.packed, &reason), reason);
     for (int64_t m = p.kernel->m_first > 1 ? p.kernel->m_first : 1; m <= ARM_M; m++) {
       nvfp4_dtype dtype = dtypes[((uint64_t)m + seed) % 3];

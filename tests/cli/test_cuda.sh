@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+# The commands on a GPU that the mock driver plays, beside the command in tests/mock; in a build without CUDA compiler: that they say so.
+. tests/cli/support.sh
+mock=$(dirname "$nvfp4")/tests/mock
+layer=model.layers.1.self_attn.q_proj
+on_mock() { expect "$1" LD_LIBRARY_PATH="$mock" "${@:2}"; }
+
+on_mock 0 MOCK_CUDA=devices=2,sm=90 "$nvfp4" info --json
+json '[g["sm"] for g in j["machine"]["gpus"]] == [90, 90] and j["machine"]["cuda_driver"] == 13000'
+on_mock 0 MOCK_CUDA=driver=11080 "$nvfp4" info
+out_has "needs 12.0 or newer"
+refuse "--device cuda:1: this computer has 1 GPU" LD_LIBRARY_PATH="$mock" "$nvfp4" bench --device cuda:1
+refuse "--device cuda:0: no CUDA driver" LD_LIBRARY_PATH=/nowhere "$nvfp4" bench --device cuda:0
+
+expect 0 "$nvfp4" kernels --json
+if python3 -c 'import json, sys; sys.exit(any(k["id"].startswith("cuda_") and k["stage"] != "not_built" for k in json.load(sys.stdin)["kernels"]))' <"$scratch/out"; then
+  json 'all(k["reason"].startswith("not built: ") for k in j["kernels"] if k["id"].startswith("cuda_"))'
+  exit 0
+fi
+
+python3 tests/cli/apply_check.py inputs "$scratch"
+for device in cpu cuda:0; do
+  on_mock 0 "$nvfp4" apply $golden/modelopt_nvfp4 $layer --input "$scratch/good.safetensors" --output "$scratch/$device.safetensors" --device $device --json
+done
+json 'j["kernel"] == "cuda_emulation_w4a4"'
+cmp "$scratch/cpu.safetensors" "$scratch/cuda:0.safetensors"
+on_mock 0 "$nvfp4" explain --shape 64,64 --device cuda:0 --json
+json 'j["layers"][0]["chosen"] == "cuda_emulation_w4a4"'
+on_mock 0 "$nvfp4" verify $golden/modelopt_nvfp4 --kernel 'cuda_*' --json
+json 'j["failed"] == 0 and j["passed"] > 0'
+on_mock 1 MOCK_CUDA=fail=cuLibraryLoadData:200 "$nvfp4" explain --shape 64,64 --device cuda:0 --json
+json '{k["stage"] for k in j["layers"][0]["kernels"] if k["id"] == "cuda_emulation_w4a4"} == {"failed_self_test"}'

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _POSIX_C_SOURCE 200809L /* setenv */
+#include "cuda_support.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+
+extern const nvfp4_kernel nvfp4_kernel_cuda_emulation_w4a4, nvfp4_kernel_cuda_emulation_w4a16;
+
+static void *mock_symbol(const char *name) {
+  void *library = dlopen(NVFP4_CUDA_DRIVER, RTLD_NOW | RTLD_LOCAL);
+  return library != NULL ? dlsym(library, name) : NULL;
+}
+
+bool test_cuda_is_mock(void) { return mock_symbol("mock_cuda_live") != NULL; }
+
+size_t test_cuda_live(void) {
+  size_t (*live)(void);
+  void *symbol = mock_symbol("mock_cuda_live");
+  memcpy(&live, &symbol, sizeof symbol);
+  return live != NULL ? live() : 0;
+}
+
+nvfp4_context *test_cuda_context(const char *mock) {
+  static const nvfp4_kernel *const kernels[] = {&nvfp4_kernel_cuda_emulation_w4a4, &nvfp4_kernel_cuda_emulation_w4a16};
+  nvfp4_options options = {.struct_size = sizeof options, .threads = 2};
+  nvfp4_context *context;
+  nvfp4_reason reason = {0};
+  setenv("MOCK_CUDA", mock, 1);
+  assert_ok(nvfp4_context_create(&options, &context, &reason), reason);
+  if (nvfp4_context_machine(context)->gpu_count == 0 && !test_cuda_is_mock()) {
+    nvfp4_context_destroy(context);
+    skip();
+  }
+  for (size_t i = 0; i < context->kernel_count; i++) {
+    nvfp4_known_kernel *known = &context->kernels[i];
+    for (size_t j = 0; j < sizeof kernels / sizeof kernels[0]; j++) {
+      known->kernel = known->kernel == NULL && strcmp(known->id, kernels[j]->id) == 0 ? kernels[j] : known->kernel;
+    }
+  }
+  return context;
+}
+
+void *test_cuda_run(nvfp4_context *context, const char *kernel, const test_layer *test, nvfp4_layer_desc desc, const void *x,
+                    const nvfp4_quantised_x *quantised_x, int64_t m) {
+  nvfp4_reason reason = {0};
+  nvfp4_plan *plan = NULL;
+  nvfp4_layer *layer = NULL;
+  nvfp4_weights weights = test_layer_weights(test);
+  nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = kernel};
+  desc.device = (nvfp4_device){NVFP4_DEVICE_CUDA, 0};
+  assert_ok(nvfp4_init_linear_kernel(context, &desc, &policy, &plan, NULL, &reason), reason);
+  assert_ok(nvfp4_layer_create(context, plan, &weights, &layer, &reason), reason);
+  size_t y_bytes = (size_t)(m * desc.n) * (desc.y_dtype == NVFP4_DTYPE_F32 ? 4 : 2);
+  void *y = malloc(y_bytes);
+  memset(y, 0xFF, y_bytes);
+  nvfp4_apply_args args = {.struct_size = sizeof args,
+                           .m = m,
+                           .x = x,
+                           .ldx_elems = desc.k,
+                           .quantised_x = quantised_x,
+                           .bias = desc.bias_dtype != NVFP4_DTYPE_NONE ? test->bias : NULL,
+                           .y = y,
+                           .ldy_elems = desc.n};
+  assert_ok(nvfp4_layer_apply_host(layer, &args, &reason), reason);
+  nvfp4_layer_destroy(layer);
+  nvfp4_plan_free(plan);
+  return y;
+}
+
+void test_cuda_reference(const char *kernel, nvfp4_mode mode) {
+  static const int64_t shapes[][3] = {{1, 1, 16}, {3, 37, 80}, {16, 64, 128}, {17, 65, 192}, {70, 130, 48}};
+  nvfp4_context *context = test_cuda_context("");
+  for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+    int64_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2];
+    test_layer test = test_layer_make(n, k, i + 3);
+    test_random random = {i + 1};
+    float *x = malloc((size_t)(m * k) * sizeof *x), *want = malloc((size_t)(m * n) * sizeof *want);
+    for (int64_t j = 0; j < m * k; j++) {
+      x[j] = test_random_gauss(&random);
+    }
+    if (n > 2) { /* with other globals: two runs in W4A4 */
+      test.partitions[0].n_rows = n / 2;
+      test.partitions[1] = (nvfp4_partition){n / 2, n - n / 2, {0x1.234p-8f, NVFP4_GLOBAL_MULTIPLIER}, {97.0f, NVFP4_GLOBAL_DIVISOR}};
+      test.partition_count = 2;
+    }
+    nvfp4_layer_desc desc = test_layer_desc(&test, mode);
+    for (int with_bias = 0; with_bias <= 1; with_bias++) {
+      desc.bias_dtype = with_bias ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE;
+      float *y = test_cuda_run(context, kernel, &test, desc, x, NULL, m);
+      test_layer_reference(&test, mode, x, m, with_bias != 0, want);
+      assert_memory_equal(y, want, (size_t)(m * n) * sizeof *y);
+      free(y);
+    }
+    free(x);
+    free(want);
+    test_layer_free(&test);
+  }
+  nvfp4_context_destroy(context);
+  assert_int_equal(test_cuda_live(), 0);
+}

@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A CUDA driver without a GPU, for tests: libcuda.so.1 in a folder of its own, put in front by LD_LIBRARY_PATH. It does what the library asks of a driver: devices, contexts, memory,
+ * streams, graphs, and the kernels that kernels.c knows, which it computes on the CPU. It is stricter than a real one:
+ *
+ *   - memory of the device is inaccessible but during a call, so that a host that reads it crashes
+ *   - work without a current context, memory that is freed twice, allocation or waiting while a stream is captured are errors
+ *
+ * The environment says what to play, when cuInit is called: MOCK_CUDA="devices=2,sm=90,driver=13000,absent=cuLaunchKernelEx,fail=cuMemAlloc:2". `fail` is of all calls of that function; 100 from
+ * cuInit is "no device".
+ */
+#define _GNU_SOURCE /* MAP_ANONYMOUS */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cuda/api.h"
+#include "mock.h"
+
+enum {
+  OK = 0,
+  INVALID_VALUE = 1,
+  OUT_OF_MEMORY = 2,
+  INVALID_IMAGE = 200,
+  INVALID_CONTEXT = 201,
+  INVALID_HANDLE = 400,
+  NOT_FOUND = 500,
+  CAPTURING = 900
+};
+enum { MOST_DEVICES = 20, MOST_NODES = 1024, DEEP = 16 };
+
+struct CUctx_st {
+  int device, retained;
+};
+struct CUlib_st {
+  const void *image;
+};
+struct CUkern_st {
+  const mock_kernel *kernel;
+  struct CUkern_st *next;
+};
+struct CUevent_st {
+  int recorded;
+};
+typedef struct node {
+  const mock_kernel *kernel;
+  void *arguments[MOCK_ARGUMENTS];
+  unsigned grid, block;
+} node;
+struct CUgraph_st {
+  size_t count;
+  node nodes[MOST_NODES];
+};
+struct CUstream_st {
+  struct CUgraph_st *capture; /* NULL: not capturing */
+};
+struct CUgraphExec_st {
+  struct CUgraph_st graph;
+};
+
+typedef struct block {
+  struct block *next;
+  uint8_t *data;
+  size_t bytes; /* whole pages */
+} block;
+
+static struct {
+  int devices, sm, driver;
+  char absent[64], failing[64];
+  int error;
+  pthread_mutex_t lock;
+  block *blocks;
+  size_t live;   /* allocations and streams, events, graphs */
+  int capturing; /* streams */
+  struct CUctx_st primary[MOST_DEVICES];
+  struct CUkern_st *kernels;
+} mock = {.devices = 1, .sm = 90, .driver = 13000, .lock = PTHREAD_MUTEX_INITIALIZER};
+
+static _Thread_local struct {
+  struct CUctx_st *stack[DEEP];
+  int depth, capture_mode;
+} own;
+
+static int failure(const char *function) { return strcmp(mock.failing, function) == 0 ? mock.error : OK; }
+
+static struct CUctx_st *current(void) { return own.depth > 0 ? own.stack[own.depth - 1] : NULL; }
+
+#define NEEDS_CONTEXT(function) \
+  do {                          \
+    if (failure(function) != 0) \
+      return failure(function); \
+    if (current() == NULL)      \
+      return INVALID_CONTEXT;   \
+  } while (0)
+
+size_t mock_cuda_live(void) { return mock.live; }
+
+static int mock_init(unsigned flags) {
+  const char *text = getenv("MOCK_CUDA");
+  mock.devices = 1;
+  mock.sm = 90;
+  mock.driver = 13000;
+  mock.failing[0] = '\0';
+  for (; text != NULL && *text != '\0'; text += strcspn(text, ","), text += *text == ',') {
+    sscanf(text, "devices=%d", &mock.devices);
+    sscanf(text, "sm=%d", &mock.sm);
+    sscanf(text, "driver=%d", &mock.driver);
+    sscanf(text, "fail=%63[^:]:%d", mock.failing, &mock.error);
+  }
+  return flags == 0 ? failure("cuInit") : INVALID_VALUE;
+}
+
+static int mock_driver_get_version(int *version) {
+  *version = mock.driver;
+  return failure("cuDriverGetVersion");
+}
+
+static int mock_get_error_string(int error, const char **text) {
+  *text = error == 100                                       ? "no CUDA-capable device is detected"
+          : error == OUT_OF_MEMORY                           ? "out of memory"
+          : error == CAPTURING                               ? "operation not permitted when stream is capturing"
+          : error == INVALID_CONTEXT                         ? "invalid device context"
+          : error == INVALID_IMAGE || error == INVALID_VALUE ? "device kernel image is invalid"
+                                                             : NULL;
+  return *text != NULL ? OK : INVALID_VALUE;
+}
+
+/* --------------------------------------------------------------------------------------------------------------------- devices */
+
+static int mock_device_get_count(int *count) {
+  *count = mock.devices;
+  return failure("cuDeviceGetCount");
+}
+
+static int mock_device_get(nvfp4_cu_device *device, int ordinal) {
+  *device = ordinal;
+  return ordinal >= 0 && ordinal < mock.devices ? failure("cuDeviceGet") : 101;
+}
+
+static int mock_device_get_name(char *name, int size, nvfp4_cu_device device) {
+  snprintf(name, (size_t)size, "Mock GPU %d", device);
+  return failure("cuDeviceGetName");
+}
+
+static int mock_device_get_attribute(int *value, int attribute, nvfp4_cu_device device) {
+  (void)device;
+  switch (attribute) {
+    case NVFP4_CU_ATTRIBUTE_MULTIPROCESSOR_COUNT:
+      *value = 132;
+      break;
+    case NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
+      *value = mock.sm / 10;
+      break;
+    case NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
+      *value = mock.sm % 10;
+      break;
+    case NVFP4_CU_ATTRIBUTE_L2_CACHE_BYTES:
+      *value = 50 << 20;
+      break;
+    case NVFP4_CU_ATTRIBUTE_MOST_SHARED_BYTES_OF_BLOCK:
+      *value = 227 << 10;
+      break;
+    default:
+      return INVALID_VALUE;
+  }
+  return failure("cuDeviceGetAttribute");
+}
+
+static int mock_device_total_mem(size_t *bytes, nvfp4_cu_device device) {
+  (void)device;
+  *bytes = (size_t)16 << 30;
+  return failure("cuDeviceTotalMem");
+}
+
+/* -------------------------------------------------------------------------------------------------------------------- contexts */
+
+static int mock_primary_context_retain(nvfp4_cu_context *context, nvfp4_cu_device device) {
+  *context = &mock.primary[device];
+  (*context)->device = device;
+  (*context)->retained++;
+  return failure("cuDevicePrimaryCtxRetain");
+}
+
+static int mock_primary_context_release(nvfp4_cu_device device) { return --mock.primary[device].retained >= 0 ? OK : INVALID_CONTEXT; }
+
+int cuCtxCreate_v2(nvfp4_cu_context *context, unsigned flags, nvfp4_cu_device device) {
+  (void)flags;
+  *context = calloc(1, sizeof **context);
+  (*context)->device = device;
+  own.stack[own.depth++] = *context;
+  return OK;
+}
+
+int cuCtxDestroy_v2(nvfp4_cu_context context) {
+  own.depth -= current() == context;
+  free(context);
+  return OK;
+}
+
+static int mock_context_get_current(nvfp4_cu_context *context) {
+  *context = current();
+  return failure("cuCtxGetCurrent");
+}
+
+static int mock_context_get_device(nvfp4_cu_device *device) {
+  NEEDS_CONTEXT("cuCtxGetDevice");
+  *device = current()->device;
+  return OK;
+}
+
+static int mock_context_push(nvfp4_cu_context context) {
+  if (context == NULL || own.depth == DEEP) {
+    return INVALID_CONTEXT;
+  }
+  own.stack[own.depth++] = context;
+  return failure("cuCtxPushCurrent");
+}
+
+static int mock_context_pop(nvfp4_cu_context *context) {
+  NEEDS_CONTEXT("cuCtxPopCurrent");
+  *context = own.stack[--own.depth];
+  return OK;
+}
+
+static int mock_exchange_capture_mode(int *mode) {
+  int before = own.capture_mode;
+  own.capture_mode = *mode;
+  *mode = before;
+  return OK;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------------- memory */
+
+/* What a capturing stream forbids to threads that have not said that they know what they do. */
+static int forbidden(void) { return mock.capturing > 0 && own.capture_mode != NVFP4_CU_CAPTURE_RELAXED; }
+
+/* The lock is held. */
+static void open_memory(int access) {
+  for (block *b = mock.blocks; b != NULL; b = b->next) {
+    mprotect(b->data, b->bytes, access);
+  }
+}
+
+static int mock_alloc(nvfp4_cu_address *address, size_t bytes) {
+  NEEDS_CONTEXT("cuMemAlloc");
+  if (forbidden()) {
+    return CAPTURING;
+  }
+  block *b = calloc(1, sizeof *b);
+  b->bytes = (bytes + 4095) / 4096 * 4096;
+  b->data = mmap(NULL, b->bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (b->data == MAP_FAILED) {
+    free(b);
+    return OUT_OF_MEMORY;
+  }
+  pthread_mutex_lock(&mock.lock);
+  b->next = mock.blocks;
+  mock.blocks = b;
+  mock.live++;
+  pthread_mutex_unlock(&mock.lock);
+  *address = (nvfp4_cu_address)(uintptr_t)b->data;
+  return OK;
+}
+
+static int mock_free(nvfp4_cu_address address) {
+  NEEDS_CONTEXT("cuMemFree");
+  int result = INVALID_VALUE;
+  pthread_mutex_lock(&mock.lock);
+  for (block **b = &mock.blocks; *b != NULL; b = &(*b)->next) {
+    if ((nvfp4_cu_address)(uintptr_t)(*b)->data == address) {
+      block *found = *b;
+      *b = found->next;
+      munmap(found->data, found->bytes);
+      free(found);
+      mock.live--;
+      result = OK;
+      break;
+    }
+  }
+  pthread_mutex_unlock(&mock.lock);
+  return result;
+}
+
+static void *pointer(nvfp4_cu_address address) { return (void *)(uintptr_t)address; }
+
+static int mock_copy(nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream) {
+  (void)stream;
+  NEEDS_CONTEXT("cuMemcpyAsync");
+  pthread_mutex_lock(&mock.lock);
+  open_memory(PROT_READ | PROT_WRITE);
+  memcpy(pointer(to), pointer(from), bytes);
+  open_memory(PROT_NONE);
+  pthread_mutex_unlock(&mock.lock);
+  return OK;
+}
+
+static int mock_copy_2d(const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream) {
+  (void)stream;
+  NEEDS_CONTEXT("cuMemcpy2DAsync");
+  if (copy->source_type != NVFP4_CU_MEMORY_UNIFIED || copy->target_type != NVFP4_CU_MEMORY_UNIFIED ||
+      copy->width_bytes > copy->source_pitch || copy->width_bytes > copy->target_pitch) {
+    return INVALID_VALUE;
+  }
+  pthread_mutex_lock(&mock.lock);
+  open_memory(PROT_READ | PROT_WRITE);
+  for (size_t row = 0; row < copy->height; row++) {
+    memcpy((char *)pointer(copy->target_device) + row * copy->target_pitch,
+           (const char *)pointer(copy->source_device) + row * copy->source_pitch, copy->width_bytes);
+  }
+  open_memory(PROT_NONE);
+  pthread_mutex_unlock(&mock.lock);
+  return OK;
+}
+
+static int mock_fill(nvfp4_cu_address to, unsigned char value, size_t bytes, nvfp4_cu_stream stream) {
+  (void)stream;
+  NEEDS_CONTEXT("cuMemsetD8Async");
+  pthread_mutex_lock(&mock.lock);
+  open_memory(PROT_READ | PROT_WRITE);
+  memset(pointer(to), value, bytes);
+  open_memory(PROT_NONE);
+  pthread_mutex_unlock(&mock.lock);
+  return OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- streams, graphs */
+
+static void *made(size_t bytes) {
+  mock.live++;
+  return calloc(1, bytes);
+}
+
+static int unmade(void *object) {
+  mock.live--;
+  free(object);
+  return OK;
+}
+
+static int mock_stream_create(nvfp4_cu_stream *stream, unsigned flags) {
+  NEEDS_CONTEXT("cuStreamCreate");
+  *stream = made(sizeof **stream);
+  return flags <= 1 ? OK : INVALID_VALUE;
+}
+
+static int mock_stream_synchronize(nvfp4_cu_stream stream) {
+  NEEDS_CONTEXT("cuStreamSynchronize");
+  return (stream != NULL && stream->capture != NULL) || forbidden() ? CAPTURING : OK;
+}
+
+static int mock_stream_destroy(nvfp4_cu_stream stream) { return unmade(stream); }
+
+static int mock_stream_begin_capture(nvfp4_cu_stream stream, int mode) {
+  (void)mode;
+  stream->capture = made(sizeof *stream->capture);
+  mock.capturing++;
+  return failure("cuStreamBeginCapture");
+}
+
+static int mock_stream_end_capture(nvfp4_cu_stream stream, nvfp4_cu_graph *graph) {
+  *graph = stream->capture;
+  stream->capture = NULL;
+  mock.capturing--;
+  return OK;
+}
+
+static void free_nodes(struct CUgraph_st *graph) {
+  for (size_t i = 0; i < graph->count; i++) {
+    for (int j = 0; j < MOCK_ARGUMENTS; j++) {
+      free(graph->nodes[i].arguments[j]);
+    }
+  }
+}
+
+/* The executable graph takes the nodes. */
+static int mock_graph_instantiate(nvfp4_cu_graph_exec *exec, nvfp4_cu_graph graph, unsigned long long flags) {
+  (void)flags;
+  *exec = made(sizeof **exec);
+  (*exec)->graph = *graph;
+  graph->count = 0;
+  return OK;
+}
+
+static void run(const node *n) {
+  pthread_mutex_lock(&mock.lock);
+  open_memory(PROT_READ | PROT_WRITE);
+  n->kernel->compute(n->arguments, n->grid, n->block);
+  open_memory(PROT_NONE);
+  pthread_mutex_unlock(&mock.lock);
+}
+
+static int mock_graph_launch(nvfp4_cu_graph_exec exec, nvfp4_cu_stream stream) {
+  (void)stream;
+  NEEDS_CONTEXT("cuGraphLaunch");
+  for (size_t i = 0; i < exec->graph.count; i++) {
+    run(&exec->graph.nodes[i]);
+  }
+  return OK;
+}
+
+static int mock_graph_exec_destroy(nvfp4_cu_graph_exec exec) {
+  free_nodes(&exec->graph);
+  return unmade(exec);
+}
+
+static int mock_graph_destroy(nvfp4_cu_graph graph) {
+  free_nodes(graph);
+  return unmade(graph);
+}
+
+static int mock_event_create(nvfp4_cu_event *event, unsigned flags) {
+  (void)flags;
+  NEEDS_CONTEXT("cuEventCreate");
+  *event = made(sizeof **event);
+  return OK;
+}
+
+static int mock_event_record(nvfp4_cu_event event, nvfp4_cu_stream stream) {
+  (void)stream;
+  event->recorded = 1;
+  return OK;
+}
+
+static int mock_event_synchronize(nvfp4_cu_event event) { return event->recorded ? OK : INVALID_HANDLE; }
+
+static int mock_event_elapsed(float *milliseconds, nvfp4_cu_event first, nvfp4_cu_event last) {
+  *milliseconds = 1.0f;
+  return first->recorded && last->recorded ? OK : INVALID_HANDLE;
+}
+
+static int mock_event_destroy(nvfp4_cu_event event) { return unmade(event); }
+
+/* --------------------------------------------------------------------------------------------------------------------- kernels */
+
+static int mock_library_load(nvfp4_cu_library *library, const void *image, int *jit_options, void **jit_values, unsigned jit_count,
+                             int *options, void **values, unsigned count) {
+  (void)jit_options, (void)jit_values, (void)jit_count, (void)options, (void)values, (void)count;
+  if (failure("cuLibraryLoadData") != OK) {
+    return failure("cuLibraryLoadData");
+  }
+  *library = made(sizeof **library);
+  (*library)->image = image;
+  return OK;
+}
+
+static int mock_library_unload(nvfp4_cu_library library) { return unmade(library); }
+
+static int mock_library_get_kernel(nvfp4_cu_kernel *kernel, nvfp4_cu_library library, const char *name) {
+  (void)library;
+  const mock_kernel *known = mock_kernels;
+  while (known->name != NULL && strcmp(known->name, name) != 0) {
+    known++;
+  }
+  if (known->name == NULL) {
+    return NOT_FOUND;
+  }
+  pthread_mutex_lock(&mock.lock);
+  struct CUkern_st *k = mock.kernels;
+  while (k != NULL && k->kernel != known) {
+    k = k->next;
+  }
+  if (k == NULL) { /* never freed: as long as the driver */
+    k = calloc(1, sizeof *k);
+    *k = (struct CUkern_st){known, mock.kernels};
+    mock.kernels = k;
+  }
+  pthread_mutex_unlock(&mock.lock);
+  *kernel = k;
+  return failure("cuLibraryGetKernel");
+}
+
+static int mock_kernel_get_function(nvfp4_cu_function *function, nvfp4_cu_kernel kernel) {
+  NEEDS_CONTEXT("cuKernelGetFunction");
+  *function = (nvfp4_cu_function)(void *)kernel;
+  return forbidden() ? CAPTURING : OK;
+}
+
+static int mock_kernel_set_attribute(int attribute, int value, nvfp4_cu_kernel kernel, nvfp4_cu_device device) {
+  (void)kernel, (void)device;
+  return attribute == NVFP4_CU_FUNCTION_MAX_DYNAMIC_SHARED_BYTES && value <= 227 * 1024 ? OK : INVALID_VALUE;
+}
+
+static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function, void **parameters, void **extra) {
+  const mock_kernel *kernel = ((nvfp4_cu_kernel)(void *)function)->kernel;
+  NEEDS_CONTEXT("cuLaunchKernelEx");
+  if (extra != NULL || launch->grid_x == 0 || launch->block_x == 0 || launch->block_x > 1024) {
+    return INVALID_VALUE;
+  }
+  node n = {.kernel = kernel, .grid = launch->grid_x, .block = launch->block_x};
+  for (int i = 0; i < MOCK_ARGUMENTS && kernel->sizes[i] != 0; i++) {
+    n.arguments[i] = malloc(kernel->sizes[i]);
+    memcpy(n.arguments[i], parameters[i], kernel->sizes[i]);
+  }
+  if (launch->stream != NULL && launch->stream->capture != NULL) {
+    struct CUgraph_st *graph = launch->stream->capture;
+    if (graph->count == MOST_NODES) {
+      return OUT_OF_MEMORY;
+    }
+    graph->nodes[graph->count++] = n;
+    return OK;
+  }
+  run(&n);
+  for (int i = 0; i < MOCK_ARGUMENTS; i++) {
+    free(n.arguments[i]);
+  }
+  return OK;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- the entrance */
+
+static int mock_get_error_name(int error, const char **text) { return mock_get_error_string(error, text); }
+
+static int mock_tensor_map_encode_tiled(nvfp4_cu_tensor_map *map, int data_type, uint32_t rank, void *address, const uint64_t *sizes,
+                                        const uint64_t *strides_bytes, const uint32_t *box, const uint32_t *element_strides, int interleave,
+                                        int swizzle, int l2_promotion, int out_of_bounds) {
+  (void)data_type, (void)sizes, (void)strides_bytes, (void)box, (void)element_strides, (void)interleave, (void)swizzle;
+  (void)l2_promotion, (void)out_of_bounds;
+  memset(map, 0, sizeof *map);
+  return rank >= 1 && rank <= 5 && (uintptr_t)address % 16 == 0 ? OK : INVALID_VALUE;
+}
+
+int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {
+  static const struct {
+    const char *symbol;
+    int version;
+    void *function;
+  } table[] = {
+#define ROW(member, name, since, arguments) {name, since, (void *)mock_##member},
+      NVFP4_CU_FUNCTIONS(ROW)
+#undef ROW
+  };
+  const char *text = getenv("MOCK_CUDA"), *absent = text != NULL ? strstr(text, "absent=") : NULL;
+  char name[64] = "";
+  if (absent != NULL) {
+    sscanf(absent, "absent=%63[^,]", name);
+  }
+  (void)flags, (void)status;
+  *function = NULL;
+  for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+    if (strcmp(table[i].symbol, symbol) == 0 && strcmp(name, symbol) != 0) {
+      *function = version == table[i].version ? table[i].function : NULL;
+    }
+  }
+  return *function != NULL ? OK : NOT_FOUND;
+}

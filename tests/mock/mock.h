@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernels that the mock driver computes on the CPU: the arguments of the device code, and the results that it must give. */
+#ifndef NVFP4_TESTS_MOCK_H
+#define NVFP4_TESTS_MOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cuda/api.h"
+
+enum { MOCK_ARGUMENTS = 8 };
+
+typedef struct mock_kernel {
+  const char *name;
+  size_t sizes[MOCK_ARGUMENTS]; /* of the arguments; 0: no more */
+  void (*compute)(void *const *arguments, unsigned grid, unsigned block);
+} mock_kernel;
+
+/* Ends with a NULL name. */
+extern const mock_kernel mock_kernels[];
+
+/* Exported for tests: what was made and is not freed. */
+__attribute__((visibility("default"))) size_t mock_cuda_live(void);
+__attribute__((visibility("default"))) int cuCtxCreate_v2(nvfp4_cu_context *context, unsigned flags, nvfp4_cu_device device);
+__attribute__((visibility("default"))) int cuCtxDestroy_v2(nvfp4_cu_context context);
+__attribute__((visibility("default"))) int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags,
+                                                               int *status);
+
+#endif

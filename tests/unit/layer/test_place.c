@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Layers that live on a GPU: selection, self-test, packing from host and device memory, calls, capture. */
+#define _POSIX_C_SOURCE 200809L /* setenv */
+#include "layer/place.h"
+
+#include <stdlib.h>
+
+#include "cuda_support.h"
+
+enum { M = 5, N = 37, K = 80 };
+
+typedef struct gpu_layer {
+  nvfp4_context *context;
+  nvfp4_plan *plan;
+  nvfp4_place place;
+  test_layer test;
+  nvfp4_layer_desc desc;
+} gpu_layer;
+
+static gpu_layer open_layer(const char *mock) {
+  gpu_layer g = {.context = test_cuda_context(mock), .test = test_layer_make(N, K, 5)};
+  nvfp4_reason reason = {0};
+  g.desc = test_layer_desc(&g.test, NVFP4_MODE_W4A4);
+  g.desc.device = (nvfp4_device){NVFP4_DEVICE_CUDA, 0};
+  assert_ok(nvfp4_init_linear_kernel(g.context, &g.desc, NULL, &g.plan, NULL, &reason), reason);
+  assert_string_equal(nvfp4_plan_kernel(g.plan, M), "cuda_emulation_w4a4");
+  assert_ok(nvfp4_place_find(g.context->cuda, g.desc.device, &g.place, &reason), reason);
+  return g;
+}
+
+static void close_layer(gpu_layer *g) {
+  nvfp4_plan_free(g->plan);
+  test_layer_free(&g->test);
+  nvfp4_context_destroy(g->context);
+  assert_int_equal(test_cuda_live(), 0);
+}
+
+/* The stage and reason of a kernel for a layer on a GPU. */
+static void assert_stage(const char *mock, int ordinal, const char *id, nvfp4_stage stage, const char *text) {
+  nvfp4_context *context = test_cuda_context(mock);
+  test_layer test = test_layer_make(N, K, 5);
+  nvfp4_layer_desc desc = test_layer_desc(&test, NVFP4_MODE_W4A4);
+  nvfp4_plan *plan = NULL;
+  nvfp4_report *report = NULL;
+  nvfp4_reason reason = {0};
+  bool found = false;
+  desc.device = (nvfp4_device){NVFP4_DEVICE_CUDA, ordinal};
+  nvfp4_init_linear_kernel(context, &desc, NULL, &plan, &report, &reason);
+  for (size_t i = 0; i < report->row_count; i++) {
+    if (strcmp(report->rows[i].id, id) == 0) {
+      found = true;
+      assert_string_equal(nvfp4_stage_name(report->rows[i].stage), nvfp4_stage_name(stage));
+      if (strstr(report->rows[i].reason, text) == NULL) {
+        fail_msg("no \"%s\" in \"%s\"", text, report->rows[i].reason);
+      }
+    }
+  }
+  assert_true(found);
+  nvfp4_plan_free(plan);
+  nvfp4_report_free(report);
+  test_layer_free(&test);
+  nvfp4_context_destroy(context);
+}
+
+static void test_selection(void **state) {
+  (void)state;
+  if (!test_cuda_is_mock()) {
+    skip();
+  }
+  const char *id = "cuda_emulation_w4a4";
+  assert_stage("", 0, id, NVFP4_STAGE_CHOSEN, "");
+  assert_stage("", 0, "ref_w4a4", NVFP4_STAGE_CANNOT_IMPLEMENT, "works on the CPU");
+  assert_stage("", 1, id, NVFP4_STAGE_UNSUPPORTED_MACHINE, "the machine has 1 GPU; cuda:1 needs 2");
+  assert_stage("devices=2", 1, id, NVFP4_STAGE_CHOSEN, "");
+  assert_stage("sm=75", 0, id, NVFP4_STAGE_UNSUPPORTED_MACHINE,
+               "the GPU is a Mock GPU 0 of compute capability 7.5; needs compute capability 8.0 or newer");
+  assert_stage("fail=cuInit:100", 0, id, NVFP4_STAGE_UNSUPPORTED_MACHINE, "no CUDA-capable device is detected");
+  assert_stage("driver=11080", 0, id, NVFP4_STAGE_UNSUPPORTED_MACHINE, "needs 12.0 or newer");
+  assert_stage("fail=cuLibraryLoadData:200", 0, id, NVFP4_STAGE_FAILED_SELF_TEST, "cuLibraryLoadData: device kernel image is invalid");
+  assert_stage("fail=cuLaunchKernelEx:2", 0, id, NVFP4_STAGE_FAILED_SELF_TEST, "out of memory");
+}
+
+/* Bad scales are named, wherever the weights lie; nothing is left behind. */
+static void test_bad_scales(void **state) {
+  (void)state;
+  gpu_layer g = open_layer("");
+  nvfp4_reason reason = {0};
+  nvfp4_layer *layer = NULL;
+  nvfp4_weights weights = test_layer_weights(&g.test), there;
+  g.test.scales[20 * (K / 16) + 3] = 0x7F;
+  g.test.scales[30 * (K / 16)] = 0x81;
+  assert_int_equal(nvfp4_layer_create(g.context, g.plan, &weights, &layer, &reason), NVFP4_E_FORMAT);
+  assert_string_equal(reason.text, "block scale 0x7F (NaN) at row 20, block 3; needs an E4M3 number from 0 to 448");
+  nvfp4_visit visit;
+  void *owned;
+  g.test.scales[20 * (K / 16) + 3] = 0x38;
+  assert_ok(nvfp4_place_enter(&g.place, true, &visit, &reason), reason);
+  assert_ok(nvfp4_place_weights(&visit, &weights, &there, &owned, &reason), reason);
+  assert_int_equal(there.memory, NVFP4_MEMORY_CUDA);
+  assert_ok(nvfp4_place_wait(&visit, &reason), reason);
+  assert_int_equal(nvfp4_layer_create(g.context, g.plan, &there, &layer, &reason), NVFP4_E_FORMAT);
+  assert_string_equal(reason.text, "block scale 0x81 (negative) at row 30, block 0; needs an E4M3 number from 0 to 448");
+  nvfp4_place_free(&g.place, owned);
+  assert_ok(nvfp4_place_leave(&visit, &reason), reason);
+  nvfp4_place cpu = {0};
+  nvfp4_visit at_cpu;
+  assert_ok(nvfp4_place_enter(&cpu, true, &at_cpu, &reason), reason);
+  assert_int_equal(nvfp4_place_weights(&at_cpu, &there, &weights, &owned, &reason), NVFP4_E_UNSUPPORTED);
+  assert_ok(nvfp4_place_leave(&at_cpu, &reason), reason);
+  close_layer(&g);
+}
+
+/* Weights in memory of the device, with gaps; x, y and workspace there; plain and captured. */
+static void test_device_memory(void **state) {
+  (void)state;
+  gpu_layer g = open_layer("");
+  nvfp4_reason reason = {0};
+  nvfp4_layer *layer;
+  nvfp4_weights weights = test_layer_weights(&g.test), there;
+  nvfp4_visit visit;
+  void *owned, *x_there, *y_there, *workspace;
+  float x[M * K], want[M * N], y[M * N];
+  test_random random = {9};
+  for (int i = 0; i < M * K; i++) {
+    x[i] = test_random_gauss(&random);
+  }
+  test_layer_reference(&g.test, NVFP4_MODE_W4A4, x, M, false, want);
+  assert_ok(nvfp4_place_enter(&g.place, true, &visit, &reason), reason);
+  assert_ok(nvfp4_place_weights(&visit, &weights, &there, &owned, &reason), reason);
+  assert_ok(nvfp4_place_wait(&visit, &reason), reason);
+  assert_ok(nvfp4_layer_create(g.context, g.plan, &there, &layer, &reason), reason);
+  nvfp4_place_free(&g.place, owned);
+  assert_false(nvfp4_layer_borrows_weights(layer));
+  size_t bytes = nvfp4_layer_workspace_bytes(layer, M);
+  memset(y, 0xFF, sizeof y);
+  assert_ok(nvfp4_place_copy(&visit, x, sizeof x, &x_there, &reason), reason);
+  assert_ok(nvfp4_place_alloc(&g.place, bytes, &workspace, &reason), reason);
+  const nvfp4_cu_api *api = nvfp4_cuda_api(g.place.cuda);
+  for (int captured = 0; captured <= 1; captured++) {
+    assert_ok(nvfp4_place_copy(&visit, y, sizeof y, &y_there, &reason), reason);
+    nvfp4_apply_args args = {.struct_size = sizeof args,
+                             .m = M,
+                             .x = x_there,
+                             .ldx_elems = K,
+                             .y = y_there,
+                             .ldy_elems = N,
+                             .workspace = workspace,
+                             .workspace_bytes = bytes,
+                             .stream = visit.stream};
+    float found[M * N];
+    nvfp4_cu_graph graph;
+    nvfp4_cu_graph_exec exec;
+    if (captured) {
+      assert_int_equal(api->stream_begin_capture(visit.stream, 0), 0);
+    }
+    assert_ok(nvfp4_layer_apply(layer, &args, &reason), reason);
+    if (captured) {
+      assert_int_equal(api->stream_end_capture(visit.stream, &graph), 0);
+      assert_int_equal(api->graph_instantiate(&exec, graph, 0), 0);
+      assert_int_equal(api->graph_launch(exec, visit.stream), 0);
+      api->graph_destroy(graph);
+    }
+    assert_ok(nvfp4_cuda_copy_rows(g.place.cuda, found, sizeof y, y_there, sizeof y, sizeof y, 1, visit.stream, &reason), reason);
+    assert_ok(nvfp4_place_wait(&visit, &reason), reason);
+    assert_memory_equal(found, want, sizeof want);
+    if (captured) {
+      api->graph_exec_destroy(exec);
+    }
+    nvfp4_place_free(&g.place, y_there);
+  }
+  nvfp4_place_free(&g.place, x_there);
+  nvfp4_place_free(&g.place, workspace);
+  assert_ok(nvfp4_place_leave(&visit, &reason), reason);
+  nvfp4_layer_destroy(layer);
+  close_layer(&g);
+}
+
+/* When memory gives out, at whichever allocation, what was made is freed. */
+static void test_out_of_memory(void **state) {
+  (void)state;
+  if (!test_cuda_is_mock()) {
+    skip();
+  }
+  gpu_layer g = open_layer("");
+  nvfp4_reason reason = {0};
+  nvfp4_layer *layer = NULL;
+  nvfp4_weights weights = test_layer_weights(&g.test);
+  size_t live = test_cuda_live();
+  setenv("MOCK_CUDA", "fail=cuMemAlloc:2", 1);
+  assert_int_equal(nvfp4_cuda_api(g.place.cuda)->init(0), 0); /* reads the environment again */
+  assert_int_equal(nvfp4_layer_create(g.context, g.plan, &weights, &layer, &reason), NVFP4_E_NOMEM);
+  assert_non_null(strstr(reason.text, "out of GPU memory"));
+  assert_int_equal(test_cuda_live(), live);
+  setenv("MOCK_CUDA", "fail=cuMemcpyAsync:700", 1);
+  assert_int_equal(nvfp4_cuda_api(g.place.cuda)->init(0), 0);
+  assert_int_equal(nvfp4_layer_create(g.context, g.plan, &weights, &layer, &reason), NVFP4_E_DEVICE);
+  assert_int_equal(test_cuda_live(), live);
+  close_layer(&g);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_selection), cmocka_unit_test(test_bad_scales),
+                                     cmocka_unit_test(test_device_memory), cmocka_unit_test(test_out_of_memory)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
