@@ -81,6 +81,15 @@ __device__ inline constexpr uint32_t scale_selector(int block64, int row) { retu
 /* Row of a row tile that slot g of the MMA holds; slot g + 8 holds the one two further. */
 __device__ inline int row_of_slot(int g) { return g / 2 * 4 + g % 2; }
 
+/* v as a bf16 or an f16, to nearest even; a NaN becomes the positive quiet one, as in store_f32. */
+__device__ inline uint32_t to_16(int dtype, float v) {
+  const bool nan = v != v;
+  if (dtype == NVFP4_DTYPE_BF16) {
+    return nan ? 0x7FC0 : __bfloat16_as_ushort(__float2bfloat16_rn(v));
+  }
+  return nan ? 0x7E00 : __half_as_ushort(__float2half_rn(v));
+}
+
 /* Finishes and writes one sum: row n of the weights, row m of x. */
 __device__ inline void store_result(const cuda_mma_args &a, long long m, long long n, float sum, float unscale) {
   sum = __fmul_rn(sum, unscale);

@@ -65,13 +65,7 @@ __device__ inline void store_columns(const cuda_mma_args &a, int row0, int colum
     sum = __fmul_rn(sum, S::X::UNSCALE);
     return biased ? __fmaf_rn(alpha, sum, bias) : __fmul_rn(alpha, sum);
   };
-  auto pack = [&](float low, float high) { /* NaN: the positive quiet one */
-    if (a.y_dtype == NVFP4_DTYPE_BF16) {
-      uint32_t v = __bfloat16_as_ushort(__float2bfloat16_rn(low)) | (uint32_t)__bfloat16_as_ushort(__float2bfloat16_rn(high)) << 16;
-      return v;
-    }
-    return __half_as_ushort(__float2half_rn(low)) | (uint32_t)__half_as_ushort(__float2half_rn(high)) << 16;
-  };
+  auto pack = [&](float low, float high) { return to_16(a.y_dtype, low) | to_16(a.y_dtype, high) << 16; };
   uint16_t *y = static_cast<uint16_t *>(a.y) + (long long)(column0 + g) * a.ldy_elems + row0 + 4 * t;
 #pragma unroll
   for (int c = 0; c < S::COLUMNS / 8; c++) {
