@@ -2,6 +2,7 @@
 # Device code. nvfp4_add_device_code(FILE.cu ...) compiles each file with nvcc to one compressed fatbin and puts it into the library as the array
 # nvfp4_fatbin_FILE. No CUDA runtime and no C++ reach the library: the files hold device code alone. A line "// archs: sm_90a" near a file's top says for which GPUs it is compiled,
 # separated by blanks; compute_N means PTX, which the driver compiles for GPUs that come later. Without such a line: sm_80 sm_90 compute_80.
+# A line "// spills: " with the reason lets ptxas spill registers, which is an error elsewhere.
 set(NVFP4_CUDA AUTO CACHE STRING "Device code for NVIDIA GPUs: AUTO (if nvcc works), ON, OFF")
 set_property(CACHE NVFP4_CUDA PROPERTY STRINGS AUTO ON OFF)
 
@@ -57,9 +58,14 @@ function(nvfp4_device_code source out) # *out: a C file that holds the fatbin
       string(REGEX REPLACE "^(sm|compute)_" "compute_" virtual ${arch})
       list(APPEND gencode -gencode=arch=${virtual},code=${arch})
     endforeach()
-    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source}) # the archs line
+    set(spills "-Xptxas=-warn-spills")
+    file(STRINGS ${source} reason REGEX "^// spills: " LIMIT_COUNT 1)
+    if(reason)
+      set(spills "")
+    endif()
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source}) # these lines
     add_custom_command(OUTPUT ${fatbin} DEPENDS ${source} DEPFILE ${fatbin}.d
-      COMMAND ${NVFP4_NVCC} -fatbin ${gencode} -std=c++17 -O3 -fmad=false -Xfatbin=-compress-all -Werror=all-warnings -Xptxas=-warn-spills
+      COMMAND ${NVFP4_NVCC} -fatbin ${gencode} -std=c++17 -O3 -fmad=false -Xfatbin=-compress-all -Werror=all-warnings ${spills}
       -I${CMAKE_SOURCE_DIR}/include -I${CMAKE_SOURCE_DIR}/src -MD -MF ${fatbin}.d -o ${fatbin} ${source}
       COMMENT "nvcc ${name}.cu" VERBATIM)
   endif()

@@ -36,6 +36,45 @@ typedef struct cuda_emulation_args {
   int64_t ldy_elems;
 } cuda_emulation_args;
 
+/* dequantise.cu: codes [m, k/2] and scales [m, k/16], both without gaps -> bf16 [m, k], exactly. */
+typedef struct cuda_dequantise_args {
+  int64_t blocks; /* m k / 16 */
+  const uint8_t *codes, *scales;
+  uint16_t *x;
+} cuda_dequantise_args;
+
+/* mma_layout.cu. The packed layout cuda_mma is described in mma_layout.h. */
+typedef struct cuda_mma_pack_args {
+  int64_t n, k;
+  const uint8_t *codes, *scales; /* canonical */
+  int64_t codes_stride, scales_stride;
+  uint8_t *packed;
+} cuda_mma_pack_args;
+
+typedef struct cuda_mma_unpack_args {
+  int64_t n, k;
+  const uint8_t *packed;
+  uint8_t *codes, *scales; /* canonical, without gaps */
+} cuda_mma_unpack_args;
+
+/* sm90_w4a16.cu. Weights in the layout cuda_mma; x is bf16 or f16, the kernel says which, and its rows begin at multiples of 16 bytes. */
+typedef struct cuda_mma_args {
+  int64_t m, n, k;
+  const uint8_t *weights;
+  const void *x;
+  int64_t ldx_elems;
+  const float *alpha; /* [n] */
+  const void *bias;   /* NULL: none */
+  void *y;
+  int64_t ldy_elems;
+  int32_t y_dtype, bias_dtype;
+  int32_t slices;      /* K is cut into so many parts, whose sums are added in order */
+  int32_t chunk_pairs; /* the kernels for few rows: so many pairs of x a slice are in shared memory at a time; 0 is not allowed */
+} cuda_mma_args;
+
+/* The kernels for many rows: rows of weights that a thread block computes, and the shared memory and threads that suffice each of them. */
+enum { CUDA_SM90_MANY_ROWS = 256, CUDA_SM90_MANY_SHARED_BYTES = 227 * 1024, CUDA_SM90_MANY_THREADS = 640 };
+
 /* A thread block of 16 x 16 threads computes a tile of y: 64 columns and 16 times this many rows. */
 enum { CUDA_EMULATION_COLUMNS = 64, CUDA_EMULATION_THREADS = 256 };
 

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the tensor-core kernels share: weights of the layout cuda_mma to operand A, the MMA of one warp, results to y. */
+#ifndef NVFP4_KERNELS_CUDA_MMA_CUH
+#define NVFP4_KERNELS_CUDA_MMA_CUH
+
+#include "kernels/cuda/arguments.h"
+#include "kernels/cuda/format.cuh"
+#include "kernels/cuda/mma_layout.h"
+
+/* Operand A of an MMA with 16 k's, of one lane: (row g, k 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8), two k's each. */
+struct fragment {
+  uint32_t r[4];
+};
+
+/*
+ * Element types of x. Each has
+ *   scale_pair(scales, selector)  a scale of a tile, in both halves of a word, times a power of two
+ *   weights(word, s0, s1)         operand A: codes times the scales of rows g and g + 8, exact
+ *   UNSCALE                       the power of two by which the results are too small
+ */
+struct bf16 {
+  /* A code's bits as those of a bf16 are its value times 2^-126, subnormal ones included; a scale becomes its value times 2^118. */
+  static constexpr float UNSCALE = 256;
+
+  /* The placed scale with 226 added to its exponent: right but for zero, which is 2^99. Subtracting 2^99 changes no other, the least of which is 2^109. */
+  static __device__ uint32_t scale_pair(uint32_t scales, uint32_t selector) {
+    uint32_t raised = __byte_perm(scales, 0, selector) * 16 + (226u << 7) * 0x10001u, s;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(s) : "r"(raised), "r"(0x3F803F80u), "r"(0xF100F100u)); /* * 1 - 2^99 */
+    return s;
+  }
+
+  static __device__ uint32_t multiply(uint32_t a, uint32_t b) {
+    uint32_t c;
+    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
+    return c;
+  }
+
+  static __device__ fragment weights(uint32_t word, uint32_t s0, uint32_t s1) {
+    constexpr uint32_t CODE = 0x81C081C0u;
+    uint32_t last = (word * 2 & 0x80008000u) | (word >> 5 & 0x01000100u) | (word >> 4 & 0x00C000C0u);
+    return {{multiply(word & CODE, s0), multiply(word * 8 & CODE, s1), multiply(word * 64 & CODE, s0), multiply(last, s1)}};
+  }
+
+  static __device__ void mma(float (&c)[4], const fragment &a, uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b0), "r"(b1));
+  }
+};
+
+struct f16 {
+  /* A code's bits as those of an f16 are its value times 2^-14, and a placed scale is its value times 2^4. Products are multiples of 2^-20, and 2.625 at most: exact. */
+  static constexpr float UNSCALE = 1024;
+
+  static __device__ uint32_t scale_pair(uint32_t scales, uint32_t selector) { return __byte_perm(scales, 0, selector) * 128; }
+
+  static __device__ uint32_t multiply(uint32_t a, uint32_t b) {
+    uint32_t c;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
+    return c;
+  }
+
+  static __device__ fragment weights(uint32_t word, uint32_t s0, uint32_t s1) {
+    constexpr uint32_t SIGN = 0x80008000u, MAGNITUDE = 0x0E000E00u;
+    uint32_t by3 = word * 8, by6 = word * 64, by9 = word * 512;
+    uint32_t last = (word * 2 & SIGN) | (word >> 2 & 0x08000800u) | (word >> 1 & 0x06000600u);
+    return {{multiply((word & SIGN) | (by3 & MAGNITUDE), s0), multiply((by3 & SIGN) | (by6 & MAGNITUDE), s1),
+             multiply((by6 & SIGN) | (by9 & MAGNITUDE), s0), multiply(last, s1)}};
+  }
+
+  static __device__ void mma(float (&c)[4], const fragment &a, uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b0), "r"(b1));
+  }
+};
+
+/* Which bytes of a lane's scales are those of row `row` (0: g, 1: g + 8) in block `block64`, for scale_pair. */
+__device__ inline constexpr uint32_t scale_selector(int block64, int row) { return 0x4040u + 0x0101u * (2 * block64 + row); }
+
+/* Row of a row tile that slot g of the MMA holds; slot g + 8 holds the one two further. */
+__device__ inline int row_of_slot(int g) { return g / 2 * 4 + g % 2; }
+
+/* v as a bf16 or an f16, to nearest even; a NaN becomes the positive quiet one, as in store_f32. */
+__device__ inline uint32_t to_16(int dtype, float v) {
+  const bool nan = v != v;
+  if (dtype == NVFP4_DTYPE_BF16) {
+    return nan ? 0x7FC0 : __bfloat16_as_ushort(__float2bfloat16_rn(v));
+  }
+  return nan ? 0x7E00 : __half_as_ushort(__float2half_rn(v));
+}
+
+/* Finishes and writes one sum: row n of the weights, row m of x. */
+__device__ inline void store_result(const cuda_mma_args &a, long long m, long long n, float sum, float unscale) {
+  sum = __fmul_rn(sum, unscale);
+  float v = a.bias != nullptr ? __fmaf_rn(a.alpha[n], sum, load_f32(a.bias, a.bias_dtype, n)) : __fmul_rn(a.alpha[n], sum);
+  store_f32(a.y, a.y_dtype, m * a.ldy_elems + n, v);
+}
+
+/* The next kernel in the stream may start; it waits for this one before it touches anything but weights. */
+__device__ inline void launch_dependents() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+/* Returns once all kernels before this one are done. Weights, alpha excepted, nothing may be touched before. */
+__device__ inline void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* Copies `bytes` of 16 bytes to shared memory, the rest becomes zero. */
+__device__ inline void copy_async_16(uint32_t to, const void *from, uint32_t bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+__device__ inline void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int PENDING>
+__device__ inline void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+__device__ inline uint32_t shared_address(const void *pointer) { return (uint32_t)__cvta_generic_to_shared(pointer); }
+
+#endif

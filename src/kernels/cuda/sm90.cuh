@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sm_90a: the warpgroup's MMA with operand A in registers, mbarriers, bulk copies. PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate" and "mbarrier". */
+#ifndef NVFP4_KERNELS_CUDA_SM90_CUH
+#define NVFP4_KERNELS_CUDA_SM90_CUH
+
+#include "kernels/cuda/mma.cuh"
+
+/*
+ * Operand B in shared memory, K-major, rows of 128 bytes swizzled (16-byte chunk c of row r is at c ^ r % 8), at a multiple of 1024. The lower half of its descriptor; the upper half is a
+ * constant (1024 bytes from 8 rows to the next; swizzle of 128 bytes). The next 16 k's: WGMMA_STEP more.
+ */
+__device__ inline uint32_t wgmma_descriptor(uint32_t address) { return address >> 4 | 1u << 16; }
+enum { WGMMA_STEP = 32 >> 4 };
+#define NVFP4_WGMMA_DESCRIPTOR_HIGH "0x40000040"
+
+/* Before the MMAs of `a`. As operands of the fence, they are made before it: else the compiler makes some between the MMAs, and waits for each of those. */
+__device__ inline void wgmma_fence(fragment (&a)[4]) {
+  asm volatile("wgmma.fence.sync.aligned;"
+               : "+r"(a[0].r[0]), "+r"(a[0].r[1]), "+r"(a[0].r[2]), "+r"(a[0].r[3]), "+r"(a[1].r[0]), "+r"(a[1].r[1]), "+r"(a[1].r[2]), "+r"(a[1].r[3]),
+                 "+r"(a[2].r[0]), "+r"(a[2].r[1]), "+r"(a[2].r[2]), "+r"(a[2].r[3]), "+r"(a[3].r[0]), "+r"(a[3].r[1]), "+r"(a[3].r[2]), "+r"(a[3].r[3])
+               :
+               : "memory");
+}
+__device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int PENDING>
+__device__ inline void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
+}
+
+#define NVFP4_F4(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define NVFP4_F16(d, i) NVFP4_F4(d, i), NVFP4_F4(d, i + 4), NVFP4_F4(d, i + 8), NVFP4_F4(d, i + 12)
+
+/* d = a b + (add ? d : 0), for 64 rows of a and N columns of b. d[4 c + i]: row g + 8 (i / 2), column 8 c + 2 t + i % 2 of a warp's 16 rows. */
+template <class X, int N>
+struct wgmma;
+
+#define NVFP4_WGMMA(X, type, N, d_names, a_names, b_name, add_name, d_operands)                                                           \
+  template <>                                                                                                                              \
+  struct wgmma<X, N> {                                                                                                                     \
+    static __device__ void run(float (&d)[N / 2], const fragment &a, uint32_t b, bool add) {                                              \
+      asm volatile("{\n.reg .pred p;\n.reg .b64 b;\nsetp.ne.b32 p, %" add_name ", 0;\nmov.b64 b, {%" b_name ", " NVFP4_WGMMA_DESCRIPTOR_HIGH "};\n"                                                                  \
+                   "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." type "." type " {" d_names "}, {" a_names "}, b"              \
+                   ", p, 1, 1, 0;\n}"                                                                                                      \
+                   : d_operands                                                                                                            \
+                   : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b), "r"((int)add));                                           \
+    }                                                                                                                                      \
+  };
+
+#define NVFP4_D32 \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+#define NVFP4_OPERANDS32 NVFP4_F16(d, 0)
+NVFP4_WGMMA(bf16, "bf16", 32, NVFP4_D32, "%16,%17,%18,%19", "20", "21", NVFP4_OPERANDS32)
+NVFP4_WGMMA(f16, "f16", 32, NVFP4_D32, "%16,%17,%18,%19", "20", "21", NVFP4_OPERANDS32)
+
+#define NVFP4_D64 \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25," \
+  "%26,%27,%28,%29,%30,%31"
+#define NVFP4_OPERANDS64 NVFP4_F16(d, 0), NVFP4_F16(d, 16)
+NVFP4_WGMMA(bf16, "bf16", 64, NVFP4_D64, "%32,%33,%34,%35", "36", "37", NVFP4_OPERANDS64)
+NVFP4_WGMMA(f16, "f16", 64, NVFP4_D64, "%32,%33,%34,%35", "36", "37", NVFP4_OPERANDS64)
+
+#define NVFP4_D128 \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25," \
+  "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49," \
+  "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define NVFP4_OPERANDS128 NVFP4_F16(d, 0), NVFP4_F16(d, 16), NVFP4_F16(d, 32), NVFP4_F16(d, 48)
+NVFP4_WGMMA(bf16, "bf16", 128, NVFP4_D128, "%64,%65,%66,%67", "68", "69", NVFP4_OPERANDS128)
+NVFP4_WGMMA(f16, "f16", 128, NVFP4_D128, "%64,%65,%66,%67", "68", "69", NVFP4_OPERANDS128)
+
+__device__ inline void barrier_init(uint32_t barrier, unsigned arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+__device__ inline void barrier_arrive(uint32_t barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory"); }
+/* Arrives if `arrive`; without a branch, which would make the compiler wait for MMAs that are under way. */
+__device__ inline void barrier_arrive_if(uint32_t barrier, bool arrive) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %1, 0;\n@p mbarrier.arrive.shared::cta.b64 _, [%0];\n}" ::"r"(barrier), "r"((int)arrive) : "memory");
+}
+/* Arrives, and expects so many bytes of copies. */
+__device__ inline void barrier_expect(uint32_t barrier, unsigned bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+__device__ inline void barrier_wait(uint32_t barrier, unsigned parity) {
+  asm volatile("{\n.reg .pred p;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@p bra done;\nbra again;\ndone:\n}" ::"r"(barrier),
+               "r"(parity)
+               : "memory");
+}
+
+/* Global to shared memory; the barrier is told. Addresses and bytes: multiples of 16. */
+__device__ inline void copy_bulk(uint32_t to, const void *from, unsigned bytes, uint32_t barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(barrier)
+               : "memory");
+}
+
+/* Four matrices of 8 x 8 elements of 16 bits: word i of lane 4 r + c are columns 2c and 2c + 1 of row r of matrix i, which goes to `to` of lane 8 i + r. */
+__device__ inline void store_matrices(uint32_t to, const uint4 &v) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+
+/* What ordinary stores wrote to shared memory becomes visible to the MMAs that follow. Here, where it is read, since it waits for loads from global memory, and where it is
+ * written those of later stages are under way. */
+__device__ inline void fence_shared_for_wgmma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+__device__ inline void cluster_sync() { asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory"); }
+/* Four floats at `address` of this block's shared memory, of the block `rank` of the cluster. */
+__device__ inline float4 load_of_cluster(uint32_t address, unsigned rank) {
+  uint32_t there;
+  float4 v;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(there) : "memory");
+  return v;
+}
+
+/* Lane 4 r + c gives columns 2c and 2c + 1 of row r of 8 x 8 elements of 16 bits, and gets those of the transposed matrix. */
+__device__ inline uint32_t transpose(uint32_t v) {
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %0;" : "+r"(v));
+  return v;
+}
+
+template <int REGISTERS>
+__device__ inline void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
+}
+template <int REGISTERS>
+__device__ inline void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGISTERS));
+}
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+// archs: sm_90a
+// spills: a few registers, once a tile or a slice of it; in loops over K one reload at most
+/*
+ * Device code of cuda_sm90_w4a16, cuda_sm90_prefill_w4a16 and cuda_sm90_w4a4, for x in bf16 and in f16. Which kernel serves which M: sm90.c. Registers bound how many warps a thread block may
+ * have and how many loads each has under way: hence four of the kernels for few rows.
+ */
+#include "kernels/cuda/few.cuh"
+#include "kernels/cuda/sm90_many.cuh"
+
+#define NVFP4_FEW(type, columns, threads, depth)                                                                                           \
+  extern "C" __global__ void __launch_bounds__(threads, 1) nvfp4_sm90_##type##_few##columns##_##threads(const __grid_constant__ cuda_mma_args a) {   \
+    few_rows<type, columns / 8, depth>(a);                                                                                                 \
+  }
+#define NVFP4_MANY(type, name, ...)                                                                                                        \
+  using type##_##name = many_shape<type, __VA_ARGS__>;                                                                                     \
+  static_assert(type##_##name::SHARED_BYTES <= CUDA_SM90_MANY_SHARED_BYTES && type##_##name::THREADS <= CUDA_SM90_MANY_THREADS);           \
+  extern "C" __global__ void __launch_bounds__(type##_##name::THREADS, 1) nvfp4_sm90_##type##_##name(const __grid_constant__ cuda_mma_args a) { \
+    many_rows<type##_##name>(a);                                                                                                           \
+  }
+
+#define NVFP4_KERNELS(type)                                                                                                                \
+  NVFP4_FEW(type, 8, 512, 4)                                                                                                               \
+  NVFP4_FEW(type, 8, 768, 3)                                                                                                               \
+  NVFP4_FEW(type, 8, 896, 2)                                                                                                               \
+  NVFP4_FEW(type, 8, 1024, 2)                                                                                                              \
+  NVFP4_FEW(type, 16, 512, 3)                                                                                                              \
+  NVFP4_FEW(type, 16, 768, 3)                                                                                                              \
+  NVFP4_FEW(type, 16, 896, 2)                                                                                                              \
+  NVFP4_FEW(type, 16, 1024, 2)                                                                                                             \
+  NVFP4_MANY(type, cluster32, 32, 4, 1, 2, 7, CLUSTER, 96, 96)                                                                             \
+  NVFP4_MANY(type, cluster64, 64, 4, 1, 2, 6, CLUSTER, 96, 96)                                                                             \
+  NVFP4_MANY(type, cluster128, 128, 2, 2, 1, 4, CLUSTER, 88, 208)                                                                          \
+  NVFP4_MANY(type, sequence64, 64, 2, 2, 1, 6, SEQUENCE, 88, 208)                                                                          \
+  NVFP4_MANY(type, whole32, 32, 4, 1, 2, 8, WHOLE, 96, 96)                                                                                 \
+  NVFP4_MANY(type, whole64, 64, 4, 1, 1, 6, WHOLE, 96, 96)                                                                                 \
+  NVFP4_MANY(type, whole128, 128, 2, 2, 1, 4, WHOLE, 88, 208)
+
+NVFP4_KERNELS(bf16)
+NVFP4_KERNELS(f16)
