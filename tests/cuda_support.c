@@ -3,9 +3,13 @@
 #include "cuda_support.h"
 
 #include <dlfcn.h>
+#include <math.h>
 #include <stdlib.h>
 
-extern const nvfp4_kernel nvfp4_kernel_cuda_emulation_w4a4, nvfp4_kernel_cuda_emulation_w4a16;
+#include "format/half.h"
+
+extern const nvfp4_kernel nvfp4_kernel_cuda_emulation_w4a4, nvfp4_kernel_cuda_emulation_w4a16, nvfp4_kernel_cuda_sm90_w4a16,
+    nvfp4_kernel_cuda_sm90_prefill_w4a16, nvfp4_kernel_cuda_sm90_w4a4;
 
 static void *mock_symbol(const char *name) {
   void *library = dlopen(NVFP4_CUDA_DRIVER, RTLD_NOW | RTLD_LOCAL);
@@ -22,7 +26,9 @@ size_t test_cuda_live(void) {
 }
 
 nvfp4_context *test_cuda_context(const char *mock) {
-  static const nvfp4_kernel *const kernels[] = {&nvfp4_kernel_cuda_emulation_w4a4, &nvfp4_kernel_cuda_emulation_w4a16};
+  static const nvfp4_kernel *const kernels[] = {&nvfp4_kernel_cuda_emulation_w4a4, &nvfp4_kernel_cuda_emulation_w4a16,
+                                                &nvfp4_kernel_cuda_sm90_w4a16, &nvfp4_kernel_cuda_sm90_prefill_w4a16,
+                                                &nvfp4_kernel_cuda_sm90_w4a4};
   nvfp4_options options = {.struct_size = sizeof options, .threads = 2};
   nvfp4_context *context;
   nvfp4_reason reason = {0};
@@ -66,6 +72,55 @@ void *test_cuda_run(nvfp4_context *context, const char *kernel, const test_layer
   nvfp4_layer_destroy(layer);
   nvfp4_plan_free(plan);
   return y;
+}
+
+/* sum of |x w sx sw| |alpha| in A of docs/numerics.md: the reference with all signs cleared. */
+void test_cuda_bound(const char *kernel, nvfp4_mode mode, nvfp4_dtype x_dtype, int64_t m_first) {
+  static const int64_t shapes[][3] = {{1, 1, 16},    {3, 37, 80},    {16, 300, 1040}, {17, 65, 192},
+                                      {70, 130, 48}, {129, 64, 128}, {260, 70, 144}};
+  nvfp4_context *context = test_cuda_context("");
+  for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+    int64_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2];
+    if (m < m_first) {
+      continue;
+    }
+    test_layer test = test_layer_make(n, k, i + 3);
+    test_random random = {i + 1};
+    float *x = malloc((size_t)(m * k) * sizeof *x), *want = malloc((size_t)(m * n) * sizeof *want),
+          *sizes = malloc((size_t)(m * n) * sizeof *want);
+    uint16_t *half = malloc((size_t)(m * k) * sizeof *half);
+    for (int64_t j = 0; j < m * k; j++) {
+      x[j] = test_random_gauss(&random);
+    }
+    if (x_dtype != NVFP4_DTYPE_F32) {
+      nvfp4_from_f32(x, x_dtype, half, m * k);
+      nvfp4_to_f32(half, x_dtype, x, m * k);
+    }
+    nvfp4_layer_desc desc = test_layer_desc(&test, mode);
+    desc.x_dtype = x_dtype;
+    desc.m_first = m_first;
+    desc.m_last = NVFP4_M_MAX;
+    float *y = test_cuda_run(context, kernel, &test, desc, x_dtype == NVFP4_DTYPE_F32 ? (const void *)x : half, NULL, m);
+    test_layer_reference(&test, mode, x, m, false, want);
+    for (int64_t j = 0; j < m * k; j++) {
+      x[j] = fabsf(x[j]);
+    }
+    for (int64_t j = 0; j < n * k / 2; j++) {
+      test.codes[j] &= 0x77;
+    }
+    test_layer_reference(&test, mode, x, m, false, sizes);
+    for (int64_t j = 0; j < m * n; j++) {
+      assert_true(fabs((double)y[j] - (double)want[j]) <= (double)(k + 8) * 0x1p-23 * (double)sizes[j]);
+    }
+    free(y);
+    free(x);
+    free(half);
+    free(want);
+    free(sizes);
+    test_layer_free(&test);
+  }
+  nvfp4_context_destroy(context);
+  assert_int_equal(test_cuda_live(), 0);
 }
 
 void test_cuda_reference(const char *kernel, nvfp4_mode mode) {

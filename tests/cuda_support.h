@@ -11,7 +11,7 @@ bool test_cuda_is_mock(void);
 /* What was made on the mock and is not freed; 0 on a real driver. */
 size_t test_cuda_live(void);
 
-/* A context on the driver as MOCK_CUDA=`mock` has it. In a build without CUDA compiler the emulation kernels are put into its list: the mock needs no device code. Skips the test if there is no
+/* A context on the driver as MOCK_CUDA=`mock` has it. In a build without CUDA compiler the CUDA kernels are put into its list: the mock needs no device code. Skips the test if there is no
  * GPU at all. */
 nvfp4_context *test_cuda_context(const char *mock);
 
@@ -21,5 +21,7 @@ void *test_cuda_run(nvfp4_context *context, const char *kernel, const test_layer
 
 /* fp32 x and y at several shapes and M, with and without bias, two partitions: the bits of the reference. */
 void test_cuda_reference(const char *kernel, nvfp4_mode mode);
+/* x of x_dtype and fp32 y at several shapes and M >= m_first: twice the bound of docs/numerics.md around the canonical result, as in the self-test. */
+void test_cuda_bound(const char *kernel, nvfp4_mode mode, nvfp4_dtype x_dtype, int64_t m_first);
 
 #endif

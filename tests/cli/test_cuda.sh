@@ -20,12 +20,14 @@ fi
 
 python3 tests/cli/apply_check.py inputs "$scratch"
 for device in cpu cuda:0; do
-  on_mock 0 "$nvfp4" apply $golden/modelopt_nvfp4 $layer --input "$scratch/good.safetensors" --output "$scratch/$device.safetensors" --device $device --json
+  on_mock 0 MOCK_CUDA=sm=80 "$nvfp4" apply $golden/modelopt_nvfp4 $layer --input "$scratch/good.safetensors" --output "$scratch/$device.safetensors" --device $device --json
 done
 json 'j["kernel"] == "cuda_emulation_w4a4"'
 cmp "$scratch/cpu.safetensors" "$scratch/cuda:0.safetensors"
-on_mock 0 "$nvfp4" explain --shape 64,64 --device cuda:0 --json
+on_mock 0 MOCK_CUDA=sm=80 "$nvfp4" explain --shape 64,64 --device cuda:0 --json
 json 'j["layers"][0]["chosen"] == "cuda_emulation_w4a4"'
+on_mock 0 "$nvfp4" explain --shape 64,64 --device cuda:0 --json
+json 'j["layers"][0]["chosen"] == "cuda_sm90_w4a4"'
 on_mock 0 "$nvfp4" verify $golden/modelopt_nvfp4 --kernel 'cuda_*' --json
 json 'j["failed"] == 0 and j["passed"] > 0'
 on_mock 1 MOCK_CUDA=fail=cuLibraryLoadData:200 "$nvfp4" explain --shape 64,64 --device cuda:0 --json

@@ -3,9 +3,12 @@
 #include <string.h>
 
 #include "format/activation.h"
+#include "format/e2m1.h"
+#include "format/e4m3.h"
 #include "format/half.h"
 #include "format/scale_layout.h"
 #include "kernels/cuda/arguments.h"
+#include "kernels/cuda/mma_layout.h"
 #include "kernels/ref/spec.h"
 #include "mock.h"
 
@@ -88,7 +91,147 @@ static void w4a16_64(void *const *arguments, unsigned grid, unsigned block) {
   emulate(arguments[0], NVFP4_MODE_W4A16, 64, grid);
 }
 
+/* Where the layout cuda_mma (kernels/cuda/mma_layout.h) has the code of (row, k): a 16-bit half of a word, and the part of it; and its scale. */
+typedef struct mma_place {
+  size_t half, scale;
+  int part;
+} mma_place;
+
+static mma_place find_mma(int64_t n, int64_t k_all, int64_t row, int64_t k) {
+  int64_t pairs = (k_all + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR, across = (n + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS;
+  int64_t tile = row / CUDA_MMA_ROWS, group = tile / CUDA_MMA_GROUP * CUDA_MMA_GROUP;
+  int64_t width = across - group < CUDA_MMA_GROUP ? across - group : CUDA_MMA_GROUP;
+  size_t base = (size_t)(group * pairs + k / CUDA_MMA_PAIR * width + tile - group) * CUDA_MMA_TILE_BYTES;
+  size_t row_tile = (size_t)(row % CUDA_MMA_ROWS / 16), block64 = (size_t)(k / 64 % 2), t = (size_t)(k / 16 % 4),
+         step = (size_t)(k / 4 % 4);
+  size_t in_tile = (size_t)(row % 16), lane = 4 * (in_tile / 4 * 2 + in_tile % 2) + t, second = in_tile / 2 % 2;
+  return (mma_place){.half = base + ((row_tile * 2 + block64) * 32 + lane) * 16 + step * 4 + (size_t)(k % 2) * 2,
+                     .scale = base + CUDA_MMA_SCALES_AT + (row_tile * 32 + lane) * 4 + block64 * 2 + second,
+                     .part = (int)second + (int)(k / 2 % 2) * 2};
+}
+
+/* Bits of sign, exponent and fraction in a half, by part. */
+static const int mma_bits[4][4] = {{15, 8, 7, 6}, {12, 5, 4, 3}, {9, 2, 1, 0}, {14, 13, 11, 10}};
+
+/* A placed scale: (exponent + 19) << 3 | fraction. Those of E4M3, in ascending order, by a search. */
+static unsigned placed_scale(unsigned e4m3) {
+  if (e4m3 == 0) {
+    return 0;
+  }
+  float value = nvfp4_e4m3_to_f32((uint8_t)e4m3);
+  int exponent = 0;
+  for (; value >= 2; exponent++) {
+    value /= 2;
+  }
+  for (; value < 1; exponent--) {
+    value *= 2;
+  }
+  return (unsigned)(exponent + 19) << 3 | (unsigned)((value - 1) * 8);
+}
+
+static void mma_pack(void *const *arguments, unsigned grid, unsigned block) {
+  const cuda_mma_pack_args *a = arguments[0];
+  (void)block;
+  memset(a->packed, 0, (size_t)grid * CUDA_MMA_TILE_BYTES);
+  for (int64_t row = 0; row < a->n; row++) {
+    for (int64_t k = 0; k < a->k; k++) {
+      mma_place p = find_mma(a->n, a->k, row, k);
+      unsigned code = a->codes[row * a->codes_stride + k / 2] >> k % 2 * 4 & 15;
+      uint16_t half;
+      memcpy(&half, a->packed + p.half, sizeof half);
+      for (int i = 0; i < 4; i++) {
+        half |= (uint16_t)((code >> (3 - i) & 1) << mma_bits[p.part][i]);
+      }
+      memcpy(a->packed + p.half, &half, sizeof half);
+      a->packed[p.scale] = (uint8_t)placed_scale(a->scales[row * a->scales_stride + k / NVFP4_BLOCK]);
+    }
+  }
+}
+
+static unsigned mma_code(const uint8_t *packed, mma_place p) {
+  uint16_t half;
+  unsigned code = 0;
+  memcpy(&half, packed + p.half, sizeof half);
+  for (int i = 0; i < 4; i++) {
+    code |= (unsigned)(half >> mma_bits[p.part][i] & 1) << (3 - i);
+  }
+  return code;
+}
+
+static unsigned mma_scale(const uint8_t *packed, mma_place p) {
+  unsigned e4m3 = 0;
+  while (placed_scale(e4m3) != packed[p.scale]) {
+    e4m3++;
+  }
+  return e4m3;
+}
+
+static void mma_unpack(void *const *arguments, unsigned grid, unsigned block) {
+  const cuda_mma_unpack_args *a = arguments[0];
+  (void)grid, (void)block;
+  memset(a->codes, 0, (size_t)(a->n * a->k / 2));
+  for (int64_t row = 0; row < a->n; row++) {
+    for (int64_t k = 0; k < a->k; k++) {
+      mma_place p = find_mma(a->n, a->k, row, k);
+      a->codes[row * (a->k / 2) + k / 2] |= (uint8_t)(mma_code(a->packed, p) << k % 2 * 4);
+      a->scales[row * (a->k / NVFP4_BLOCK) + k / NVFP4_BLOCK] = (uint8_t)mma_scale(a->packed, p);
+    }
+  }
+}
+
+static void dequantise(void *const *arguments, unsigned grid, unsigned block) {
+  const cuda_dequantise_args *a = arguments[0];
+  for (int64_t i = 0; i < (int64_t)grid * block && i < a->blocks; i++) {
+    for (int64_t j = i * NVFP4_BLOCK; j < (i + 1) * NVFP4_BLOCK; j++) {
+      a->x[j] = nvfp4_bf16_from_f32(nvfp4_e2m1_to_f32(a->codes[j / 2] >> j % 2 * 4 & 15) * nvfp4_e4m3_to_f32(a->scales[i]));
+    }
+  }
+}
+
+/* The tensor-core kernels: sums in double, over slices as they are cut; rows of x at multiples of 16 bytes. */
+static void mma_multiply(const cuda_mma_args *a, nvfp4_dtype x_dtype) {
+  int64_t pairs = (a->k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR;
+  float *x = malloc((size_t)a->k * sizeof *x), *w = malloc((size_t)(a->n * a->k) * sizeof *w);
+  for (int64_t i = 0; i < a->n * a->k; i++) {
+    mma_place p = find_mma(a->n, a->k, i / a->k, i % a->k);
+    w[i] = nvfp4_e2m1_to_f32((uint8_t)mma_code(a->weights, p)) * nvfp4_e4m3_to_f32((uint8_t)mma_scale(a->weights, p));
+  }
+  bool aligned = (uintptr_t)a->x % 16 == 0 && a->ldx_elems % 8 == 0;
+  for (int64_t m = 0; aligned && m < a->m; m++) { /* otherwise y stays as it is: wrong */
+    nvfp4_to_f32((const char *)a->x + (size_t)(m * a->ldx_elems) * 2, x_dtype, x, a->k);
+    for (int64_t n = 0; n < a->n; n++) {
+      float acc = 0, bias;
+      for (int64_t slice = 0; slice < a->slices; slice++) {
+        double sum = 0;
+        for (int64_t k = slice * pairs / a->slices * CUDA_MMA_PAIR; k < a->k && k < (slice + 1) * pairs / a->slices * CUDA_MMA_PAIR; k++) {
+          sum += (double)x[k] * (double)w[n * a->k + k];
+        }
+        acc += (float)sum;
+      }
+      if (a->bias != NULL) {
+        nvfp4_to_f32((const char *)a->bias + (size_t)n * width(a->bias_dtype), (nvfp4_dtype)a->bias_dtype, &bias, 1);
+      }
+      float v = nvfp4_spec_finish(acc, a->alpha[n], a->bias != NULL ? &bias : NULL);
+      nvfp4_from_f32(&v, (nvfp4_dtype)a->y_dtype, (char *)a->y + (size_t)(m * a->ldy_elems + n) * width(a->y_dtype), 1);
+    }
+  }
+  free(x);
+  free(w);
+}
+
+static void multiply_bf16(void *const *arguments, unsigned grid, unsigned block) {
+  (void)grid, (void)block;
+  mma_multiply(arguments[0], NVFP4_DTYPE_BF16);
+}
+static void multiply_f16(void *const *arguments, unsigned grid, unsigned block) {
+  (void)grid, (void)block;
+  mma_multiply(arguments[0], NVFP4_DTYPE_F16);
+}
+
 static void read_buffer(void *const *arguments, unsigned grid, unsigned block) { (void)arguments, (void)grid, (void)block; }
+
+#define SM90(name) \
+  {"nvfp4_sm90_bf16_" name, {sizeof(cuda_mma_args)}, multiply_bf16}, { "nvfp4_sm90_f16_" name, {sizeof(cuda_mma_args)}, multiply_f16 }
 
 const mock_kernel mock_kernels[] = {
     {"nvfp4_read", {sizeof(void *), sizeof(long long), sizeof(void *)}, read_buffer},
@@ -98,5 +241,23 @@ const mock_kernel mock_kernels[] = {
     {"nvfp4_emulation_w4a4_64", {sizeof(cuda_emulation_args)}, w4a4_64},
     {"nvfp4_emulation_w4a16_16", {sizeof(cuda_emulation_args)}, w4a16_16},
     {"nvfp4_emulation_w4a16_64", {sizeof(cuda_emulation_args)}, w4a16_64},
+    {"nvfp4_mma_pack", {sizeof(cuda_mma_pack_args)}, mma_pack},
+    {"nvfp4_mma_unpack", {sizeof(cuda_mma_unpack_args)}, mma_unpack},
+    {"nvfp4_dequantise", {sizeof(cuda_dequantise_args)}, dequantise},
+    SM90("few8_512"),
+    SM90("few8_768"),
+    SM90("few8_896"),
+    SM90("few8_1024"),
+    SM90("few16_512"),
+    SM90("few16_768"),
+    SM90("few16_896"),
+    SM90("few16_1024"),
+    SM90("cluster32"),
+    SM90("cluster64"),
+    SM90("cluster128"),
+    SM90("sequence64"),
+    SM90("whole32"),
+    SM90("whole64"),
+    SM90("whole128"),
     {NULL, {0}, NULL},
 };

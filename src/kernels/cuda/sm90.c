@@ -45,8 +45,9 @@ nvfp4_status cuda_sm90_is_supported(const nvfp4_machine *machine, nvfp4_reason *
 
 nvfp4_status cuda_sm90_w4a16_can_implement(const nvfp4_layer_desc *desc, nvfp4_reason *reason) {
   if (desc->x_dtype == NVFP4_DTYPE_F32) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
-                        "f32 activations would be rounded: tensor cores take bf16 or f16; pass those, or use cuda_emulation_w4a16");
+    return nvfp4_reject(
+        reason, NVFP4_E_DTYPE,
+        "x is F32, and f32 activations would be rounded: tensor cores take BF16 or F16; pass those, or name cuda_emulation_w4a16");
   }
   return NVFP4_OK;
 }

@@ -18,7 +18,7 @@ const nvfp4_kernel nvfp4_kernel_cuda_sm90_prefill_w4a16 = {
     .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_BOUNDED, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
                  "w4a16: " CUDA_SM90_ORDER_WHOLE},
     .device = NVFP4_DEVICE_CUDA,
-    .m_first = 512,
+    .m_first = 257,
     .m_last = NVFP4_M_MAX,
     .verified = "its device code: NVIDIA H200, driver 580.159.04, CUDA 13.0, 2026-11-23; from this library: never executed by us",
     .is_supported = cuda_sm90_is_supported,

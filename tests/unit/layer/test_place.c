@@ -22,7 +22,8 @@ static gpu_layer open_layer(const char *mock) {
   nvfp4_reason reason = {0};
   g.desc = test_layer_desc(&g.test, NVFP4_MODE_W4A4);
   g.desc.device = (nvfp4_device){NVFP4_DEVICE_CUDA, 0};
-  assert_ok(nvfp4_init_linear_kernel(g.context, &g.desc, NULL, &g.plan, NULL, &reason), reason);
+  nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = "cuda_emulation_w4a4"};
+  assert_ok(nvfp4_init_linear_kernel(g.context, &g.desc, &policy, &g.plan, NULL, &reason), reason);
   assert_string_equal(nvfp4_plan_kernel(g.plan, M), "cuda_emulation_w4a4");
   assert_ok(nvfp4_place_find(g.context->cuda, g.desc.device, &g.place, &reason), reason);
   return g;
@@ -45,7 +46,8 @@ static void assert_stage(const char *mock, int ordinal, const char *id, nvfp4_st
   nvfp4_reason reason = {0};
   bool found = false;
   desc.device = (nvfp4_device){NVFP4_DEVICE_CUDA, ordinal};
-  nvfp4_init_linear_kernel(context, &desc, NULL, &plan, &report, &reason);
+  nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = id};
+  nvfp4_init_linear_kernel(context, &desc, &policy, &plan, &report, &reason);
   for (size_t i = 0; i < report->row_count; i++) {
     if (strcmp(report->rows[i].id, id) == 0) {
       found = true;
