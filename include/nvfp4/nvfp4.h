@@ -290,7 +290,8 @@ typedef struct nvfp4_allocator {
   void *cookie;
 } nvfp4_allocator;
 
-/* All zero but struct_size is the default. */
+/* All zero but struct_size is the default. The context's own threads sleep between calls, except that they spin while calls follow each other within 0.2 ms and nobody else wants
+ * the processors, and for at most some 30 ms after the last call. */
 typedef struct nvfp4_options {
   uint32_t struct_size;
   int threads;                        /* of the context's own pool; 0: one for every processor the process may run on */
@@ -298,7 +299,7 @@ typedef struct nvfp4_options {
   void *parallel_for_cookie;
   nvfp4_log_fn log; /* NULL: silent */
   void *log_cookie;
-  nvfp4_allocator allocator; /* alloc NULL: the C library's */
+  nvfp4_allocator allocator; /* alloc NULL: the C library's, with huge pages for large blocks where the system has them */
   const char *plugins;       /* paths of plug-ins to open, separated by commas; nothing else is searched */
   const char *tuning;        /* path of a tuning table (see "tuning" below), read when the context is made; NULL: none */
   nvfp4_policy policy;       /* what a layer gets when its own policy is NULL */

@@ -32,7 +32,7 @@
 #endif
 
 enum {
-  NEXT_CALL_NS = 200000,    /* between layers of a model there are some microseconds, between its tokens some hundred */
+  NEXT_CALL_NS = 200000,    /* between the layers of a model there are some microseconds */
   LOST_NS = 500000,         /* interrupts and kernel threads take less, the slice of another program's thread is some milliseconds */
   CONTENDED_NS = 100000000, /* what takes the processor once, takes it again */
 };
