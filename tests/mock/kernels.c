@@ -102,12 +102,11 @@ static mma_place find_mma(int64_t n, int64_t k_all, int64_t row, int64_t k) {
   int64_t tile = row / CUDA_MMA_ROWS, group = tile / CUDA_MMA_GROUP * CUDA_MMA_GROUP;
   int64_t width = across - group < CUDA_MMA_GROUP ? across - group : CUDA_MMA_GROUP;
   size_t base = (size_t)(group * pairs + k / CUDA_MMA_PAIR * width + tile - group) * CUDA_MMA_TILE_BYTES;
-  size_t row_tile = (size_t)(row % CUDA_MMA_ROWS / 16), block64 = (size_t)(k / 64 % 2), t = (size_t)(k / 16 % 4),
-         step = (size_t)(k / 4 % 4);
-  size_t in_tile = (size_t)(row % 16), lane = 4 * (in_tile / 4 * 2 + in_tile % 2) + t, second = in_tile / 2 % 2;
-  return (mma_place){.half = base + ((row_tile * 2 + block64) * 32 + lane) * 16 + step * 4 + (size_t)(k % 2) * 2,
-                     .scale = base + CUDA_MMA_SCALES_AT + (row_tile * 32 + lane) * 4 + block64 * 2 + second,
-                     .part = (int)second + (int)(k / 2 % 2) * 2};
+  size_t row_tile = (size_t)(row % CUDA_MMA_ROWS / 16), block64 = (size_t)(k / 64 % 2), step = (size_t)(k / 16 % 4);
+  size_t in_tile = (size_t)(row % 16), g = in_tile / 4 * 2 + in_tile % 2, second = in_tile / 2 % 2, t = (size_t)(k % 8 / 2);
+  return (mma_place){.half = base + ((row_tile * 2 + block64) * 32 + 4 * g + t) * 16 + step * 4 + (size_t)(k % 2) * 2,
+                     .scale = base + CUDA_MMA_SCALES_AT + (((row_tile * 8 + g) * 2 + block64) * 2 + second) * 4 + step,
+                     .part = (int)second + (int)(k / 8 % 2) * 2};
 }
 
 /* Bits of sign, exponent and fraction in a half, by part. */

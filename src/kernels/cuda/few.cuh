@@ -16,7 +16,7 @@ __device__ inline uint4 load_weights(const uint8_t *p) {
   return v;
 }
 
-/* What a lane needs of a row tile and 128 k's. */
+/* What a lane loads of a row tile and 128 k's. The lanes of the same g share their scales: lane t has those of slot t % 2 and block t / 2 of 64 k's. */
 struct lane_weights {
   uint4 words[2];
   uint32_t scales;
@@ -30,7 +30,7 @@ template <class X, int COLUMN_TILES, int DEPTH>
 __device__ inline void few_rows(const cuda_mma_args &a) {
   extern __shared__ __align__(128) uint8_t shared[];
   launch_dependents();
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int m = (int)a.m, slices = a.slices, row_tiles_here = blockDim.x / 32 / slices, row_of_warp = warp / slices, slice = warp % slices;
   const int pairs = (int)((a.k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR), row_tiles = (int)((a.n + 15) / 16);
   const int first = slice * pairs / slices, count = (slice + 1) * pairs / slices - first;
@@ -89,10 +89,10 @@ __device__ inline void few_rows(const cuda_mma_args &a) {
   copy_async_wait<0>();
   __syncthreads();
 
-  uint32_t of_lane[COLUMN_TILES]; /* a lane's row of x; columns beyond m repeat the last: they are not written */
+  uint32_t of_lane[COLUMN_TILES]; /* 8 k's of two steps' 32 of a row of x, for load_matrices; columns beyond m repeat the last: they are not written */
 #pragma unroll
   for (int l = 0; l < COLUMN_TILES; l++) {
-    of_lane[l] = min(8 * l + g, m - 1) * row_bytes + slice * chunk * (CUDA_MMA_PAIR * 2) + t * 32;
+    of_lane[l] = min(8 * l + lane % 8, m - 1) * row_bytes + slice * chunk * (CUDA_MMA_PAIR * 2) + lane / 8 * 16;
   }
   float4 *sums = reinterpret_cast<float4 *>(shared + (chunks > 1 ? 2 : 1) * m * row_bytes); /* [warps][COLUMN_TILES][32] */
   int ahead = 0;
@@ -101,23 +101,23 @@ __device__ inline void few_rows(const cuda_mma_args &a) {
       start(tile);
     }
     float c[COLUMN_TILES][4] = {};
-    auto multiply = [&](const lane_weights &w, const uint8_t *const (&x)[COLUMN_TILES], int offset) {
+    auto multiply = [&](const lane_weights &w, const uint32_t (&x)[COLUMN_TILES], int offset) {
 #pragma unroll
       for (int block = 0; block < 2; block++) {
-        const uint32_t s0 = X::scale_pair(w.scales, scale_selector(block, 0)), s1 = X::scale_pair(w.scales, scale_selector(block, 1));
+        const uint2 s0 = X::scales(__shfl_sync(~0u, w.scales, 2 * block, 4)), s1 = X::scales(__shfl_sync(~0u, w.scales, 2 * block + 1, 4));
 #pragma unroll
         for (int half = 0; half < 2; half++) {
           uint4 b[COLUMN_TILES];
 #pragma unroll
           for (int l = 0; l < COLUMN_TILES; l++) {
-            b[l] = *reinterpret_cast<const uint4 *>(x[l] + offset + block * 128 + half * 16);
+            b[l] = load_matrices(x[l] + offset + block * 128 + half * 64);
           }
-          const fragment low = X::weights(half ? w.words[block].z : w.words[block].x, s0, s1);
+          const fragment low = X::weights(half ? w.words[block].z : w.words[block].x, scale_of_step(s0, 2 * half), scale_of_step(s1, 2 * half));
 #pragma unroll
           for (int l = 0; l < COLUMN_TILES; l++) {
             X::mma(c[l], low, b[l].x, b[l].y);
           }
-          const fragment high = X::weights(half ? w.words[block].w : w.words[block].y, s0, s1);
+          const fragment high = X::weights(half ? w.words[block].w : w.words[block].y, scale_of_step(s0, 2 * half + 1), scale_of_step(s1, 2 * half + 1));
 #pragma unroll
           for (int l = 0; l < COLUMN_TILES; l++) {
             X::mma(c[l], high, b[l].z, b[l].w);
@@ -133,10 +133,10 @@ __device__ inline void few_rows(const cuda_mma_args &a) {
           fetch_x((which + 1) % chunks, buffer ^ 1);
         }
       }
-      const uint8_t *x[COLUMN_TILES];
+      uint32_t x[COLUMN_TILES];
 #pragma unroll
       for (int l = 0; l < COLUMN_TILES; l++) {
-        x[l] = shared + buffer * m * row_bytes + of_lane[l];
+        x[l] = shared_address(shared) + buffer * m * row_bytes + of_lane[l];
       }
       int left_here = tile < row_tiles ? min(count - which * chunk, chunk) : 0;
       for (; left_here >= DEPTH; left_here -= DEPTH) {

@@ -14,19 +14,22 @@ struct fragment {
 
 /*
  * Element types of x. Each has
- *   scale_pair(scales, selector)  a scale of a tile, in both halves of a word, times a power of two
- *   weights(word, s0, s1)         operand A: codes times the scales of rows g and g + 8, exact
- *   UNSCALE                       the power of two by which the results are too small
+ *   scales(bytes)          four scales of a tile, those of the steps, times a power of two: steps 0 and 2 in one word, 1 and 3 in the other
+ *   weights(word, s0, s1)  operand A: codes times the scales of slots g and g + 8, each in both halves of a word; exact
+ *   UNSCALE                the power of two by which the results are too small
  */
 struct bf16 {
   /* A code's bits as those of a bf16 are its value times 2^-126, subnormal ones included; a scale becomes its value times 2^118. */
   static constexpr float UNSCALE = 256;
 
   /* The placed scale with 226 added to its exponent: right but for zero, which is 2^99. Subtracting 2^99 changes no other, the least of which is 2^109. */
-  static __device__ uint32_t scale_pair(uint32_t scales, uint32_t selector) {
-    uint32_t raised = __byte_perm(scales, 0, selector) * 16 + (226u << 7) * 0x10001u, s;
-    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(s) : "r"(raised), "r"(0x3F803F80u), "r"(0xF100F100u)); /* * 1 - 2^99 */
-    return s;
+  static __device__ uint2 scales(uint32_t bytes) {
+    auto raise = [](uint32_t two) {
+      uint32_t raised = two * 16 + (226u << 7) * 0x10001u, s;
+      asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(s) : "r"(raised), "r"(0x3F803F80u), "r"(0xF100F100u)); /* * 1 - 2^99 */
+      return s;
+    };
+    return make_uint2(raise(bytes & 0x00FF00FFu), raise(bytes >> 8 & 0x00FF00FFu));
   }
 
   static __device__ uint32_t multiply(uint32_t a, uint32_t b) {
@@ -52,7 +55,7 @@ struct f16 {
   /* A code's bits as those of an f16 are its value times 2^-14, and a placed scale is its value times 2^4. Products are multiples of 2^-20, and 2.625 at most: exact. */
   static constexpr float UNSCALE = 1024;
 
-  static __device__ uint32_t scale_pair(uint32_t scales, uint32_t selector) { return __byte_perm(scales, 0, selector) * 128; }
+  static __device__ uint2 scales(uint32_t bytes) { return make_uint2((bytes & 0x00FF00FFu) * 128, (bytes >> 8 & 0x00FF00FFu) * 128); }
 
   static __device__ uint32_t multiply(uint32_t a, uint32_t b) {
     uint32_t c;
@@ -75,8 +78,8 @@ struct f16 {
   }
 };
 
-/* Which bytes of a lane's scales are those of row `row` (0: g, 1: g + 8) in block `block64`, for scale_pair. */
-__device__ inline constexpr uint32_t scale_selector(int block64, int row) { return 0x4040u + 0x0101u * (2 * block64 + row); }
+/* That of one step, in both halves. */
+__device__ inline uint32_t scale_of_step(uint2 scales, int step) { return __byte_perm(step % 2 ? scales.y : scales.x, 0, step / 2 ? 0x3232 : 0x1010); }
 
 /* Row of a row tile that slot g of the MMA holds; slot g + 8 holds the one two further. */
 __device__ inline int row_of_slot(int g) { return g / 2 * 4 + g % 2; }
@@ -118,6 +121,13 @@ __device__ inline void copy_async_commit() { asm volatile("cp.async.commit_group
 template <int PENDING>
 __device__ inline void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+/* Four matrices of 8 x 8 elements of 16 bits: lane 8 i + r gives the address of row r of matrix i, and lane 4 r + c gets, as word i, columns 2c and 2c + 1 of row r of it. */
+__device__ inline uint4 load_matrices(uint32_t from) {
+  uint4 v;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
+  return v;
 }
 
 __device__ inline uint32_t shared_address(const void *pointer) { return (uint32_t)__cvta_generic_to_shared(pointer); }

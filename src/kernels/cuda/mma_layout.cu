@@ -1,29 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Packs into the layout cuda_mma and back: a thread block a tile, a thread the 32 weights that a lane has of a row tile and 64 k's. */
+/* Packs into the layout cuda_mma and back: a thread block a tile, a thread two blocks of 16: those of slots g and g + 8, lane 4 g + step. */
 #include "kernels/cuda/arguments.h"
 #include "kernels/cuda/mma_layout.h"
 
 namespace {
 
-/* Where a thread's weights are: in the tile, and in the canonical form. */
+/* Where a thread's blocks are: in the tile, and in the canonical form. */
 struct place {
-  int row_tile, block64, lane;
+  int codes, scales;             /* bytes from the tile's begin to the words of lane 4 g + t, every 16 bytes from t = 0 on, and to the first row's scale; the other row's is 4 further */
   long long tile, row[2], block; /* block: of 16, along k */
 };
 
 __device__ place place_of_thread(long long n, long long k) {
   place p;
-  p.row_tile = threadIdx.x / 64;
-  p.block64 = threadIdx.x / 32 % 2;
-  p.lane = threadIdx.x % 32;
+  const int row_tile = threadIdx.x / 64, block64 = threadIdx.x / 32 % 2, g = threadIdx.x / 4 % 8, step = threadIdx.x % 4;
+  p.codes = row_tile * 1024 + block64 * 512 + g * 64 + step * 4;
+  p.scales = CUDA_MMA_SCALES_AT + row_tile * 128 + g * 16 + block64 * 8 + step;
   p.tile = blockIdx.x;
   const long long pairs = (k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR, across = (n + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS;
   const long long group = p.tile / (CUDA_MMA_GROUP * pairs), within = p.tile - group * CUDA_MMA_GROUP * pairs;
   const long long width = min(across - group * CUDA_MMA_GROUP, (long long)CUDA_MMA_GROUP);
-  const int g = p.lane / 4;
-  p.row[0] = (group * CUDA_MMA_GROUP + within % width) * CUDA_MMA_ROWS + p.row_tile * 16 + g / 2 * 4 + g % 2;
+  p.row[0] = (group * CUDA_MMA_GROUP + within % width) * CUDA_MMA_ROWS + row_tile * 16 + g / 2 * 4 + g % 2;
   p.row[1] = p.row[0] + 2;
-  p.block = within / width * (CUDA_MMA_PAIR / 16) + p.block64 * 4 + p.lane % 4;
+  p.block = within / width * (CUDA_MMA_PAIR / 16) + block64 * 4 + step;
   return p;
 }
 
@@ -73,49 +72,55 @@ __device__ unsigned find_scale(unsigned placed) {
   return placed == 0 ? 0 : (8 | (placed & 7)) >> (13 - (placed >> 3));
 }
 
+/* Code `half` (0, 1) of the two in part `part` of lane t's word: which of the 16 of a block. The part also says which row: part % 2. */
+__device__ int k_of_part(int t, int part, int half) { return 2 * t + part / 2 * 8 + half; }
+
 } // namespace
 
 extern "C" __global__ void __launch_bounds__(CUDA_MMA_PACK_THREADS) nvfp4_mma_pack(const cuda_mma_pack_args a) {
   place p = place_of_thread(a.n, a.k);
   unsigned long long codes[2] = {0, 0};
-  unsigned scales = 0;
-  for (int h = 0; h < 2; h++) {
-    if (p.row[h] < a.n && p.block < a.k / 16) {
-      const uint8_t *from = a.codes + p.row[h] * a.codes_stride + p.block * 8; /* at any address */
-      for (int i = 0; i < 8; i++) {
-        codes[h] |= (unsigned long long)from[i] << 8 * i;
-      }
-      scales |= place_scale(a.scales[p.row[h] * a.scales_stride + p.block]) << 8 * h;
-    }
-  }
-  uint32_t words[4] = {0, 0, 0, 0};
-  for (int i = 0; i < 32; i++) {
-    int step = i / 8, part = i / 2 % 4, half = i % 2; /* part: row + 2 * (which two of four k's) */
-    int k = step * 4 + part / 2 * 2 + half;
-    words[step] |= place_code((unsigned)(codes[part % 2] >> 4 * k) & 15, part) << 16 * half;
-  }
   uint8_t *tile = a.packed + p.tile * CUDA_MMA_TILE_BYTES;
-  uint32_t *to = reinterpret_cast<uint32_t *>(tile + p.row_tile * 1024 + p.block64 * 512 + p.lane * 16);
-  for (int step = 0; step < 4; step++) {
-    to[step] = words[step];
+  for (int h = 0; h < 2; h++) {
+    unsigned scale = 0;
+    if (p.row[h] < a.n && p.block < a.k / 16) {
+      const uint8_t *from = a.codes + p.row[h] * a.codes_stride + p.block * 8;
+      if (reinterpret_cast<uintptr_t>(from) % 8 == 0) {
+        codes[h] = *reinterpret_cast<const unsigned long long *>(from);
+      } else {
+        for (int i = 0; i < 8; i++) {
+          codes[h] |= (unsigned long long)from[i] << 8 * i;
+        }
+      }
+      scale = place_scale(a.scales[p.row[h] * a.scales_stride + p.block]);
+    }
+    tile[p.scales + 4 * h] = (uint8_t)scale;
   }
-  *reinterpret_cast<uint16_t *>(tile + CUDA_MMA_SCALES_AT + p.row_tile * 128 + p.lane * 4 + p.block64 * 2) = (uint16_t)scales;
+  for (int t = 0; t < 4; t++) {
+    uint32_t word = 0;
+    for (int i = 0; i < 8; i++) {
+      const int part = i / 2, half = i % 2;
+      word |= place_code((unsigned)(codes[part % 2] >> 4 * k_of_part(t, part, half)) & 15, part) << 16 * half;
+    }
+    *reinterpret_cast<uint32_t *>(tile + p.codes + 16 * t) = word;
+  }
 }
 
 extern "C" __global__ void __launch_bounds__(CUDA_MMA_PACK_THREADS) nvfp4_mma_unpack(const cuda_mma_unpack_args a) {
   place p = place_of_thread(a.n, a.k);
   const uint8_t *tile = a.packed + p.tile * CUDA_MMA_TILE_BYTES;
-  const uint32_t *words = reinterpret_cast<const uint32_t *>(tile + p.row_tile * 1024 + p.block64 * 512 + p.lane * 16);
-  const uint8_t *scales = tile + CUDA_MMA_SCALES_AT + p.row_tile * 128 + p.lane * 4 + p.block64 * 2;
   unsigned long long codes[2] = {0, 0};
-  for (int i = 0; i < 32; i++) {
-    int step = i / 8, part = i / 2 % 4, half = i % 2, k = step * 4 + part / 2 * 2 + half;
-    codes[part % 2] |= (unsigned long long)find_code(words[step] >> 16 * half & 0xFFFF, part) << 4 * k;
+  for (int t = 0; t < 4; t++) {
+    const uint32_t word = *reinterpret_cast<const uint32_t *>(tile + p.codes + 16 * t);
+    for (int i = 0; i < 8; i++) {
+      const int part = i / 2, half = i % 2;
+      codes[part % 2] |= (unsigned long long)find_code(word >> 16 * half & 0xFFFF, part) << 4 * k_of_part(t, part, half);
+    }
   }
   for (int h = 0; h < 2; h++) {
     if (p.row[h] < a.n && p.block < a.k / 16) {
       *reinterpret_cast<unsigned long long *>(a.codes + (p.row[h] * (a.k / 16) + p.block) * 8) = codes[h];
-      a.scales[p.row[h] * (a.k / 16) + p.block] = (uint8_t)find_scale(scales[h]);
+      a.scales[p.row[h] * (a.k / 16) + p.block] = (uint8_t)find_scale(tile[p.scales + 4 * h]);
     }
   }
 }

@@ -4,15 +4,14 @@
  *
  *   data:  tiles of 64 rows x 128 k, [ceil(n / 256)][ceil(k / 128)][4]: of 256 rows (the last of them may be fewer tiles) those of the same k's are one piece; rows and k's beyond the
  *          layer are zero
- *   tile:  codes [4 row tiles of 16][2 blocks of 64 k][32 lanes][4 steps] of 32 bits, then scales [4 row tiles][32 lanes][2 blocks of 64 k][2 rows] of 8 bits
+ *   tile:  codes [4 row tiles of 16][2 blocks of 64 k][32 lanes][4 steps] of 32 bits, then scales [4 row tiles][8 g][2 blocks of 64 k][2 rows][4 steps] of 8 bits
  *
- * k. Lane 4 g + t holds, of rows g and g + 8 of a row tile, the 16 weights of one block scale: k = 16 t .. 16 t + 15 of the 64. Step s of the four (an MMA with 16 k's each) takes
- * of them 4 s .. 4 s + 3, so that a scale is decoded once in four steps. Operand B, x, is brought into the same order: columns 2t, 2t + 1, 2t + 8, 2t + 9 of a step are
- * k = 16 t + 4 s + 0 .. 3.
+ * k. A step is an MMA with the 16 k's of one block scale, in natural order, so that x needs no other: lane 4 g + t has of slots g and g + 8 of a row tile the k's 2t, 2t + 1, 2t + 8 and
+ * 2t + 9 of the 16. The lanes of the same g need the same scales: 16 bytes for 128 k's.
  *
  * Rows. Slots g and g + 8 of the MMA hold rows 4 (g / 2) + g % 2 and the one two further of the row tile: transposed, a lane's results are four neighbours in y.
  *
- * Codes. A 32-bit word holds two k's (one in each half) of (g, k 0..1), (g + 8, k 0..1), (g, k 2..3), (g + 8, k 2..3), their bits (sign, exponent, fraction) at 15,8,7,6 / 12,5,4,3 /
+ * Codes. A 32-bit word holds two k's (one in each half) of (g, k 2t..), (g + 8, k 2t..), (g, k 2t + 8..), (g + 8, k 2t + 8..), their bits (sign, exponent, fraction) at 15,8,7,6 / 12,5,4,3 /
  * 9,2,1,0 / 14,13,11,10 of each half: all but the last become bf16 by a shift and an AND.
  *
  * Scales. Positive E4M3 values as (exponent + 19) << 3 | fraction, subnormal ones normalised, zero as 0: shifted, this is the upper part of a bf16 or f16.

@@ -91,11 +91,6 @@ __device__ inline void copy_bulk(uint32_t to, const void *from, unsigned bytes, 
                : "memory");
 }
 
-/* Four matrices of 8 x 8 elements of 16 bits: word i of lane 4 r + c are columns 2c and 2c + 1 of row r of matrix i, which goes to `to` of lane 8 i + r. */
-__device__ inline void store_matrices(uint32_t to, const uint4 &v) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
-}
-
 /* What ordinary stores wrote to shared memory becomes visible to the MMAs that follow. Here, where it is read, since it waits for loads from global memory, and where it is
  * written those of later stages are under way. */
 __device__ inline void fence_shared_for_wgmma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }

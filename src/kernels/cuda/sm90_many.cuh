@@ -2,8 +2,7 @@
 /*
  * y = x W^T for many rows of x, on the warpgroup's tensor cores: y^T = W x^T, with dequantised weights as operand A in registers, and x as operand B in shared memory.
  *
- * A thread block computes a tile of y: ROWS weight rows x COLUMNS rows of x. The first warpgroup brings weights (bulk copies) and x (through registers, where
- * it gets the order of k of mma_layout.h), WARPGROUPS others compute 64 M_TILES rows each. Stages of 128 k's go round between them.
+ * A thread block computes a tile of y: ROWS weight rows x COLUMNS rows of x. The first warpgroup brings weights (bulk copies) and x (through registers), WARPGROUPS others compute 64 M_TILES rows each. Stages of 128 k's go round between them.
  *
  * Order of additions, that of few.cuh too: an MMA adds 16 k's to the accumulator, in ascending order over a slice of K; slices are added in order, in fp32. Where the slices are:
  *   CLUSTER    each block of a cluster of args.slices blocks computes one slice; the sums meet through shared memory of the cluster. One tile a cluster.
@@ -112,7 +111,7 @@ __device__ inline void many_rows(const cuda_mma_args &a) {
 
   if (threadIdx.x < 128) { /* ---- producers */
     give_registers<S::PRODUCER_REGISTERS>();
-    const int warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+    const int warp = threadIdx.x / 32;
 
     /* Weights: one thread, which follows `weights` through tiles and pairs. */
     const int weight_tiles = (int)((a.n + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS);
@@ -147,21 +146,20 @@ __device__ inline void many_rows(const cuda_mma_args &a) {
     wait_for_previous();
 
     /*
-     * x: a warp reads 4 rows of 64 k's at once. Lane 4 g + t has 8 k's of row g / 2: half g % 2 of the 16 of block scale t. stmatrix puts its four words into four different chunks of the
-     * row (operand B's order, and the swizzle): word i is two columns of chunk 4 (g % 2) + i. As matrix i, row g: lane 8 i + g has the address.
+     * x: a warp reads 4 rows of 64 k's at once, a lane 8 k's of them: a chunk of 16 bytes, which it stores where operand B's swizzle has it.
      */
     constexpr int UNITS = S::COLUMNS / 16, SET = UNITS < 4 ? UNITS : 4, PARTS = UNITS / SET, PER_PAIR = 2 * PARTS; /* a set: up to 16 rows of 64 k's; so many sets a pair */
     constexpr int SETS = SET == 1 ? 8 : 16 / SET, UNROLL = SETS > PER_PAIR ? SETS : PER_PAIR;
     static_assert(UNITS % SET == 0 && UNROLL % SETS == 0 && UNROLL % PER_PAIR == 0);
     uint4 ring[SETS][SET]; /* what is under way */
     int load_tile = first_tile, load_pair = first_pair, row_tile, column_tile;
-    const int row_of_load = warp * UNITS * 4 + g / 2, k_of_load = t * 16 + g % 2 * 8;
+    const int row_of_lane = warp * UNITS * 4 + lane / 8, chunk = lane % 8, k_of_lane = chunk * 8;
     order.place(load_tile, &row_tile, &column_tile);
     const int ldx_bytes = (int)a.ldx_elems * 2;
     auto load = [&](uint4 (&set)[SET], int which) { /* which of a pair; what is beyond K is cleared before it is stored, and rows beyond M are not used */
       if (load_tile < tiles) {
-        const int k = min(load_pair * CUDA_MMA_PAIR + which / PARTS * 64 + k_of_load, (int)a.k - 8);
-        const int row = column_tile * S::COLUMNS + row_of_load + which % PARTS * SET * 4;
+        const int k = min(load_pair * CUDA_MMA_PAIR + which / PARTS * 64 + k_of_lane, (int)a.k - 8);
+        const int row = column_tile * S::COLUMNS + row_of_lane + which % PARTS * SET * 4;
         const uint8_t *from = static_cast<const uint8_t *>(a.x) + 2 * k;
 #pragma unroll
         for (int u = 0; u < SET; u++) {
@@ -178,8 +176,7 @@ __device__ inline void many_rows(const cuda_mma_args &a) {
     for (int i = 0; i < SETS; i++) {
       load(ring[i], i % PER_PAIR);
     }
-    const int row_of_store = warp * UNITS * 4 + lane % 8 / 2, chunk = lane % 2 * 4 + lane / 8;
-    const int offset_even = row_of_store * 128 + ((chunk ^ (row_of_store & 7)) << 4), offset_odd = row_of_store * 128 + ((chunk ^ (row_of_store & 7) ^ 4) << 4);
+    const int offset_even = row_of_lane * 128 + ((chunk ^ (row_of_lane & 7)) << 4), offset_odd = row_of_lane * 128 + ((chunk ^ (row_of_lane & 7) ^ 4) << 4);
     const int tiles_here = first_tile < tiles ? (tiles - first_tile + tile_step - 1) / tile_step : 0, count = tiles_here * (last_pair - first_pair);
     int pair = first_pair;
     for (int done = 0; done < count;) {
@@ -197,7 +194,7 @@ __device__ inline void many_rows(const cuda_mma_args &a) {
         }
         const int which = i % PER_PAIR, block = which / PARTS, part = which % PARTS;
         if ((pair + 1) * CUDA_MMA_PAIR > (int)a.k) { /* the last one, for some K: the same for all */
-          const bool inside = pair * CUDA_MMA_PAIR + block * 64 + k_of_load < a.k;
+          const bool inside = pair * CUDA_MMA_PAIR + block * 64 + k_of_lane < a.k;
 #pragma unroll
           for (int u = 0; u < SET; u++) {
             ring[i % SETS][u] = inside ? ring[i % SETS][u] : make_uint4(0, 0, 0, 0);
@@ -206,7 +203,9 @@ __device__ inline void many_rows(const cuda_mma_args &a) {
         const uint32_t to = shared + stage * S::STAGE_BYTES + block * S::COLUMNS * 128;
 #pragma unroll
         for (int u = part * SET; u < (part + 1) * SET; u++) {
-          store_matrices(to + u * 512 + (u % 2 ? offset_odd : offset_even), ring[i % SETS][u - part * SET]);
+          const uint4 &v = ring[i % SETS][u - part * SET];
+          asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to + u * 512 + (u % 2 ? offset_odd : offset_even)), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+                       : "memory");
         }
         load(ring[i % SETS], (i + SETS) % PER_PAIR);
         if (which == PER_PAIR - 1) {
@@ -243,23 +242,26 @@ __device__ inline void many_rows(const cuda_mma_args &a) {
 #pragma unroll
             for (int i = 0; i < S::M_TILES; i++) {
               uint4 words;
-              uint32_t scales;
+              uint2 scales; /* of slots g and g + 8 */
               const uint32_t from = w + i * CUDA_MMA_TILE_BYTES;
               asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
                            : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
                            : "r"(from + warp * 1024 + block * 512 + lane * 16));
-              asm volatile("ld.shared.u32 %0, [%1];" : "=r"(scales) : "r"(from + CUDA_MMA_SCALES_AT + warp * 128 + lane * 4));
+              asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];"
+                           : "=r"(scales.x), "=r"(scales.y)
+                           : "r"(from + CUDA_MMA_SCALES_AT + warp * 128 + lane / 4 * 16 + block * 8));
               const int which = (block * S::M_TILES + i) % S::BUFFERS;
               wgmma_wait<S::BUFFERS - 1>(); /* frag[which] is free */
-              asm volatile("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w), "+r"(scales)::"memory");
+              asm volatile("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w), "+r"(scales.x), "+r"(scales.y)::"memory");
               if (block * S::M_TILES + i == S::BUFFERS - 1) { /* nothing of the stage before is under way */
                 barrier_arrive_if(empty + 8 * before, lane == 0 && before >= 0);
               }
-              const uint32_t s0 = X::scale_pair(scales, scale_selector(block, 0)), s1 = X::scale_pair(scales, scale_selector(block, 1));
-              frag[which][0] = X::weights(words.x, s0, s1);
-              frag[which][1] = X::weights(words.y, s0, s1);
-              frag[which][2] = X::weights(words.z, s0, s1);
-              frag[which][3] = X::weights(words.w, s0, s1);
+              const uint2 s0 = X::scales(scales.x), s1 = X::scales(scales.y);
+              const uint32_t word[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+              for (int step = 0; step < 4; step++) {
+                frag[which][step] = X::weights(word[step], scale_of_step(s0, step), scale_of_step(s1, step));
+              }
               const uint32_t b = wgmma_descriptor(x_at + block * S::COLUMNS * 128);
               wgmma_fence(frag[which]);
 #pragma unroll
