@@ -150,13 +150,24 @@ __device__ inline void copy_tensor_multicast(uint32_t to, const cuda_tensor_map 
                : "memory");
 }
 
+__device__ inline uint4 load_shared_16(uint32_t from) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
+  return v;
+}
+__device__ inline uint2 load_shared_8(uint32_t from) {
+  uint2 v;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(from) : "memory");
+  return v;
+}
+
 /* Four matrices of 8 x 8 elements of 16 bits: word i of lane 4 r + c are columns 2c and 2c + 1 of row r of matrix i, which goes to `to` of lane 8 i + r. */
 __device__ inline void store_matrices(uint32_t to, const fragment &v) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.r[0]), "r"(v.r[1]), "r"(v.r[2]), "r"(v.r[3]) : "memory");
 }
 
-/* What ordinary stores wrote to shared memory becomes visible to the MMAs that follow. Here, where it is read, since it waits for loads from global memory, and where it is
- * written those of later stages are under way. */
+/* What ordinary stores wrote to shared memory becomes visible to the MMAs that follow. It also waits for the thread's loads from global memory: where those are under way it stands where the
+ * MMAs are, not where the stores are. */
 __device__ inline void fence_shared_for_wgmma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 __device__ inline void cluster_sync() { asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory"); }
