@@ -15,19 +15,21 @@
 #define NVFP4_KERNELS_CUDA_SM90_PREFILL_CUH
 
 #include "kernels/cuda/sm90_many.cuh"
+#include "kernels/cuda/sm90_store.cuh"
 
-template <class X_, int WARPGROUPS_, int COLUMNS_, int STAGES_, bool SLICED_, int BUFFERS_, int CLUSTER_, int PRODUCER_REGISTERS_, int CONSUMER_REGISTERS_>
+template <class X_, int WARPGROUPS_, int COLUMNS_, int STAGES_, bool SLICED_, int BUFFERS_, bool TURNS_, int CLUSTER_, int PRODUCER_REGISTERS_, int CONSUMER_REGISTERS_>
 struct prefill_shape {
   using X = X_;
   static constexpr int WARPGROUPS = WARPGROUPS_, COLUMNS = COLUMNS_, STAGES = STAGES_, CLUSTER = CLUSTER_;
   static constexpr int BUFFERS = BUFFERS_; /* of operand A, as in many_shape */
-  static constexpr bool SLICED = SLICED_;
+  static constexpr bool SLICED = SLICED_, TURNS = TURNS_;
   static constexpr int PRODUCER_REGISTERS = PRODUCER_REGISTERS_, CONSUMER_REGISTERS = CONSUMER_REGISTERS_;
   static constexpr int ROWS = 64 * WARPGROUPS, THREADS = 128 * (WARPGROUPS + 1);
   static constexpr int BLOCK_BYTES = COLUMNS * 128; /* x of 64 k's: rows of 128 bytes, which the swizzle is for */
   static constexpr int X_BYTES = 2 * BLOCK_BYTES, W_BYTES = WARPGROUPS * CUDA_MMA_TILE_BYTES, STAGE_BYTES = (X_BYTES + W_BYTES + 1023) / 1024 * 1024;
   static constexpr int SHARED_BYTES = STAGES * (STAGE_BYTES + 16) + 1024; /* 1024: to begin at a multiple of it */
   static_assert(SHARED_BYTES <= 227 * 1024);
+  static_assert(PRODUCER_REGISTERS + WARPGROUPS * CONSUMER_REGISTERS <= 65536 / THREADS / 8 * 8 * (WARPGROUPS + 1), "what a block gets at its launch is all that can be redistributed");
   static_assert(CUDA_MMA_GROUP % WARPGROUPS == 0, "a block's tiles of weights lie together");
 };
 
@@ -118,6 +120,19 @@ __device__ inline void prefill_consume(const cuda_mma_args &a, prefill_ring<S> r
       barrier_arrive_of_cluster(empty, lane % S::CLUSTER, give && lane < S::CLUSTER);
     }
   };
+  auto turn_begin = [](int warpgroup) {
+    if (S::TURNS) {
+      asm volatile("bar.sync %0, 256;" ::"r"(1 + warpgroup) : "memory");
+    }
+  };
+  auto turn_end = [](int warpgroup) {
+    if (S::TURNS) {
+      asm volatile("bar.arrive %0, 256;" ::"r"(1 + (warpgroup + 1) % S::WARPGROUPS) : "memory");
+    }
+  };
+  if (warpgroup == S::WARPGROUPS - 1) {
+    turn_end(warpgroup); /* the first one begins */
+  }
   for (prefill_walk<S> walk(a); !walk.done(); walk.next()) {
 #pragma unroll
     for (int j = 0; j < (S::SLICED ? S::COLUMNS / 2 : 1); j++) {
@@ -148,12 +163,14 @@ __device__ inline void prefill_consume(const cuda_mma_args &a, prefill_ring<S> r
             frag[step] = X::weights(word[step], scale_of_step(s0, step), scale_of_step(s1, step));
           }
           const uint32_t b = wgmma_descriptor(ring.x() + block * S::BLOCK_BYTES);
+          turn_begin(warpgroup);
           wgmma_fence(frag);
 #pragma unroll
           for (int step = 0; step < 4; step++) {
             wgmma<X, S::COLUMNS>::run(d, frag[step], b + step * WGMMA_STEP, pair > 0 || block > 0 || step > 0);
           }
           wgmma_commit();
+          turn_end(warpgroup);
         }
         before = ring.empty();
         ring.next();
@@ -170,9 +187,9 @@ __device__ inline void prefill_consume(const cuda_mma_args &a, prefill_ring<S> r
     }
     const int row0 = walk.row_tile * S::ROWS + warpgroup * 64 + warp * 16;
     if constexpr (S::SLICED) {
-      store_columns<S>(a, row0, walk.column_tile * S::COLUMNS, total);
+      store_sums<X, S::COLUMNS>(a, row0, walk.column_tile * S::COLUMNS, total);
     } else {
-      store_columns<S>(a, row0, walk.column_tile * S::COLUMNS, d);
+      store_sums<X, S::COLUMNS>(a, row0, walk.column_tile * S::COLUMNS, d);
     }
   }
 }
