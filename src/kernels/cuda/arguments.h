@@ -70,6 +70,7 @@ typedef struct cuda_mma_args {
   int32_t y_dtype, bias_dtype;
   int32_t slices;      /* K is cut into so many parts, whose sums are added in order */
   int32_t chunk_pairs; /* the kernels for few rows: so many pairs of x a slice are in shared memory at a time; 0 is not allowed */
+  int32_t block_tiles; /* sm90_mid.cuh: tiles of 64 rows of weights that a thread block computes */
 } cuda_mma_args;
 
 /* The kernels for many rows: rows of weights that a thread block computes, and the shared memory and threads that suffice each of them. */

@@ -46,6 +46,10 @@ struct wgmma;
     }                                                                                                                                      \
   };
 
+#define NVFP4_OPERANDS16 NVFP4_F4(d, 0), NVFP4_F4(d, 4)
+NVFP4_WGMMA(bf16, "bf16", 16, "%0,%1,%2,%3,%4,%5,%6,%7", "%8,%9,%10,%11", "12", "13", NVFP4_OPERANDS16)
+NVFP4_WGMMA(f16, "f16", 16, "%0,%1,%2,%3,%4,%5,%6,%7", "%8,%9,%10,%11", "12", "13", NVFP4_OPERANDS16)
+
 #define NVFP4_D32 \
   "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
 #define NVFP4_OPERANDS32 NVFP4_F16(d, 0)
@@ -66,6 +70,16 @@ NVFP4_WGMMA(f16, "f16", 64, NVFP4_D64, "%32,%33,%34,%35", "36", "37", NVFP4_OPER
 #define NVFP4_OPERANDS128 NVFP4_F16(d, 0), NVFP4_F16(d, 16), NVFP4_F16(d, 32), NVFP4_F16(d, 48)
 NVFP4_WGMMA(bf16, "bf16", 128, NVFP4_D128, "%64,%65,%66,%67", "68", "69", NVFP4_OPERANDS128)
 NVFP4_WGMMA(f16, "f16", 128, NVFP4_D128, "%64,%65,%66,%67", "68", "69", NVFP4_OPERANDS128)
+
+#define NVFP4_D256 \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25," \
+  "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51," \
+  "%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77," \
+  "%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103," \
+  "%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+#define NVFP4_OPERANDS256 NVFP4_OPERANDS128, NVFP4_F16(d, 64), NVFP4_F16(d, 80), NVFP4_F16(d, 96), NVFP4_F16(d, 112)
+NVFP4_WGMMA(bf16, "bf16", 256, NVFP4_D256, "%128,%129,%130,%131", "132", "133", NVFP4_OPERANDS256)
+NVFP4_WGMMA(f16, "f16", 256, NVFP4_D256, "%128,%129,%130,%131", "132", "133", NVFP4_OPERANDS256)
 
 __device__ inline void barrier_init(uint32_t barrier, unsigned arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
@@ -89,6 +103,29 @@ __device__ inline void barrier_wait(uint32_t barrier, unsigned parity) {
 __device__ inline void copy_bulk(uint32_t to, const void *from, unsigned bytes, uint32_t barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(barrier)
                : "memory");
+}
+
+/* The driver's CUtensorMap. */
+struct alignas(128) cuda_tensor_map {
+  uint64_t opaque[16];
+};
+
+/* The same at a tensor map's columns and row. What is beyond the tensor is zero. */
+__device__ inline void copy_tensor(uint32_t to, const cuda_tensor_map &map, int column, int row, uint32_t barrier) {
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to), "l"(&map), "r"(column), "r"(row),
+               "r"(barrier)
+               : "memory");
+}
+
+__device__ inline uint4 load_shared_16(uint32_t from) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
+  return v;
+}
+__device__ inline uint2 load_shared_8(uint32_t from) {
+  uint2 v;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(from) : "memory");
+  return v;
 }
 
 /* What ordinary stores wrote to shared memory becomes visible to the MMAs that follow. Here, where it is read, since it waits for loads from global memory, and where it is

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * y = x W^T for tens of rows of x, up to a few hundred: limited by reading weights, or by dequantising them. y^T = W x^T on the warpgroup's tensor cores, with dequantised weights as operand A
+ * in registers and x as operand B in shared memory.
+ *
+ * A thread block computes one tile of y, of one slice of K: args.block_tiles times 64 weight rows x COLUMNS rows of x. One warp brings weights (bulk copies, which begin before the kernels
+ * before this one have ended) and x (by tensor map); stages of 128 k's go round between it and WARPGROUPS warpgroups, which compute up to M_TILES tiles of 64 rows each. The blocks of a cluster
+ * compute the slices of a tile; their sums meet through shared memory of the cluster.
+ *
+ * Order of additions, that of few.cuh too: an MMA adds 16 k's to the accumulator, in ascending order over a slice of K; slices are added in order, in fp32.
+ */
+#ifndef NVFP4_KERNELS_CUDA_SM90_MID_CUH
+#define NVFP4_KERNELS_CUDA_SM90_MID_CUH
+
+#include "kernels/cuda/sm90.cuh"
+
+/* BUFFERS of operand A: 2 if the MMAs of one are under way while the other is made; 1 leaves that to other warps. */
+template <class X_, int COLUMNS_, int WARPGROUPS_, int M_TILES_, int BUFFERS_, int BLOCKS_>
+struct mid_shape {
+  using X = X_;
+  static constexpr int COLUMNS = COLUMNS_, WARPGROUPS = WARPGROUPS_, M_TILES = M_TILES_, BUFFERS = BUFFERS_, BLOCKS = BLOCKS_; /* of a multiprocessor */
+  static constexpr int TILES = WARPGROUPS * M_TILES, CONSUMERS = 128 * WARPGROUPS, THREADS = CONSUMERS + 128; /* of the last warpgroup one warp works */
+  static constexpr int REGISTERS = 65536 / BLOCKS / THREADS / 8 * 8; /* of a thread, at first */
+  static constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = (REGISTERS * THREADS - 128 * PRODUCER_REGISTERS) / CONSUMERS / 8 * 8;
+  static constexpr int SHARED_BYTES = (228 / BLOCKS - 1) * 1024;
+  static constexpr int X_BYTES = COLUMNS * CUDA_MMA_PAIR * 2;
+  static constexpr int STAGES_MOST = 16, BARRIERS_BYTES = 1024, ALIGNMENT = 1024; /* of operand B */
+  static constexpr int STAGES_BYTES = SHARED_BYTES - ALIGNMENT - BARRIERS_BYTES;
+  static_assert(M_TILES <= 2);
+  static_assert(TILES * 64 * COLUMNS * 4 <= STAGES_BYTES, "the sums of a slice take the place of the stages");
+};
+
+/* What a thread block computes, and where its stages are: barriers, then [stages] x and weights. */
+template <class S>
+struct mid_block {
+  int pairs, first_pair, end_pair, first_tile, tiles, weight_tiles, column0;
+  uint32_t shared;
+  int stage_bytes, stages;
+
+  __device__ mid_block(const cuda_mma_args &a, uint32_t at) : shared(at) {
+    const int unit = (int)blockIdx.x / a.slices, slice = (int)blockIdx.x % a.slices, column_tiles = (int)((a.m + S::COLUMNS - 1) / S::COLUMNS);
+    pairs = (int)((a.k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR);
+    first_pair = slice * pairs / a.slices;
+    end_pair = (slice + 1) * pairs / a.slices;
+    weight_tiles = (int)((a.n + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS);
+    first_tile = unit / column_tiles * a.block_tiles;
+    tiles = min(a.block_tiles, weight_tiles - first_tile);
+    column0 = unit % column_tiles * S::COLUMNS;
+    stage_bytes = (S::X_BYTES + a.block_tiles * CUDA_MMA_TILE_BYTES + S::ALIGNMENT - 1) / S::ALIGNMENT * S::ALIGNMENT;
+    stages = min(S::STAGES_BYTES / stage_bytes, S::STAGES_MOST);
+  }
+  __device__ uint32_t first_stage() const { return shared + S::BARRIERS_BYTES; }
+};
+
+/* A stage of the ring, and the phase of its barriers. */
+template <class S>
+struct mid_ring {
+  uint32_t stage, full; /* addresses */
+  unsigned phase = 0;
+  __device__ explicit mid_ring(const mid_block<S> &b) : stage(b.first_stage()), full(b.shared) {}
+  __device__ uint32_t empty() const { return full + 8 * S::STAGES_MOST; }
+  __device__ void next(const mid_block<S> &b) {
+    stage += b.stage_bytes;
+    full += 8;
+    if (full == b.shared + 8 * b.stages) {
+      stage = b.first_stage();
+      full = b.shared;
+      phase ^= 1;
+    }
+  }
+};
+
+/* One warp. A lane for each piece of the tiles' weights (those of a group lie together), and one for x. */
+template <class S>
+__device__ inline void mid_produce(const cuda_mma_args &a, const cuda_tensor_map &x, const mid_block<S> &b) {
+  const int lane = threadIdx.x % 32, group = b.first_tile / CUDA_MMA_GROUP + lane, group_tile = group * CUDA_MMA_GROUP;
+  const int begin = max(b.first_tile, group_tile), end = min(b.first_tile + b.tiles, group_tile + CUDA_MMA_GROUP), width = min(b.weight_tiles - group_tile, (int)CUDA_MMA_GROUP);
+  const int bytes = (end - begin) * CUDA_MMA_TILE_BYTES, to = S::X_BYTES + (begin - b.first_tile) * CUDA_MMA_TILE_BYTES;
+  const uint8_t *weights = a.weights + ((size_t)group_tile * b.pairs + (size_t)b.first_pair * width + begin - group_tile) * CUDA_MMA_TILE_BYTES;
+  auto fetch_weights = [&](const mid_ring<S> &ring) {
+    if (lane == 0) {
+      barrier_expect(ring.full, S::X_BYTES + b.tiles * CUDA_MMA_TILE_BYTES);
+    }
+    if (bytes > 0) {
+      copy_bulk(ring.stage + to, weights, bytes, ring.full);
+      weights += width * CUDA_MMA_TILE_BYTES;
+    }
+  };
+  auto fetch_x = [&](const mid_ring<S> &ring, int pair) {
+    if (lane < 2) { /* 64 k's each: rows of 128 bytes, which the swizzle is for */
+      copy_tensor(ring.stage + lane * (S::X_BYTES / 2), x, pair * CUDA_MMA_PAIR + lane * 64, b.column0, ring.full);
+    }
+  };
+  const int ahead = min(b.first_pair + b.stages, b.end_pair);
+  mid_ring<S> ring(b);
+  for (int pair = b.first_pair; pair < ahead; pair++) {
+    fetch_weights(ring);
+    ring.next(b);
+  }
+  wait_for_previous();
+  ring = mid_ring<S>(b);
+  for (int pair = b.first_pair; pair < ahead; pair++) {
+    fetch_x(ring, pair);
+    ring.next(b);
+  }
+  for (int pair = ahead; pair < b.end_pair; pair++) {
+    barrier_wait(ring.empty(), ring.phase ^ 1);
+    fetch_weights(ring);
+    fetch_x(ring, pair);
+    ring.next(b);
+  }
+}
+
+/* A warpgroup, for TILES of its tiles: those WARPGROUPS apart. */
+template <class S, int TILES>
+__device__ inline void mid_consume(const mid_block<S> &b, float (&d)[S::M_TILES][S::COLUMNS / 2]) {
+  using X = typename S::X;
+  const int warpgroup = threadIdx.x / 128, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  const int codes = S::X_BYTES + warpgroup * CUDA_MMA_TILE_BYTES + warp * 1024 + lane * 16;
+  const int scales_at = S::X_BYTES + warpgroup * CUDA_MMA_TILE_BYTES + CUDA_MMA_SCALES_AT + warp * 128 + lane / 4 * 16;
+  uint32_t before = 0; /* a stage that is not yet given back: its barrier */
+  mid_ring<S> ring(b);
+  for (int pair = b.first_pair; pair < b.end_pair; pair++) {
+    barrier_wait(ring.full, ring.phase);
+    fragment frag[S::BUFFERS][4];
+#pragma unroll
+    for (int block = 0; block < 2; block++) {
+#pragma unroll
+      for (int i = 0; i < TILES; i++) {
+        const int tile = i * S::WARPGROUPS * CUDA_MMA_TILE_BYTES, which = (block * TILES + i) % S::BUFFERS;
+        uint4 words = load_shared_16(ring.stage + codes + tile + block * 512);
+        uint2 scales = load_shared_8(ring.stage + scales_at + tile + block * 8); /* of slots g and g + 8 */
+        wgmma_wait<S::BUFFERS - 1>();                                            /* frag[which] is free */
+        asm volatile("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w), "+r"(scales.x), "+r"(scales.y)::"memory");
+        if (block * TILES + i == S::BUFFERS - 1) { /* nothing of the stage before is under way */
+          barrier_arrive_if(before, lane == 0 && before != 0);
+        }
+        const uint2 s0 = X::scales(scales.x), s1 = X::scales(scales.y);
+        const uint32_t word[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+          frag[which][step] = X::weights(word[step], scale_of_step(s0, step), scale_of_step(s1, step));
+        }
+        const uint32_t x = wgmma_descriptor(ring.stage + block * (S::X_BYTES / 2));
+        wgmma_fence(frag[which]);
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+          wgmma<X, S::COLUMNS>::run(d[i], frag[which][step], x + step * WGMMA_STEP, true);
+        }
+        wgmma_commit();
+      }
+    }
+    before = ring.empty();
+    ring.next(b);
+  }
+  wgmma_wait<0>();
+}
+
+/* Finishes and writes the sums of 16 rows of weights and 8 of x, of a warp: v as an MMA has them. */
+template <class X>
+struct mid_store {
+  const cuda_mma_args &a;
+  int n; /* of the lane: weight rows n and n + 2 */
+  bool vectors, biased;
+  float alpha0 = 0, alpha1 = 0, bias0 = 0, bias1 = 0;
+
+  __device__ mid_store(const cuda_mma_args &args, int row0) : a(args), n(row0 + row_of_slot(threadIdx.x % 32 / 4)), biased(args.bias != nullptr) {
+    vectors = a.y_dtype != NVFP4_DTYPE_F32 && row0 + 16 <= a.n && a.ldy_elems % 4 == 0 && reinterpret_cast<uintptr_t>(a.y) % 8 == 0;
+    if (vectors) {
+      alpha0 = a.alpha[n];
+      alpha1 = a.alpha[n + 2];
+      if (biased) {
+        bias0 = load_f32(a.bias, a.bias_dtype, n);
+        bias1 = load_f32(a.bias, a.bias_dtype, n + 2);
+      }
+    }
+  }
+
+  __device__ void operator()(int column0, float v0, float v1, float v2, float v3) const {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    if (!vectors) {
+      const float v[4] = {v0, v1, v2, v3};
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int m = column0 + 2 * t + i % 2, row = n + i / 2 * 2;
+        if (m < a.m && row < a.n) {
+          store_result(a, m, row, v[i], X::UNSCALE);
+        }
+      }
+      return;
+    }
+    auto finish = [&](float sum, float alpha, float bias) {
+      sum = __fmul_rn(sum, X::UNSCALE);
+      return biased ? __fmaf_rn(alpha, sum, bias) : __fmul_rn(alpha, sum);
+    };
+    auto pack = [&](float low, float high) { return to_16(a.y_dtype, low) | to_16(a.y_dtype, high) << 16; };
+    uint2 four; /* transposed: weight rows 4 t to 4 t + 3 of 16, row g of x */
+    four.x = transpose(pack(finish(v0, alpha0, bias0), finish(v1, alpha0, bias0)));
+    four.y = transpose(pack(finish(v2, alpha1, bias1), finish(v3, alpha1, bias1)));
+    if (column0 + g < a.m) {
+      *reinterpret_cast<uint2 *>(static_cast<uint16_t *>(a.y) + (long long)(column0 + g) * a.ldy_elems + (n - row_of_slot(g)) + 4 * t) = four;
+    }
+  }
+};
+
+template <class S>
+__device__ inline void mid_finish(const cuda_mma_args &a, const mid_block<S> &b, int tiles_here, const float (&d)[S::M_TILES][S::COLUMNS / 2]) {
+  const int warpgroup = threadIdx.x / 128, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  if (a.slices == 1) {
+#pragma unroll
+    for (int i = 0; i < S::M_TILES; i++) {
+      if (i < tiles_here) {
+        const mid_store<typename S::X> store(a, (b.first_tile + warpgroup + i * S::WARPGROUPS) * 64 + warp * 16);
+#pragma unroll
+        for (int c = 0; c < S::COLUMNS / 8; c++) {
+          store(b.column0 + 8 * c, d[i][4 * c], d[i][4 * c + 1], d[i][4 * c + 2], d[i][4 * c + 3]);
+        }
+      }
+    }
+    return;
+  }
+
+  /* Sums of the slice to shared memory, [row tile of 16][8 columns][lane]: the stages are no longer used. Then each block adds those of its part, in order. */
+  asm volatile("bar.sync 1, %0;" ::"n"(S::CONSUMERS) : "memory");
+  constexpr int ACROSS = S::COLUMNS / 8;
+#pragma unroll
+  for (int i = 0; i < S::M_TILES; i++) {
+    if (i < tiles_here) {
+      const uint32_t to = b.first_stage() + (((warpgroup + i * S::WARPGROUPS) * 4 + warp) * ACROSS * 32 + lane) * 16;
+#pragma unroll
+      for (int c = 0; c < ACROSS; c++) {
+        asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to + c * 512), "f"(d[i][4 * c]), "f"(d[i][4 * c + 1]), "f"(d[i][4 * c + 2]), "f"(d[i][4 * c + 3])
+                     : "memory");
+      }
+    }
+  }
+  cluster_sync();
+  const int used = (min(S::COLUMNS, (int)a.m - b.column0) + 7) / 8, rank = (int)blockIdx.x % a.slices;
+  for (int f = rank + (int)threadIdx.x / 32 * a.slices; f < b.tiles * 4 * used; f += S::CONSUMERS / 32 * a.slices) {
+    const int row_tile = f / used, c = f % used;
+    const uint32_t at = b.first_stage() + ((row_tile * ACROSS + c) * 32 + lane) * 16;
+    float4 v[8];
+#pragma unroll
+    for (int s = 0; s < 8; s++) {
+      if (s < a.slices) {
+        v[s] = load_of_cluster(at, s);
+      }
+    }
+    const mid_store<typename S::X> store(a, b.first_tile * 64 + row_tile * 16);
+    float4 sum = v[0];
+#pragma unroll
+    for (int s = 1; s < 8; s++) {
+      if (s < a.slices) {
+        sum.x = __fadd_rn(sum.x, v[s].x);
+        sum.y = __fadd_rn(sum.y, v[s].y);
+        sum.z = __fadd_rn(sum.z, v[s].z);
+        sum.w = __fadd_rn(sum.w, v[s].w);
+      }
+    }
+    store(b.column0 + 8 * c, sum.x, sum.y, sum.z, sum.w);
+  }
+  cluster_sync(); /* the others have read this block's sums */
+}
+
+template <class S>
+__device__ inline void mid_rows(const cuda_mma_args &a, const cuda_tensor_map &x) {
+  extern __shared__ uint8_t unaligned[];
+  const mid_block<S> b(a, (shared_address(unaligned) + S::ALIGNMENT - 1) & ~(uint32_t)(S::ALIGNMENT - 1));
+  launch_dependents();
+  if (threadIdx.x == S::CONSUMERS) {
+    for (int i = 0; i < b.stages; i++) {
+      barrier_init(b.shared + 8 * i, 1);
+      barrier_init(b.shared + 8 * (S::STAGES_MOST + i), 4 * min(b.tiles, S::WARPGROUPS));
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  __syncthreads();
+
+  if (threadIdx.x >= S::CONSUMERS) {
+    give_registers<S::PRODUCER_REGISTERS>();
+    if (threadIdx.x < S::CONSUMERS + 32) {
+      mid_produce<S>(a, x, b);
+    }
+    __syncwarp();
+    if (a.slices > 1) {
+      cluster_sync();
+      cluster_sync();
+    }
+  } else {
+    take_registers<S::CONSUMER_REGISTERS>();
+    const int warpgroup = threadIdx.x / 128, tiles_here = (b.tiles - warpgroup + S::WARPGROUPS - 1) / S::WARPGROUPS;
+    float d[S::M_TILES][S::COLUMNS / 2] = {};
+    if (tiles_here == S::M_TILES) {
+      mid_consume<S, S::M_TILES>(b, d);
+    } else if (S::M_TILES == 2 && tiles_here == 1) {
+      mid_consume<S, (S::M_TILES + 1) / 2>(b, d);
+    }
+    mid_finish<S>(a, b, tiles_here, d);
+  }
+}
+
+#endif
