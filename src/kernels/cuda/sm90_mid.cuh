@@ -19,14 +19,16 @@ template <class X_, int COLUMNS_, int WARPGROUPS_, int M_TILES_, int BUFFERS_, i
 struct mid_shape {
   using X = X_;
   static constexpr int COLUMNS = COLUMNS_, WARPGROUPS = WARPGROUPS_, M_TILES = M_TILES_, BUFFERS = BUFFERS_, BLOCKS = BLOCKS_; /* of a multiprocessor */
-  static constexpr int TILES = WARPGROUPS * M_TILES, CONSUMERS = 128 * WARPGROUPS, THREADS = CONSUMERS + 128; /* of the last warpgroup one warp works */
-  static constexpr int REGISTERS = 65536 / BLOCKS / THREADS / 8 * 8; /* of a thread, at first */
+  static constexpr int TILES = WARPGROUPS * M_TILES, CONSUMERS = 128 * WARPGROUPS;
+  /* One warp produces. With one block of a multiprocessor it has a warpgroup's registers, of which it gives the consumers most. */
+  static constexpr bool GIVES = BLOCKS == 1;
+  static constexpr int THREADS = CONSUMERS + (GIVES ? 128 : 32), REGISTERS = 65536 / BLOCKS / THREADS / 8 * 8;
   static constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = (REGISTERS * THREADS - 128 * PRODUCER_REGISTERS) / CONSUMERS / 8 * 8;
   static constexpr int SHARED_BYTES = (228 / BLOCKS - 1) * 1024;
   static constexpr int X_BYTES = COLUMNS * CUDA_MMA_PAIR * 2;
   static constexpr int STAGES_MOST = 16, BARRIERS_BYTES = 1024, ALIGNMENT = 1024; /* of operand B */
   static constexpr int STAGES_BYTES = SHARED_BYTES - ALIGNMENT - BARRIERS_BYTES;
-  static_assert(M_TILES <= 2);
+  static_assert(M_TILES <= 4);
   static_assert(TILES * 64 * COLUMNS * 4 <= STAGES_BYTES, "the sums of a slice take the place of the stages");
 };
 
@@ -50,6 +52,8 @@ struct mid_block {
     stages = min(S::STAGES_BYTES / stage_bytes, S::STAGES_MOST);
   }
   __device__ uint32_t first_stage() const { return shared + S::BARRIERS_BYTES; }
+  /* The sums of a slice, after it: 16 rows of weights, 8 of x; float4 of the lanes. */
+  __device__ uint32_t sums(int row_tile, int c) const { return first_stage() + (row_tile * (S::COLUMNS / 8) + c) * 512; }
 };
 
 /* A stage of the ring, and the phase of its barriers. */
@@ -111,51 +115,6 @@ __device__ inline void mid_produce(const cuda_mma_args &a, const cuda_tensor_map
   }
 }
 
-/* A warpgroup, for TILES of its tiles: those WARPGROUPS apart. */
-template <class S, int TILES>
-__device__ inline void mid_consume(const mid_block<S> &b, float (&d)[S::M_TILES][S::COLUMNS / 2]) {
-  using X = typename S::X;
-  const int warpgroup = threadIdx.x / 128, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
-  const int codes = S::X_BYTES + warpgroup * CUDA_MMA_TILE_BYTES + warp * 1024 + lane * 16;
-  const int scales_at = S::X_BYTES + warpgroup * CUDA_MMA_TILE_BYTES + CUDA_MMA_SCALES_AT + warp * 128 + lane / 4 * 16;
-  uint32_t before = 0; /* a stage that is not yet given back: its barrier */
-  mid_ring<S> ring(b);
-  for (int pair = b.first_pair; pair < b.end_pair; pair++) {
-    barrier_wait(ring.full, ring.phase);
-    fragment frag[S::BUFFERS][4];
-#pragma unroll
-    for (int block = 0; block < 2; block++) {
-#pragma unroll
-      for (int i = 0; i < TILES; i++) {
-        const int tile = i * S::WARPGROUPS * CUDA_MMA_TILE_BYTES, which = (block * TILES + i) % S::BUFFERS;
-        uint4 words = load_shared_16(ring.stage + codes + tile + block * 512);
-        uint2 scales = load_shared_8(ring.stage + scales_at + tile + block * 8); /* of slots g and g + 8 */
-        wgmma_wait<S::BUFFERS - 1>();                                            /* frag[which] is free */
-        asm volatile("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w), "+r"(scales.x), "+r"(scales.y)::"memory");
-        if (block * TILES + i == S::BUFFERS - 1) { /* nothing of the stage before is under way */
-          barrier_arrive_if(before, lane == 0 && before != 0);
-        }
-        const uint2 s0 = X::scales(scales.x), s1 = X::scales(scales.y);
-        const uint32_t word[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-        for (int step = 0; step < 4; step++) {
-          frag[which][step] = X::weights(word[step], scale_of_step(s0, step), scale_of_step(s1, step));
-        }
-        const uint32_t x = wgmma_descriptor(ring.stage + block * (S::X_BYTES / 2));
-        wgmma_fence(frag[which]);
-#pragma unroll
-        for (int step = 0; step < 4; step++) {
-          wgmma<X, S::COLUMNS>::run(d[i], frag[which][step], x + step * WGMMA_STEP, true);
-        }
-        wgmma_commit();
-      }
-    }
-    before = ring.empty();
-    ring.next(b);
-  }
-  wgmma_wait<0>();
-}
-
 /* Finishes and writes the sums of 16 rows of weights and 8 of x, of a warp: v as an MMA has them. */
 template <class X>
 struct mid_store {
@@ -203,42 +162,99 @@ struct mid_store {
   }
 };
 
-template <class S>
-__device__ inline void mid_finish(const cuda_mma_args &a, const mid_block<S> &b, int tiles_here, const float (&d)[S::M_TILES][S::COLUMNS / 2]) {
-  const int warpgroup = threadIdx.x / 128, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
-  if (a.slices == 1) {
+/* A warpgroup, for its TILES tiles: those WARPGROUPS apart. Sums go to y, or those of a slice to shared memory. */
+template <class S, int TILES>
+__device__ inline void mid_consume(const cuda_mma_args &a, const mid_block<S> &b, int warpgroup) {
+  using X = typename S::X;
+  float d[TILES][S::COLUMNS / 2] = {};
+  const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  const int codes = S::X_BYTES + warpgroup * CUDA_MMA_TILE_BYTES + warp * 1024 + lane * 16;
+  const int scales_at = S::X_BYTES + warpgroup * CUDA_MMA_TILE_BYTES + CUDA_MMA_SCALES_AT + warp * 128 + lane / 4 * 16;
+  uint32_t before = 0; /* a stage that is not yet given back: its barrier */
+  mid_ring<S> ring(b);
+  for (int pair = b.first_pair; pair < b.end_pair; pair++) {
+    barrier_wait(ring.full, ring.phase);
+    fragment frag[S::BUFFERS][4];
 #pragma unroll
-    for (int i = 0; i < S::M_TILES; i++) {
-      if (i < tiles_here) {
-        const mid_store<typename S::X> store(a, (b.first_tile + warpgroup + i * S::WARPGROUPS) * 64 + warp * 16);
+    for (int block = 0; block < 2; block++) {
 #pragma unroll
-        for (int c = 0; c < S::COLUMNS / 8; c++) {
-          store(b.column0 + 8 * c, d[i][4 * c], d[i][4 * c + 1], d[i][4 * c + 2], d[i][4 * c + 3]);
+      for (int i = 0; i < TILES; i++) {
+        const int tile = i * S::WARPGROUPS * CUDA_MMA_TILE_BYTES, which = (block * TILES + i) % S::BUFFERS;
+        uint4 words = load_shared_16(ring.stage + codes + tile + block * 512);
+        uint2 scales = load_shared_8(ring.stage + scales_at + tile + block * 8); /* of slots g and g + 8 */
+        wgmma_wait<S::BUFFERS - 1>();                                            /* frag[which] is free */
+        asm volatile("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w), "+r"(scales.x), "+r"(scales.y)::"memory");
+        if (block * TILES + i == S::BUFFERS - 1) { /* nothing of the stage before is under way */
+          barrier_arrive_if(before, lane == 0 && before != 0);
         }
+        const uint2 s0 = X::scales(scales.x), s1 = X::scales(scales.y);
+        const uint32_t word[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+#if ABLATE == 1
+          frag[which][step] = fragment{{word[step], s0.x, s1.x, word[step]}};
+#else
+          frag[which][step] = X::weights(word[step], scale_of_step(s0, step), scale_of_step(s1, step));
+#endif
+        }
+        const uint32_t x = wgmma_descriptor(ring.stage + block * (S::X_BYTES / 2));
+        wgmma_fence(frag[which]);
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+#if ABLATE == 2
+          d[i][step]+=__uint_as_float(frag[which][step].r[0]^frag[which][step].r[1]^frag[which][step].r[2]^frag[which][step].r[3]);
+#else
+          wgmma<X, S::COLUMNS>::run(d[i], frag[which][step], x + step * WGMMA_STEP, true);
+#endif
+        }
+        wgmma_commit();
       }
     }
-    return;
+    before = ring.empty();
+    ring.next(b);
   }
-
-  /* Sums of the slice to shared memory, [row tile of 16][8 columns][lane]: the stages are no longer used. Then each block adds those of its part, in order. */
-  asm volatile("bar.sync 1, %0;" ::"n"(S::CONSUMERS) : "memory");
-  constexpr int ACROSS = S::COLUMNS / 8;
+  wgmma_wait<0>();
+  if (a.slices > 1) { /* the stages are no longer used */
+    asm volatile("bar.sync 1, %0;" ::"r"(128 * min(b.tiles, S::WARPGROUPS)) : "memory");
+  }
 #pragma unroll
-  for (int i = 0; i < S::M_TILES; i++) {
-    if (i < tiles_here) {
-      const uint32_t to = b.first_stage() + (((warpgroup + i * S::WARPGROUPS) * 4 + warp) * ACROSS * 32 + lane) * 16;
+  for (int i = 0; i < TILES; i++) {
+    const int row_tile = (warpgroup + i * S::WARPGROUPS) * 4 + warp;
+    if (a.slices > 1) {
 #pragma unroll
-      for (int c = 0; c < ACROSS; c++) {
-        asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to + c * 512), "f"(d[i][4 * c]), "f"(d[i][4 * c + 1]), "f"(d[i][4 * c + 2]), "f"(d[i][4 * c + 3])
+      for (int c = 0; c < S::COLUMNS / 8; c++) {
+        asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(b.sums(row_tile, c) + lane * 16), "f"(d[i][4 * c]), "f"(d[i][4 * c + 1]), "f"(d[i][4 * c + 2]),
+                     "f"(d[i][4 * c + 3])
                      : "memory");
       }
+    } else {
+      const mid_store<X> store(a, b.first_tile * 64 + row_tile * 16);
+#pragma unroll
+      for (int c = 0; c < S::COLUMNS / 8; c++) {
+        store(b.column0 + 8 * c, d[i][4 * c], d[i][4 * c + 1], d[i][4 * c + 2], d[i][4 * c + 3]);
+      }
     }
   }
-  cluster_sync();
-  const int used = (min(S::COLUMNS, (int)a.m - b.column0) + 7) / 8, rank = (int)blockIdx.x % a.slices;
+}
+
+template <class S, int TILES>
+__device__ inline void mid_consume_tiles(const cuda_mma_args &a, const mid_block<S> &b, int warpgroup, int tiles) {
+  if constexpr (TILES > 0) {
+    if (tiles == TILES) {
+      mid_consume<S, TILES>(a, b, warpgroup);
+    } else {
+      mid_consume_tiles<S, TILES - 1>(a, b, warpgroup, tiles);
+    }
+  }
+}
+
+/* Each block of the cluster adds the slices of its part, in order. */
+template <class S>
+__device__ inline void mid_add_slices(const cuda_mma_args &a, const mid_block<S> &b) {
+  const int lane = threadIdx.x % 32, used = (min(S::COLUMNS, (int)a.m - b.column0) + 7) / 8, rank = (int)blockIdx.x % a.slices;
   for (int f = rank + (int)threadIdx.x / 32 * a.slices; f < b.tiles * 4 * used; f += S::CONSUMERS / 32 * a.slices) {
     const int row_tile = f / used, c = f % used;
-    const uint32_t at = b.first_stage() + ((row_tile * ACROSS + c) * 32 + lane) * 16;
+    const uint32_t at = b.sums(row_tile, c) + lane * 16;
     float4 v[8];
 #pragma unroll
     for (int s = 0; s < 8; s++) {
@@ -259,7 +275,6 @@ __device__ inline void mid_finish(const cuda_mma_args &a, const mid_block<S> &b,
     }
     store(b.column0 + 8 * c, sum.x, sum.y, sum.z, sum.w);
   }
-  cluster_sync(); /* the others have read this block's sums */
 }
 
 template <class S>
@@ -276,9 +291,12 @@ __device__ inline void mid_rows(const cuda_mma_args &a, const cuda_tensor_map &x
   }
   __syncthreads();
 
-  if (threadIdx.x >= S::CONSUMERS) {
-    give_registers<S::PRODUCER_REGISTERS>();
-    if (threadIdx.x < S::CONSUMERS + 32) {
+  const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0); /* so that the compiler knows it to be one of the warp */
+  if (warp >= S::CONSUMERS / 32) {
+    if constexpr (S::GIVES) {
+      give_registers<S::PRODUCER_REGISTERS>();
+    }
+    if (warp == S::CONSUMERS / 32) {
       mid_produce<S>(a, x, b);
     }
     __syncwarp();
@@ -287,15 +305,16 @@ __device__ inline void mid_rows(const cuda_mma_args &a, const cuda_tensor_map &x
       cluster_sync();
     }
   } else {
-    take_registers<S::CONSUMER_REGISTERS>();
-    const int warpgroup = threadIdx.x / 128, tiles_here = (b.tiles - warpgroup + S::WARPGROUPS - 1) / S::WARPGROUPS;
-    float d[S::M_TILES][S::COLUMNS / 2] = {};
-    if (tiles_here == S::M_TILES) {
-      mid_consume<S, S::M_TILES>(b, d);
-    } else if (S::M_TILES == 2 && tiles_here == 1) {
-      mid_consume<S, (S::M_TILES + 1) / 2>(b, d);
+    if constexpr (S::GIVES) {
+      take_registers<S::CONSUMER_REGISTERS>();
     }
-    mid_finish<S>(a, b, tiles_here, d);
+    const int warpgroup = warp / 4, tiles_here = (b.tiles - warpgroup + S::WARPGROUPS - 1) / S::WARPGROUPS;
+    mid_consume_tiles<S, S::M_TILES>(a, b, warpgroup, tiles_here);
+    if (a.slices > 1) {
+      cluster_sync();
+      mid_add_slices<S>(a, b);
+      cluster_sync(); /* the others have read this block's sums */
+    }
   }
 }
 
