@@ -30,7 +30,7 @@ struct nvfp4_model {
   nvfp4_model_config config;
   nvfp4_threads *threads;
   const nvfp4_tensor *embedding;
-  nvfp4_block *blocks; /* [loaded_blocks] */
+  nvfp4_block *blocks;   /* [loaded_blocks] */
   int64_t loaded_blocks; /* all, or the one at work */
   float *final_norm;
   nvfp4_linear output;

@@ -264,8 +264,9 @@ static void llama3_frequencies(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(says_what_it_runs),         cmocka_unit_test(observer_sees_every_layer), cmocka_unit_test(options_are_checked),
-      cmocka_unit_test(refuses_what_does_not_fit), cmocka_unit_test(tied_output_and_window),    cmocka_unit_test(llama3_frequencies),
+      cmocka_unit_test(says_what_it_runs),   cmocka_unit_test(observer_sees_every_layer), cmocka_unit_test(text_is_observed_block_by_block),
+      cmocka_unit_test(options_are_checked), cmocka_unit_test(refuses_what_does_not_fit), cmocka_unit_test(tied_output_and_window),
+      cmocka_unit_test(llama3_frequencies),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }
