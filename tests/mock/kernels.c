@@ -227,10 +227,42 @@ static void multiply_f16(void *const *arguments, unsigned grid, unsigned block) 
   mma_multiply(arguments[0], NVFP4_DTYPE_F16);
 }
 
+/* sm80_many.cuh. A grid or a block that does not fit the tiles of y leaves y as it is. */
+static void sm80_many(const cuda_mma_args *a, nvfp4_dtype x_dtype, int64_t rows, int64_t columns, int64_t threads, unsigned grid, unsigned block) {
+  if ((a->n + rows - 1) / rows * ((a->m + columns - 1) / columns) == (int64_t)grid && (int64_t)block == threads) {
+    mma_multiply(a, x_dtype);
+  }
+}
+
+#define SM80_SEQUENCE(columns)                                                                       \
+  static void sequence##columns##_bf16(void *const *arguments, unsigned grid, unsigned block) {      \
+    sm80_many(arguments[0], NVFP4_DTYPE_BF16, 128, columns, 128, grid, block);                       \
+  }                                                                                                  \
+  static void sequence##columns##_f16(void *const *arguments, unsigned grid, unsigned block) {       \
+    sm80_many(arguments[0], NVFP4_DTYPE_F16, 128, columns, 128, grid, block);                        \
+  }
+#define SM80_SPLIT(columns)                                                                                                  \
+  static void split##columns##_bf16(void *const *arguments, unsigned grid, unsigned block) {                                 \
+    sm80_many(arguments[0], NVFP4_DTYPE_BF16, 32, columns, 32 * ((cuda_mma_args *)arguments[0])->slices, grid, block);       \
+  }                                                                                                                          \
+  static void split##columns##_f16(void *const *arguments, unsigned grid, unsigned block) {                                  \
+    sm80_many(arguments[0], NVFP4_DTYPE_F16, 32, columns, 32 * ((cuda_mma_args *)arguments[0])->slices, grid, block);        \
+  }
+SM80_SEQUENCE(16)
+SM80_SEQUENCE(32)
+SM80_SEQUENCE(64)
+SM80_SPLIT(16)
+SM80_SPLIT(32)
+
 static void read_buffer(void *const *arguments, unsigned grid, unsigned block) { (void)arguments, (void)grid, (void)block; }
 
 #define SM90(name) \
   {"nvfp4_sm90_bf16_" name, {sizeof(cuda_mma_args)}, multiply_bf16}, { "nvfp4_sm90_f16_" name, {sizeof(cuda_mma_args)}, multiply_f16 }
+
+#define SM80_FEW(name) \
+  {"nvfp4_sm80_bf16_" name, {sizeof(cuda_mma_args)}, multiply_bf16}, { "nvfp4_sm80_f16_" name, {sizeof(cuda_mma_args)}, multiply_f16 }
+#define SM80_MANY(name) \
+  {"nvfp4_sm80_bf16_" #name, {sizeof(cuda_mma_args)}, name##_bf16}, { "nvfp4_sm80_f16_" #name, {sizeof(cuda_mma_args)}, name##_f16 }
 
 const mock_kernel mock_kernels[] = {
     {"nvfp4_read", {sizeof(void *), sizeof(long long), sizeof(void *)}, read_buffer},
@@ -243,6 +275,13 @@ const mock_kernel mock_kernels[] = {
     {"nvfp4_mma_pack", {sizeof(cuda_mma_pack_args)}, mma_pack},
     {"nvfp4_mma_unpack", {sizeof(cuda_mma_unpack_args)}, mma_unpack},
     {"nvfp4_dequantise", {sizeof(cuda_dequantise_args)}, dequantise},
+    SM80_FEW("few8_512"),
+    SM80_FEW("few8_768"),
+    SM80_MANY(sequence16),
+    SM80_MANY(sequence32),
+    SM80_MANY(sequence64),
+    SM80_MANY(split16),
+    SM80_MANY(split32),
     SM90("few8_512"),
     SM90("few8_768"),
     SM90("few8_896"),

@@ -28,13 +28,18 @@ struct many_shape {
   /* A stage: x [COLUMNS][64], the 16-byte chunk c of row r at c ^ r % 8; codes [row tiles][32 lanes] of 16 bytes; scales [row tiles][8 g] of 8 bytes. */
   static constexpr int CODES_AT = COLUMNS * 128, SCALES_AT = CODES_AT + ROWS / 16 * 512, STAGE_BYTES = SCALES_AT + ROWS / 16 * 64;
   static constexpr int GROUP_BYTES = STAGES * STAGE_BYTES;
+  static_assert(GROUP_BYTES == CUDA_SM80_GROUP_BYTES(ROWS, COLUMNS, STAGES));
   static constexpr int SUMS = COLUMN_TILES * ROW_TILES; /* of a lane, float4 */
   static_assert(STAGE_BYTES % 128 == 0 && 256 % ROWS == 0 && ROWS / 16 * 8 <= THREADS && COLUMN_TILES % 2 == 0);
   static_assert(SLICING != SPLIT || SUMS * THREADS * 16 <= GROUP_BYTES);
 };
 
-__device__ inline void copy_async_8(uint32_t to, const void *from) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from) : "memory");
+/* Copies if `copy`; without a branch, across which the compiler would not mix copies and MMAs. Of 16 bytes, `bytes` are copied and the rest becomes zero. */
+__device__ inline void copy_async_16_if(bool copy, uint32_t to, const void *from, uint32_t bytes) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %0, 0;\n@p cp.async.cg.shared.global [%1], [%2], 16, %3;\n}" ::"r"((int)copy), "r"(to), "l"(from), "r"(bytes) : "memory");
+}
+__device__ inline void copy_async_8_if(bool copy, uint32_t to, const void *from) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %0, 0;\n@p cp.async.ca.shared.global [%1], [%2], 8;\n}" ::"r"((int)copy), "r"(to), "l"(from) : "memory");
 }
 
 template <class S>
@@ -43,7 +48,6 @@ __device__ inline void many_rows(const cuda_mma_args &a) {
   extern __shared__ __align__(128) uint8_t shared[];
   const int group = S::SLICING == SPLIT ? threadIdx.x / S::THREADS : 0, thread = threadIdx.x % S::THREADS, warp = thread / 32, lane = thread % 32;
   const int pairs = (int)((a.k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR), weight_tiles = (int)((a.n + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS);
-  const int k_end = (int)a.k;
   const int first_slice = group, last_slice = S::SLICING == SPLIT ? group + 1 : a.slices;
   const int first_pair = first_slice * pairs / a.slices, last_pair = last_slice * pairs / a.slices;
   const tile_order order = {(int)((a.n + S::ROWS - 1) / S::ROWS), (int)((a.m + S::COLUMNS - 1) / S::COLUMNS)};
@@ -72,41 +76,78 @@ __device__ inline void many_rows(const cuda_mma_args &a) {
   const bool has_scales = thread < S::ROWS / 16 * 8;
   const int scales_of = row0 / 16 + thread / 8, scales_from = tile_of(scales_of) + CUDA_MMA_SCALES_AT + scales_of % 4 * 128 + thread % 8 * 16;
   const uint8_t *weights = a.weights + ((size_t)first_tile * pairs + (size_t)first_pair * width) * CUDA_MMA_TILE_BYTES; /* of the next pair */
-  const int chunk = thread % 8, x_row = thread / 8, m = (int)a.m;
-  int k = first_pair * CUDA_MMA_PAIR + chunk * 8, block = 0, load_stage = 0, left = 2 * (last_pair - first_pair); /* of the next 64 k's */
+  const int chunk = thread % 8, x_row = thread / 8, columns = min((int)a.m - column0, S::COLUMNS);
+  const uint8_t *x = static_cast<const uint8_t *>(a.x) + ((size_t)column0 * a.ldx_elems + (size_t)first_pair * CUDA_MMA_PAIR + chunk * 8) * 2; /* of the next 64 k's */
+  size_t x_from[X_COPIES];
+#pragma unroll
+  for (int i = 0; i < X_COPIES; i++) {
+    x_from[i] = (x_row + i * (S::THREADS / 8)) * a.ldx_elems * 2;
+  }
+  int x_left = (int)a.k - first_pair * CUDA_MMA_PAIR - chunk * 8, left = 2 * (last_pair - first_pair), block = 0, load_stage = 0;
   auto load = [&] {
-    if (left > 0) {
-      const uint32_t to = stages + load_stage * S::STAGE_BYTES;
+    const uint32_t to = stages + load_stage * S::STAGE_BYTES;
+    const bool copy = left > 0;
 #pragma unroll
-      for (int i = 0; i < CODE_COPIES; i++) {
-        copy_async_16(to + S::CODES_AT + (thread + i * S::THREADS) * 16, weights + codes_from[i] + block * 512, 16);
-      }
-      if (has_scales) {
-        copy_async_8(to + S::SCALES_AT + thread * 8, weights + scales_from + block * 8);
-      }
-      const uint16_t *x = static_cast<const uint16_t *>(a.x) + (k < k_end ? k : 0);
+    for (int i = 0; i < CODE_COPIES; i++) {
+      copy_async_16_if(copy, to + S::CODES_AT + (thread + i * S::THREADS) * 16, weights + codes_from[i] + block * 512, 16);
+    }
+    copy_async_8_if(copy && has_scales, to + S::SCALES_AT + thread * 8, weights + scales_from + block * 8);
+    const uint8_t *from = x_left > 0 ? x : static_cast<const uint8_t *>(a.x);
 #pragma unroll
-      for (int i = 0; i < X_COPIES; i++) { /* rows beyond M repeat the last: they are not written */
-        const int row = x_row + i * (S::THREADS / 8);
-        copy_async_16(to + row * 128 + ((chunk ^ (row & 7)) << 4), x + min(column0 + row, m - 1) * a.ldx_elems, k < k_end ? 16 : 0);
-      }
-      k += 64;
-      block ^= 1;
-      weights += block == 0 ? width * CUDA_MMA_TILE_BYTES : 0;
-      load_stage = load_stage + 1 == S::STAGES ? 0 : load_stage + 1;
-      left--;
+    for (int i = 0; i < X_COPIES; i++) { /* rows beyond M stay what they are: a column of operand B does not reach the others */
+      const int row = x_row + i * (S::THREADS / 8);
+      copy_async_16_if(copy && row < columns, to + row * 128 + ((chunk ^ (row & 7)) << 4), from + x_from[i], x_left > 0 ? 16 : 0);
     }
     copy_async_commit();
+    x += 128;
+    x_left -= 64;
+    block ^= 1;
+    weights += block == 0 ? width * CUDA_MMA_TILE_BYTES : 0;
+    load_stage = load_stage + 1 == S::STAGES ? 0 : load_stage + 1;
+    left--;
   };
 #pragma unroll
   for (int i = 0; i < S::STAGES - 1; i++) {
     load();
   }
 
-  /* ---- products */
+  /* ---- products. Operands of a step are made while the MMAs of the one before are under way. */
   float d[S::ROW_TILES][S::COLUMNS / 2], total[S::SLICING == SEQUENCE ? S::ROW_TILES : 1][S::COLUMNS / 2];
+  uint32_t words[S::ROW_TILES][4];
+  uint2 scales[S::ROW_TILES][2]; /* of slots g and g + 8 */
+  fragment w[2][S::ROW_TILES];
+  uint4 b[2][S::COLUMN_TILES / 2];
   const uint32_t x_of_lane = lane / 16 * 1024 + lane % 8 * 128 + ((lane / 8 % 2 ^ lane % 8) << 4); /* for load_matrices: two column tiles, 16 k's */
   int stage = 0;
+  auto load_words = [&] {
+    const uint32_t at = stages + stage * S::STAGE_BYTES;
+#pragma unroll
+    for (int r = 0; r < S::ROW_TILES; r++) {
+      const int which = warp * S::ROW_TILES + r;
+      uint2 bytes;
+      asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(words[r][0]), "=r"(words[r][1]), "=r"(words[r][2]), "=r"(words[r][3])
+                   : "r"(at + S::CODES_AT + which * 512 + lane * 16)
+                   : "memory");
+      asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(bytes.x), "=r"(bytes.y) : "r"(at + S::SCALES_AT + which * 64 + lane / 4 * 8) : "memory");
+      scales[r][0] = X::scales(bytes.x);
+      scales[r][1] = X::scales(bytes.y);
+    }
+  };
+  auto make_operands = [&](int step) {
+#pragma unroll
+    for (int c = 0; c < S::COLUMN_TILES / 2; c++) {
+      b[step % 2][c] = load_matrices(stages + stage * S::STAGE_BYTES + c * 2048 + (x_of_lane ^ step * 32));
+    }
+#pragma unroll
+    for (int r = 0; r < S::ROW_TILES; r++) {
+      w[step % 2][r] = X::weights(words[r][step], scale_of_step(scales[r][0], step), scale_of_step(scales[r][1], step));
+    }
+  };
+  copy_async_wait<S::STAGES - 2>();
+  synchronise();
+  load_words();
+  make_operands(0);
   for (int slice = first_slice; slice < last_slice; slice++) {
 #pragma unroll
     for (int r = 0; r < S::ROW_TILES; r++) {
@@ -116,39 +157,23 @@ __device__ inline void many_rows(const cuda_mma_args &a) {
       }
     }
     for (int blocks = 2 * ((slice + 1) * pairs / a.slices - slice * pairs / a.slices); blocks > 0; blocks--) {
-      copy_async_wait<S::STAGES - 2>();
-      synchronise(); /* what the others copied is there, and they are done with the stage that is written next */
-      load();
-      const uint32_t at = stages + stage * S::STAGE_BYTES;
-      stage = stage + 1 == S::STAGES ? 0 : stage + 1;
-      uint32_t words[S::ROW_TILES][4];
-      uint2 s0[S::ROW_TILES], s1[S::ROW_TILES];
-#pragma unroll
-      for (int r = 0; r < S::ROW_TILES; r++) {
-        const int which = warp * S::ROW_TILES + r;
-        uint2 scales; /* of slots g and g + 8 */
-        asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(words[r][0]), "=r"(words[r][1]), "=r"(words[r][2]), "=r"(words[r][3])
-                     : "r"(at + S::CODES_AT + which * 512 + lane * 16)
-                     : "memory");
-        asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(scales.x), "=r"(scales.y) : "r"(at + S::SCALES_AT + which * 64 + lane / 4 * 8) : "memory");
-        s0[r] = X::scales(scales.x);
-        s1[r] = X::scales(scales.y);
-      }
 #pragma unroll
       for (int step = 0; step < 4; step++) {
-        fragment w[S::ROW_TILES];
-#pragma unroll
-        for (int r = 0; r < S::ROW_TILES; r++) {
-          w[r] = X::weights(words[r][step], scale_of_step(s0[r], step), scale_of_step(s1[r], step));
+        if (step == 0) { /* to the stage before this one, which all have read */
+          load();
+        } else if (step == 3) { /* beyond the last block what is read of the next stage is not used */
+          copy_async_wait<S::STAGES - 2>();
+          synchronise();
+          stage = stage + 1 == S::STAGES ? 0 : stage + 1;
+          load_words();
         }
+        make_operands((step + 1) % 4);
 #pragma unroll
-        for (int c = 0; c < S::COLUMN_TILES; c += 2) {
-          const uint4 b = load_matrices(at + c * 1024 + (x_of_lane ^ step * 32));
+        for (int c = 0; c < S::COLUMN_TILES; c++) {
 #pragma unroll
           for (int r = 0; r < S::ROW_TILES; r++) {
-            X::mma(reinterpret_cast<float(&)[4]>(d[r][4 * c]), w[r], b.x, b.y);
-            X::mma(reinterpret_cast<float(&)[4]>(d[r][4 * c + 4]), w[r], b.z, b.w);
+            const uint4 &x2 = b[step % 2][c / 2];
+            X::mma(reinterpret_cast<float(&)[4]>(d[r][4 * c]), w[step % 2][r], c % 2 ? x2.z : x2.x, c % 2 ? x2.w : x2.y);
           }
         }
       }
