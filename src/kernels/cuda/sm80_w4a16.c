@@ -29,17 +29,26 @@ typedef struct few_kernel {
 enum { FEW_M = 8, FEW_THREADS = 768 };
 static const few_kernel few_kernels[] = {{512, 4, KERNELS("few8_512")}, {FEW_THREADS, 2, KERNELS("few8_768")}};
 
-/* many_rows of sm80_many.cuh, by rows of x. Shared memory suffices everywhere: blocks of compute capability 8.6 and 8.9 have at most 99 KiB. */
+/* many_rows of sm80_many.cuh. */
 typedef struct many_kernel {
-  int columns, rows, threads, shared_bytes; /* threads and shared memory: of a group */
+  int64_t m_last;                           /* rows of x for which it is meant */
+  int columns, rows, threads, shared_bytes; /* of a group */
+  int blocks;                               /* that a multiprocessor should have room for */
   nvfp4_cuda_kernel kernel[2];
 } many_kernel;
 
-static const many_kernel sequence[] = {{16, 128, 128, CUDA_SM80_GROUP_BYTES(128, 16, 4), KERNELS("sequence16")},
-                                       {32, 128, 128, CUDA_SM80_GROUP_BYTES(128, 32, 4), KERNELS("sequence32")},
-                                       {64, 128, 128, CUDA_SM80_GROUP_BYTES(128, 64, 3), KERNELS("sequence64")}};
-static const many_kernel split[] = {{16, 32, 32, CUDA_SM80_GROUP_BYTES(32, 16, 3), KERNELS("split16")},
-                                    {32, 32, 32, CUDA_SM80_GROUP_BYTES(32, 32, 2), KERNELS("split32")}};
+/* Of those for M the first that there is shared memory for, or else the last: it does with the 99 KiB of compute capability 8.6 and 8.9. */
+enum { MANY_KERNELS = 4 };
+static const many_kernel sequence[MANY_KERNELS] = {
+    {16, 16, 128, 128, CUDA_SM80_GROUP_BYTES(128, 16, 4), 2, KERNELS("sequence16")},
+    {32, 32, 128, 128, CUDA_SM80_GROUP_BYTES(128, 32, 4), 2, KERNELS("sequence32")},
+    {NVFP4_M_MAX, 64, 128, 128, CUDA_SM80_GROUP_BYTES(128, 64, 4), 2, KERNELS("sequence64_4")},
+    {NVFP4_M_MAX, 64, 128, 128, CUDA_SM80_GROUP_BYTES(128, 64, 3), 2, KERNELS("sequence64_3")}};
+static const many_kernel split[MANY_KERNELS] = {
+    {16, 16, 32, 32, CUDA_SM80_GROUP_BYTES(32, 16, 3), 1, KERNELS("split16")},
+    {32, 32, 32, 32, CUDA_SM80_GROUP_BYTES(32, 32, 2), 1, KERNELS("split32")},
+    {NVFP4_M_MAX, 64, 32, 32, CUDA_SM80_GROUP_BYTES(32, 64, 2), 1, KERNELS("split64")},
+    {NVFP4_M_MAX, 32, 32, 32, CUDA_SM80_GROUP_BYTES(32, 32, 2), 1, KERNELS("split32")}};
 
 static nvfp4_status is_supported(const nvfp4_machine *machine, nvfp4_reason *reason) { return cuda_is_supported(machine, 80, 0, reason); }
 
@@ -72,14 +81,22 @@ static nvfp4_status launch_few(const nvfp4_host *host, cuda_mma_args *a, int typ
   return launch(host, &few->kernel[type], blocks < multiprocessors ? blocks : multiprocessors, threads, shared_bytes, a, stream, reason);
 }
 
-static nvfp4_status launch_many(const nvfp4_host *host, cuda_mma_args *a, int type, int multiprocessors, nvfp4_cu_stream stream,
-                                nvfp4_reason *reason) {
-  const many_kernel *many = &sequence[a->m <= 16 ? 0 : a->m <= 32 ? 1 : 2];
+static const many_kernel *choose(const many_kernel kernels[MANY_KERNELS], int64_t m, int groups, int shared_bytes_most) {
+  const many_kernel *k = kernels;
+  while (k < &kernels[MANY_KERNELS - 1] && (m > k->m_last || k->blocks * groups * k->shared_bytes > shared_bytes_most)) {
+    k++;
+  }
+  return k;
+}
+
+static nvfp4_status launch_many(const nvfp4_host *host, cuda_mma_args *a, int type, int multiprocessors, int shared_bytes_most,
+                                nvfp4_cu_stream stream, nvfp4_reason *reason) {
+  const many_kernel *many = choose(sequence, a->m, 1, shared_bytes_most);
   int groups = 1;
-  /* Three quarters: a block of SPLIT takes longer for the same number of sums, as it brings more of x for each. */
+  /* Three quarters: a block of SPLIT brings more of x for the same number of sums. */
   if (a->slices > 1 && ceiling(a->n, many->rows) * ceiling(a->m, many->columns) * 4 < 3 * (int64_t)multiprocessors) {
-    many = &split[a->m <= 16 ? 0 : 1];
     groups = a->slices;
+    many = choose(split, a->m, groups, shared_bytes_most);
   }
   const int64_t tiles = ceiling(a->n, many->rows) * ceiling(a->m, many->columns);
   if (tiles > INT32_MAX) {
@@ -101,9 +118,9 @@ static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *pa
   cuda_mma_args a;
   NVFP4_TRY(cuda_mma_arguments(host, packed, args, args->x, args->ldx_elems, args->workspace, cuda_mma_slices(args->n, args->k), &a, reason));
   const int type = args->x_dtype == NVFP4_DTYPE_BF16 ? 0 : 1;
-  /* few_rows brings all of x first, which pays where a warp has a long slice of K. */
+  /* few_rows brings all of x before it begins: that pays where warps compute long slices of K. */
   return a.m <= FEW_M && a.slices <= 2 ? launch_few(host, &a, type, multiprocessors, shared_bytes_most, args->stream, reason)
-                                       : launch_many(host, &a, type, multiprocessors, args->stream, reason);
+                                       : launch_many(host, &a, type, multiprocessors, shared_bytes_most, args->stream, reason);
 }
 
 const nvfp4_kernel nvfp4_kernel_cuda_sm80_w4a16 = {
@@ -114,7 +131,7 @@ const nvfp4_kernel nvfp4_kernel_cuda_sm80_w4a16 = {
     .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_BOUNDED, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
                  "w4a16: " CUDA_MMA_ORDER_SLICES},
     .device = NVFP4_DEVICE_CUDA,
-    .verified = "compiles; never executed by us",
+    .verified = "its PTX: NVIDIA H200, driver 580.159.04, CUDA 13.0, 2026-11-23; its code for sm_80: compiles; never executed by us",
     .is_supported = is_supported,
     .can_implement = cuda_mma_w4a16_can_implement,
     .workspace_bytes = cuda_mma_x_bytes,

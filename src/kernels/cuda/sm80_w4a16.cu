@@ -14,14 +14,16 @@
     many_rows<many_shape<type, __VA_ARGS__>>(a);                                                                                                     \
   }
 
-#define NVFP4_KERNELS(type)                                  \
-  NVFP4_FEW(type, 512, 4)                                    \
-  NVFP4_FEW(type, 768, 2)                                    \
-  NVFP4_MANY(type, split16, 256, 1, 2, 2, 1, 3, SPLIT)       \
-  NVFP4_MANY(type, split32, 256, 1, 2, 4, 1, 2, SPLIT)       \
-  NVFP4_MANY(type, sequence16, 128, 3, 2, 2, 4, 4, SEQUENCE) \
-  NVFP4_MANY(type, sequence32, 128, 3, 2, 4, 4, 4, SEQUENCE) \
-  NVFP4_MANY(type, sequence64, 128, 2, 2, 8, 4, 3, SEQUENCE)
+#define NVFP4_KERNELS(type)                                    \
+  NVFP4_FEW(type, 512, 4)                                      \
+  NVFP4_FEW(type, 768, 2)                                      \
+  NVFP4_MANY(type, split16, 256, 1, 2, 2, 1, 3, SPLIT)         \
+  NVFP4_MANY(type, split32, 256, 1, 2, 4, 1, 2, SPLIT)         \
+  NVFP4_MANY(type, split64, 256, 1, 2, 8, 1, 2, SPLIT)         \
+  NVFP4_MANY(type, sequence16, 128, 3, 2, 2, 4, 4, SEQUENCE)   \
+  NVFP4_MANY(type, sequence32, 128, 3, 2, 4, 4, 4, SEQUENCE)   \
+  NVFP4_MANY(type, sequence64_3, 128, 2, 2, 8, 4, 3, SEQUENCE) \
+  NVFP4_MANY(type, sequence64_4, 128, 2, 2, 8, 4, 4, SEQUENCE)
 
 NVFP4_KERNELS(bf16)
 NVFP4_KERNELS(f16)
