@@ -228,20 +228,21 @@ static void multiply_f16(void *const *arguments, unsigned grid, unsigned block) 
 }
 
 /* sm80_many.cuh. A grid or a block that does not fit the tiles of y leaves y as it is. */
-static void sm80_many(const cuda_mma_args *a, nvfp4_dtype x_dtype, int64_t rows, int64_t columns, int64_t threads, unsigned grid, unsigned block) {
+static void sm80_many(const cuda_mma_args *a, nvfp4_dtype x_dtype, int64_t rows, int64_t columns, int64_t threads, unsigned grid,
+                      unsigned block) {
   if ((a->n + rows - 1) / rows * ((a->m + columns - 1) / columns) == (int64_t)grid && (int64_t)block == threads) {
     mma_multiply(a, x_dtype);
   }
 }
 
-#define SM80_MANY(name, rows, columns, group, groups)                                                   \
-  static void name##_bf16(void *const *arguments, unsigned grid, unsigned block) {                      \
-    const cuda_mma_args *a = arguments[0];                                                              \
-    sm80_many(a, NVFP4_DTYPE_BF16, rows, columns, (group) * (groups), grid, block);                     \
-  }                                                                                                     \
-  static void name##_f16(void *const *arguments, unsigned grid, unsigned block) {                       \
-    const cuda_mma_args *a = arguments[0];                                                              \
-    sm80_many(a, NVFP4_DTYPE_F16, rows, columns, (group) * (groups), grid, block);                      \
+#define SM80_MANY(name, rows, columns, group, groups)                               \
+  static void name##_bf16(void *const *arguments, unsigned grid, unsigned block) {  \
+    const cuda_mma_args *a = arguments[0];                                          \
+    sm80_many(a, NVFP4_DTYPE_BF16, rows, columns, (group) * (groups), grid, block); \
+  }                                                                                 \
+  static void name##_f16(void *const *arguments, unsigned grid, unsigned block) {   \
+    const cuda_mma_args *a = arguments[0];                                          \
+    sm80_many(a, NVFP4_DTYPE_F16, rows, columns, (group) * (groups), grid, block);  \
   }
 SM80_MANY(sequence16, 128, 16, 128, 1)
 SM80_MANY(sequence32, 128, 32, 128, 1)

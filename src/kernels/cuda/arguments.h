@@ -76,7 +76,7 @@ typedef struct cuda_mma_args {
 enum { CUDA_SM90_MANY_ROWS = 256, CUDA_SM90_MANY_SHARED_BYTES = 227 * 1024, CUDA_SM90_MANY_THREADS = 640 };
 
 /* sm80_many.cuh: shared memory of a group of warps that computes `rows` rows of weights and `columns` of x, by stages of 64 k's. */
-#define CUDA_SM80_GROUP_BYTES(rows, columns, stages) ((stages) * ((columns) * 128 + (rows) / 16 * (512 + 64)))
+#define CUDA_SM80_GROUP_BYTES(rows, columns, stages) ((stages) * ((columns)*128 + (rows) / 16 * (512 + 64)))
 
 /* A thread block of 16 x 16 threads computes a tile of y: 64 columns and 16 times this many rows. */
 enum { CUDA_EMULATION_COLUMNS = 64, CUDA_EMULATION_THREADS = 256 };

@@ -44,11 +44,10 @@ static const many_kernel sequence[MANY_KERNELS] = {
     {32, 32, 128, 128, CUDA_SM80_GROUP_BYTES(128, 32, 4), 2, KERNELS("sequence32")},
     {NVFP4_M_MAX, 64, 128, 128, CUDA_SM80_GROUP_BYTES(128, 64, 4), 2, KERNELS("sequence64_4")},
     {NVFP4_M_MAX, 64, 128, 128, CUDA_SM80_GROUP_BYTES(128, 64, 3), 2, KERNELS("sequence64_3")}};
-static const many_kernel split[MANY_KERNELS] = {
-    {16, 16, 32, 32, CUDA_SM80_GROUP_BYTES(32, 16, 3), 1, KERNELS("split16")},
-    {32, 32, 32, 32, CUDA_SM80_GROUP_BYTES(32, 32, 2), 1, KERNELS("split32")},
-    {NVFP4_M_MAX, 64, 32, 32, CUDA_SM80_GROUP_BYTES(32, 64, 2), 1, KERNELS("split64")},
-    {NVFP4_M_MAX, 32, 32, 32, CUDA_SM80_GROUP_BYTES(32, 32, 2), 1, KERNELS("split32")}};
+static const many_kernel split[MANY_KERNELS] = {{16, 16, 32, 32, CUDA_SM80_GROUP_BYTES(32, 16, 3), 1, KERNELS("split16")},
+                                                {32, 32, 32, 32, CUDA_SM80_GROUP_BYTES(32, 32, 2), 1, KERNELS("split32")},
+                                                {NVFP4_M_MAX, 64, 32, 32, CUDA_SM80_GROUP_BYTES(32, 64, 2), 1, KERNELS("split64")},
+                                                {NVFP4_M_MAX, 32, 32, 32, CUDA_SM80_GROUP_BYTES(32, 32, 2), 1, KERNELS("split32")}};
 
 static nvfp4_status is_supported(const nvfp4_machine *machine, nvfp4_reason *reason) { return cuda_is_supported(machine, 80, 0, reason); }
 
@@ -116,7 +115,8 @@ static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *pa
   NVFP4_TRY(nvfp4_cuda_check(host->cuda, "cuDeviceGetAttribute",
                              api->device_get_attribute(&shared_bytes_most, NVFP4_CU_ATTRIBUTE_MOST_SHARED_BYTES_OF_BLOCK, device), reason));
   cuda_mma_args a;
-  NVFP4_TRY(cuda_mma_arguments(host, packed, args, args->x, args->ldx_elems, args->workspace, cuda_mma_slices(args->n, args->k), &a, reason));
+  NVFP4_TRY(
+      cuda_mma_arguments(host, packed, args, args->x, args->ldx_elems, args->workspace, cuda_mma_slices(args->n, args->k), &a, reason));
   const int type = args->x_dtype == NVFP4_DTYPE_BF16 ? 0 : 1;
   /* few_rows brings all of x before it begins: that pays where warps compute long slices of K. */
   return a.m <= FEW_M && a.slices <= 2 ? launch_few(host, &a, type, multiprocessors, shared_bytes_most, args->stream, reason)
