@@ -12,9 +12,9 @@
 
 extern const unsigned char nvfp4_fatbin_sm90_w4a16[];
 
-enum { MULTIPROCESSORS = 132, SHARED_BYTES = 227 * 1024 };
+enum { MULTIPROCESSORS = 132, SHARED_BYTES = 227 * 1024, FEW_M = 8, MID_M = 256 };
 
-/* few_rows of few.cuh: for up to 8 or 16 rows of x, by the threads of a block. All numbers here are those of sm90_w4a16.cu. */
+/* few_rows of few.cuh: for up to FEW_M rows of x, by the threads of a block. All numbers here are those of sm90_w4a16.cu. */
 typedef struct few_kernel {
   int threads, depth;
   nvfp4_cuda_kernel kernel[2]; /* bf16, f16 */
@@ -25,10 +25,19 @@ typedef struct few_kernel {
     {nvfp4_fatbin_sm90_w4a16, "nvfp4_sm90_bf16_" name}, { nvfp4_fatbin_sm90_w4a16, "nvfp4_sm90_f16_" name } \
   }
 
-static const few_kernel few_8[] = {
+static const few_kernel few_kernels[] = {
     {512, 4, KERNELS("few8_512")}, {768, 3, KERNELS("few8_768")}, {896, 2, KERNELS("few8_896")}, {1024, 2, KERNELS("few8_1024")}};
-static const few_kernel few_16[] = {
-    {512, 3, KERNELS("few16_512")}, {768, 3, KERNELS("few16_768")}, {896, 2, KERNELS("few16_896")}, {1024, 2, KERNELS("few16_1024")}};
+/* mid_rows of sm90_mid.cuh: rows of x and tiles of 64 rows of weights, at most, of a thread block. */
+typedef struct mid_kernel {
+  int columns, tiles, threads;
+  nvfp4_cuda_kernel kernel[2];
+} mid_kernel;
+
+static const mid_kernel mid_kernels[] = {{16, 12, 640, KERNELS("mid16")},
+                                         {32, 12, 640, KERNELS("mid32")},
+                                         {64, 9, 512, KERNELS("mid64")},
+                                         {128, 4, 384, KERNELS("mid128")},
+                                         {256, 2, 384, KERNELS("mid256")}};
 
 /* many_rows of sm90_many.cuh */
 typedef struct many_kernel {
@@ -36,8 +45,8 @@ typedef struct many_kernel {
   nvfp4_cuda_kernel kernel[2];
 } many_kernel;
 
-static const many_kernel whole[] = {{32, 640, KERNELS("whole32")}, {64, 640, KERNELS("whole64")}, {128, 384, KERNELS("whole128")}};
-static const many_kernel cluster[] = {{32, 640, KERNELS("cluster32")}, {64, 640, KERNELS("cluster64")}, {128, 384, KERNELS("cluster128")}};
+static const many_kernel whole = {128, 384, KERNELS("whole128")};
+static const many_kernel cluster = {128, 384, KERNELS("cluster128")};
 static const many_kernel sequence = {64, 384, KERNELS("sequence64")};
 
 nvfp4_status cuda_sm90_is_supported(const nvfp4_machine *machine, nvfp4_reason *reason) {
@@ -46,7 +55,7 @@ nvfp4_status cuda_sm90_is_supported(const nvfp4_machine *machine, nvfp4_reason *
 
 /* With what programmatic launch allows: the kernels read weights while those before them end, and touch nothing else before they have (mma.cuh). */
 static nvfp4_status launch(const nvfp4_host *host, const nvfp4_cuda_kernel *kernel, int64_t blocks, int threads, int64_t shared_bytes,
-                           int cluster_size, cuda_mma_args *a, nvfp4_cu_stream stream, nvfp4_reason *reason) {
+                           int cluster_size, void **parameters, nvfp4_cu_stream stream, nvfp4_reason *reason) {
   const nvfp4_cu_launch_attribute attributes[] = {
       {.id = NVFP4_CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION, .value.programmatic_stream_serialization = 1},
       {.id = NVFP4_CU_LAUNCH_CLUSTER_DIMENSION, .value.cluster = {(unsigned)cluster_size, 1, 1}}};
@@ -60,33 +69,77 @@ static nvfp4_status launch(const nvfp4_host *host, const nvfp4_cuda_kernel *kern
                                   .stream = stream,
                                   .attributes = attributes,
                                   .attribute_count = cluster_size > 1 ? 2 : 1};
-  void *parameters[] = {a};
   return nvfp4_cuda_launch(host->cuda, kernel, &launch, parameters, reason);
 }
 
 static int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static nvfp4_status launch_few(const nvfp4_host *host, cuda_mma_args *a, int type, nvfp4_cu_stream stream, nvfp4_reason *reason) {
-  const int64_t row_tiles = ceiling(a->n, 16), columns = a->m <= 8 ? 8 : 16, warps_most = 32 / a->slices;
+  const int64_t row_tiles = ceiling(a->n, 16), warps_most = 32 / a->slices;
   int64_t here = ceiling(row_tiles, MULTIPROCESSORS); /* row tiles of a block */
   here = here < warps_most ? here : warps_most;
   const int threads = (int)here * a->slices * 32;
-  const few_kernel *few = a->m <= 8 ? few_8 : few_16;
+  const few_kernel *few = few_kernels;
   while (few->threads < threads) {
     few++;
   }
-  const int64_t shared_bytes = cuda_mma_few_shared_bytes(a, threads, columns, few->depth, SHARED_BYTES);
+  const int64_t shared_bytes = cuda_mma_few_shared_bytes(a, threads, FEW_M, few->depth, SHARED_BYTES);
   const int64_t blocks = ceiling(row_tiles, here);
-  return launch(host, &few->kernel[type], blocks < MULTIPROCESSORS ? blocks : MULTIPROCESSORS, threads, shared_bytes, 1, a, stream, reason);
+  return launch(host, &few->kernel[type], blocks < MULTIPROCESSORS ? blocks : MULTIPROCESSORS, threads, shared_bytes, 1, (void *[]){a},
+                stream, reason);
+}
+
+/* x for copies of 64 k's, rows of 128 bytes as wgmma's swizzle has them, of `columns` rows; zero beyond its last row and its last k. */
+static nvfp4_status map_x(const nvfp4_host *host, const cuda_mma_args *a, int type, int columns, nvfp4_cu_tensor_map *out,
+                          nvfp4_reason *reason) {
+  const int data_type = type == 0 ? NVFP4_CU_TENSOR_MAP_BFLOAT16 : NVFP4_CU_TENSOR_MAP_FLOAT16;
+  const uint64_t sizes[] = {(uint64_t)a->k, (uint64_t)a->m}, strides_bytes[] = {(uint64_t)a->ldx_elems * 2};
+  const uint32_t box[] = {64, (uint32_t)columns}, element_strides[] = {1, 1};
+  return nvfp4_cuda_check(
+      host->cuda, "cuTensorMapEncodeTiled",
+      nvfp4_cuda_api(host->cuda)
+          ->tensor_map_encode_tiled(out, data_type, 2, (void *)(uintptr_t)a->x, sizes, strides_bytes, box, element_strides, 0,
+                                    NVFP4_CU_TENSOR_MAP_SWIZZLE_128B, NVFP4_CU_TENSOR_MAP_L2_PROMOTION_128B, 0),
+      reason);
+}
+
+/*
+ * As few rounds of thread blocks as its tiles allow, then as small tiles as these rounds allow. The cost is in cycles for 16 k's of a row tile of 64: those of the MMA, a column in half a cycle,
+ * and of the instructions that make its operand A.
+ */
+static int64_t plan_mid(const mid_kernel *mid, const cuda_mma_args *a, int64_t *block_tiles) {
+  /* Clusters of 4 or 8 do not fill a GPU whose clusters of multiprocessors (GPCs) are 16 or 18 and some fewer: 15 of 8 were seen on an H200. */
+  const int64_t at_a_time = (a->slices >= 4 ? 120 : MULTIPROCESSORS) / a->slices;
+  const int64_t tiles = ceiling(a->n, CUDA_MMA_ROWS), column_tiles = ceiling(a->m, mid->columns);
+  const int64_t rounds = ceiling(ceiling(tiles, mid->tiles) * column_tiles, at_a_time);
+  *block_tiles = ceiling(tiles, rounds * at_a_time / column_tiles);
+  return rounds * *block_tiles * (mid->columns / 2 + 22);
+}
+
+static nvfp4_status launch_mid(const nvfp4_host *host, cuda_mma_args *a, int type, nvfp4_cu_stream stream, nvfp4_reason *reason) {
+  const mid_kernel *mid = NULL;
+  int64_t block_tiles = 0, least = INT64_MAX;
+  for (size_t i = 0; i < sizeof mid_kernels / sizeof *mid_kernels; i++) {
+    int64_t tiles, cost = plan_mid(&mid_kernels[i], a, &tiles);
+    if (cost < least) {
+      least = cost;
+      mid = &mid_kernels[i];
+      block_tiles = tiles;
+    }
+  }
+  a->block_tiles = (int32_t)block_tiles;
+  nvfp4_cu_tensor_map x;
+  NVFP4_TRY(map_x(host, a, type, mid->columns, &x, reason));
+  const int64_t blocks = ceiling(ceiling(a->n, CUDA_MMA_ROWS), block_tiles) * ceiling(a->m, mid->columns) * a->slices;
+  return launch(host, &mid->kernel[type], blocks, mid->threads, CUDA_SM90_MANY_SHARED_BYTES, a->slices, (void *[]){a, &x}, stream, reason);
 }
 
 static nvfp4_status launch_many(const nvfp4_host *host, cuda_mma_args *a, int type, nvfp4_cu_stream stream, nvfp4_reason *reason) {
-  const int size = a->m <= 32 ? 0 : a->m <= 64 ? 1 : 2;
   const int64_t row_tiles = ceiling(a->n, CUDA_SM90_MANY_ROWS);
-  const many_kernel *many = &whole[size];
+  const many_kernel *many = &whole;
   int cluster_size = 1;
   if (a->slices > 1) { /* enough tiles: a block computes all slices of one */
-    many = row_tiles * ceiling(a->m, cluster[size].columns) < MULTIPROCESSORS ? &cluster[size] : &sequence;
+    many = row_tiles * ceiling(a->m, cluster.columns) < MULTIPROCESSORS ? &cluster : &sequence;
     cluster_size = many == &sequence ? 1 : a->slices;
   }
   const int64_t tiles = row_tiles * ceiling(a->m, many->columns);
@@ -95,7 +148,7 @@ static nvfp4_status launch_many(const nvfp4_host *host, cuda_mma_args *a, int ty
                         (long long)a->m, (long long)a->n, CUDA_SM90_MANY_ROWS, many->columns);
   }
   const int64_t blocks = cluster_size > 1 ? tiles * cluster_size : tiles < MULTIPROCESSORS ? tiles : MULTIPROCESSORS;
-  return launch(host, &many->kernel[type], blocks, many->threads, CUDA_SM90_MANY_SHARED_BYTES, cluster_size, a, stream, reason);
+  return launch(host, &many->kernel[type], blocks, many->threads, CUDA_SM90_MANY_SHARED_BYTES, cluster_size, (void *[]){a}, stream, reason);
 }
 
 nvfp4_status cuda_sm90_apply(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, const void *x,
@@ -104,5 +157,7 @@ nvfp4_status cuda_sm90_apply(const nvfp4_host *host, const nvfp4_packed *packed,
   cuda_mma_args a;
   NVFP4_TRY(cuda_mma_arguments(host, packed, args, x, ldx_elems, x_copy, slices, &a, reason));
   const int type = x_dtype == NVFP4_DTYPE_BF16 ? 0 : 1;
-  return a.m <= 16 ? launch_few(host, &a, type, args->stream, reason) : launch_many(host, &a, type, args->stream, reason);
+  return a.m <= FEW_M   ? launch_few(host, &a, type, args->stream, reason)
+         : a.m <= MID_M ? launch_mid(host, &a, type, args->stream, reason)
+                        : launch_many(host, &a, type, args->stream, reason);
 }

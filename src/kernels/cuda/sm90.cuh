@@ -142,12 +142,6 @@ __device__ inline float4 load_of_cluster(uint32_t address, unsigned rank) {
   return v;
 }
 
-/* Lane 4 r + c gives columns 2c and 2c + 1 of row r of 8 x 8 elements of 16 bits, and gets those of the transposed matrix. */
-__device__ inline uint32_t transpose(uint32_t v) {
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %0;" : "+r"(v));
-  return v;
-}
-
 template <int REGISTERS>
 __device__ inline void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));

@@ -13,6 +13,7 @@
 #define NVFP4_KERNELS_CUDA_SM90_MANY_CUH
 
 #include "kernels/cuda/sm90.cuh"
+#include "kernels/cuda/tiles.cuh"
 
 enum slicing { CLUSTER, SEQUENCE, WHOLE };
 
@@ -30,52 +31,6 @@ struct many_shape {
   static_assert(SLICING != CLUSTER || COLUMNS * PARTIAL_STRIDE * 4 <= STAGES * STAGE_BYTES);
   static_assert(SHARED_BYTES <= 227 * 1024);
 };
-
-/* Tiles of y in the order in which they are computed: bands of 8 tiles of x, within them all rows of weights, so that what runs at a time shares both. */
-struct tile_order {
-  int row_tiles, column_tiles;
-  __device__ void place(int tile, int *row_tile, int *column_tile) const {
-    constexpr int BAND = 8;
-    int band = tile / (BAND * row_tiles), within = tile % (BAND * row_tiles), width = min(BAND, column_tiles - band * BAND);
-    *row_tile = within / width;
-    *column_tile = band * BAND + within % width;
-  }
-};
-
-template <class S>
-__device__ inline void store_columns(const cuda_mma_args &a, int row0, int column0, const float (&d)[S::COLUMNS / 2]) {
-  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const bool vectors = a.y_dtype != NVFP4_DTYPE_F32 && row0 + 16 <= a.n && a.ldy_elems % 4 == 0 && reinterpret_cast<uintptr_t>(a.y) % 8 == 0;
-  const int n = row0 + row_of_slot(g);
-  if (!vectors) {
-#pragma unroll
-    for (int i = 0; i < S::COLUMNS / 2; i++) {
-      int m = column0 + i / 4 * 8 + 2 * t + i % 2, row = n + i / 2 % 2 * 2;
-      if (m < a.m && row < a.n) {
-        store_result(a, m, row, d[i], S::X::UNSCALE);
-      }
-    }
-    return;
-  }
-  const float alpha0 = a.alpha[n], alpha1 = a.alpha[n + 2];
-  const bool biased = a.bias != nullptr;
-  const float bias0 = biased ? load_f32(a.bias, a.bias_dtype, n) : 0, bias1 = biased ? load_f32(a.bias, a.bias_dtype, n + 2) : 0;
-  auto finish = [&](float sum, float alpha, float bias) {
-    sum = __fmul_rn(sum, S::X::UNSCALE);
-    return biased ? __fmaf_rn(alpha, sum, bias) : __fmul_rn(alpha, sum);
-  };
-  auto pack = [&](float low, float high) { return to_16(a.y_dtype, low) | to_16(a.y_dtype, high) << 16; };
-  uint16_t *y = static_cast<uint16_t *>(a.y) + (long long)(column0 + g) * a.ldy_elems + row0 + 4 * t;
-#pragma unroll
-  for (int c = 0; c < S::COLUMNS / 8; c++) {
-    uint2 v;
-    v.x = transpose(pack(finish(d[4 * c], alpha0, bias0), finish(d[4 * c + 1], alpha0, bias0)));
-    v.y = transpose(pack(finish(d[4 * c + 2], alpha1, bias1), finish(d[4 * c + 3], alpha1, bias1)));
-    if (column0 + 8 * c + g < a.m) {
-      *reinterpret_cast<uint2 *>(y + (long long)c * 8 * a.ldy_elems) = v;
-    }
-  }
-}
 
 template <class S>
 __device__ inline void many_rows(const cuda_mma_args &a) {
@@ -294,7 +249,7 @@ __device__ inline void many_rows(const cuda_mma_args &a) {
       if (S::SLICING != CLUSTER) {
 #pragma unroll
         for (int i = 0; i < S::M_TILES; i++) {
-          store_columns<S>(a, row0 + i * 64, column_tile * S::COLUMNS, S::SLICING == SEQUENCE ? total[i] : d[i]);
+          store_columns<X, S::COLUMNS>(a, row0 + i * 64, column_tile * S::COLUMNS, S::SLICING == SEQUENCE ? total[i] : d[i]);
         }
       } else { /* sums to shared memory: the stages are no longer used */
         asm volatile("bar.sync 1, %0;" ::"n"(128 * S::WARPGROUPS) : "memory");

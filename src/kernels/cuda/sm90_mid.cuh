@@ -13,22 +13,20 @@
 #define NVFP4_KERNELS_CUDA_SM90_MID_CUH
 
 #include "kernels/cuda/sm90.cuh"
+#include "kernels/cuda/tiles.cuh"
 
 /* BUFFERS of operand A: 2 if the MMAs of one are under way while the other is made; 1 leaves that to other warps. */
-template <class X_, int COLUMNS_, int WARPGROUPS_, int M_TILES_, int BUFFERS_, int BLOCKS_>
+template <class X_, int COLUMNS_, int WARPGROUPS_, int M_TILES_, int BUFFERS_>
 struct mid_shape {
   using X = X_;
-  static constexpr int COLUMNS = COLUMNS_, WARPGROUPS = WARPGROUPS_, M_TILES = M_TILES_, BUFFERS = BUFFERS_, BLOCKS = BLOCKS_; /* of a multiprocessor */
+  static constexpr int COLUMNS = COLUMNS_, WARPGROUPS = WARPGROUPS_, M_TILES = M_TILES_, BUFFERS = BUFFERS_;
   static constexpr int TILES = WARPGROUPS * M_TILES, CONSUMERS = 128 * WARPGROUPS;
-  /* One warp produces. With one block of a multiprocessor it has a warpgroup's registers, of which it gives the consumers most. */
-  static constexpr bool GIVES = BLOCKS == 1;
-  static constexpr int THREADS = CONSUMERS + (GIVES ? 128 : 32), REGISTERS = 65536 / BLOCKS / THREADS / 8 * 8;
-  static constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = (REGISTERS * THREADS - 128 * PRODUCER_REGISTERS) / CONSUMERS / 8 * 8;
-  static constexpr int SHARED_BYTES = (228 / BLOCKS - 1) * 1024;
+  /* One warp produces; it has the registers of a warpgroup, of which it gives most to the consumers. */
+  static constexpr int THREADS = CONSUMERS + 128, REGISTERS = 65536 / THREADS / 8 * 8, PRODUCER_REGISTERS = 24;
+  static constexpr int CONSUMER_REGISTERS = (REGISTERS * THREADS - 128 * PRODUCER_REGISTERS) / CONSUMERS / 8 * 8;
   static constexpr int X_BYTES = COLUMNS * CUDA_MMA_PAIR * 2;
   static constexpr int STAGES_MOST = 16, BARRIERS_BYTES = 1024, ALIGNMENT = 1024; /* of operand B */
-  static constexpr int STAGES_BYTES = SHARED_BYTES - ALIGNMENT - BARRIERS_BYTES;
-  static_assert(M_TILES <= 4);
+  static constexpr int STAGES_BYTES = CUDA_SM90_MANY_SHARED_BYTES - ALIGNMENT - BARRIERS_BYTES;
   static_assert(TILES * 64 * COLUMNS * 4 <= STAGES_BYTES, "the sums of a slice take the place of the stages");
 };
 
@@ -115,53 +113,6 @@ __device__ inline void mid_produce(const cuda_mma_args &a, const cuda_tensor_map
   }
 }
 
-/* Finishes and writes the sums of 16 rows of weights and 8 of x, of a warp: v as an MMA has them. */
-template <class X>
-struct mid_store {
-  const cuda_mma_args &a;
-  int n; /* of the lane: weight rows n and n + 2 */
-  bool vectors, biased;
-  float alpha0 = 0, alpha1 = 0, bias0 = 0, bias1 = 0;
-
-  __device__ mid_store(const cuda_mma_args &args, int row0) : a(args), n(row0 + row_of_slot(threadIdx.x % 32 / 4)), biased(args.bias != nullptr) {
-    vectors = a.y_dtype != NVFP4_DTYPE_F32 && row0 + 16 <= a.n && a.ldy_elems % 4 == 0 && reinterpret_cast<uintptr_t>(a.y) % 8 == 0;
-    if (vectors) {
-      alpha0 = a.alpha[n];
-      alpha1 = a.alpha[n + 2];
-      if (biased) {
-        bias0 = load_f32(a.bias, a.bias_dtype, n);
-        bias1 = load_f32(a.bias, a.bias_dtype, n + 2);
-      }
-    }
-  }
-
-  __device__ void operator()(int column0, float v0, float v1, float v2, float v3) const {
-    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    if (!vectors) {
-      const float v[4] = {v0, v1, v2, v3};
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const int m = column0 + 2 * t + i % 2, row = n + i / 2 * 2;
-        if (m < a.m && row < a.n) {
-          store_result(a, m, row, v[i], X::UNSCALE);
-        }
-      }
-      return;
-    }
-    auto finish = [&](float sum, float alpha, float bias) {
-      sum = __fmul_rn(sum, X::UNSCALE);
-      return biased ? __fmaf_rn(alpha, sum, bias) : __fmul_rn(alpha, sum);
-    };
-    auto pack = [&](float low, float high) { return to_16(a.y_dtype, low) | to_16(a.y_dtype, high) << 16; };
-    uint2 four; /* transposed: weight rows 4 t to 4 t + 3 of 16, row g of x */
-    four.x = transpose(pack(finish(v0, alpha0, bias0), finish(v1, alpha0, bias0)));
-    four.y = transpose(pack(finish(v2, alpha1, bias1), finish(v3, alpha1, bias1)));
-    if (column0 + g < a.m) {
-      *reinterpret_cast<uint2 *>(static_cast<uint16_t *>(a.y) + (long long)(column0 + g) * a.ldy_elems + (n - row_of_slot(g)) + 4 * t) = four;
-    }
-  }
-};
-
 /* A warpgroup, for its TILES tiles: those WARPGROUPS apart. Sums go to y, or those of a slice to shared memory. */
 template <class S, int TILES>
 __device__ inline void mid_consume(const cuda_mma_args &a, const mid_block<S> &b, int warpgroup) {
@@ -228,11 +179,7 @@ __device__ inline void mid_consume(const cuda_mma_args &a, const mid_block<S> &b
                      : "memory");
       }
     } else {
-      const mid_store<X> store(a, b.first_tile * 64 + row_tile * 16);
-#pragma unroll
-      for (int c = 0; c < S::COLUMNS / 8; c++) {
-        store(b.column0 + 8 * c, d[i][4 * c], d[i][4 * c + 1], d[i][4 * c + 2], d[i][4 * c + 3]);
-      }
+      store_columns<X, S::COLUMNS>(a, b.first_tile * 64 + row_tile * 16, b.column0, d[i]);
     }
   }
 }
@@ -262,7 +209,7 @@ __device__ inline void mid_add_slices(const cuda_mma_args &a, const mid_block<S>
         v[s] = load_of_cluster(at, s);
       }
     }
-    const mid_store<typename S::X> store(a, b.first_tile * 64 + row_tile * 16);
+    const row_store<typename S::X> store(a, b.first_tile * 64 + row_tile * 16);
     float4 sum = v[0];
 #pragma unroll
     for (int s = 1; s < 8; s++) {
@@ -293,9 +240,7 @@ __device__ inline void mid_rows(const cuda_mma_args &a, const cuda_tensor_map &x
 
   const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0); /* so that the compiler knows it to be one of the warp */
   if (warp >= S::CONSUMERS / 32) {
-    if constexpr (S::GIVES) {
-      give_registers<S::PRODUCER_REGISTERS>();
-    }
+    give_registers<S::PRODUCER_REGISTERS>();
     if (warp == S::CONSUMERS / 32) {
       mid_produce<S>(a, x, b);
     }
@@ -305,9 +250,7 @@ __device__ inline void mid_rows(const cuda_mma_args &a, const cuda_tensor_map &x
       cluster_sync();
     }
   } else {
-    if constexpr (S::GIVES) {
-      take_registers<S::CONSUMER_REGISTERS>();
-    }
+    take_registers<S::CONSUMER_REGISTERS>();
     const int warpgroup = warp / 4, tiles_here = (b.tiles - warpgroup + S::WARPGROUPS - 1) / S::WARPGROUPS;
     mid_consume_tiles<S, S::M_TILES>(a, b, warpgroup, tiles_here);
     if (a.slices > 1) {

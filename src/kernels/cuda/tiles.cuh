@@ -22,39 +22,61 @@ __device__ inline uint32_t transpose(uint32_t v) {
   return v;
 }
 
-/* A warp's sums of one row tile, which begins at row0, and COLUMNS rows of x from column0 on: d[4 c + i] is value i of the MMA of column tile c. */
-template <class X, int COLUMNS>
-__device__ inline void store_columns(const cuda_mma_args &a, int row0, int column0, const float (&d)[COLUMNS / 2]) {
-  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const bool vectors = a.y_dtype != NVFP4_DTYPE_F32 && row0 + 16 <= a.n && a.ldy_elems % 4 == 0 && reinterpret_cast<uintptr_t>(a.y) % 8 == 0;
-  const int n = row0 + row_of_slot(g);
-  if (!vectors) {
-#pragma unroll
-    for (int i = 0; i < COLUMNS / 2; i++) {
-      int m = column0 + i / 4 * 8 + 2 * t + i % 2, row = n + i / 2 % 2 * 2;
-      if (m < a.m && row < a.n) {
-        store_result(a, m, row, d[i], X::UNSCALE);
+/* Finishes and writes a warp's sums of the row tile which begins at row0. */
+template <class X>
+struct row_store {
+  const cuda_mma_args &a;
+  int n; /* of the lane: rows of weights n and n + 2 */
+  bool vectors, biased;
+  float alpha0 = 0, alpha1 = 0, bias0 = 0, bias1 = 0;
+
+  __device__ row_store(const cuda_mma_args &args, int row0) : a(args), n(row0 + row_of_slot(threadIdx.x % 32 / 4)), biased(args.bias != nullptr) {
+    vectors = a.y_dtype != NVFP4_DTYPE_F32 && row0 + 16 <= a.n && a.ldy_elems % 4 == 0 && reinterpret_cast<uintptr_t>(a.y) % 8 == 0;
+    if (vectors) {
+      alpha0 = a.alpha[n];
+      alpha1 = a.alpha[n + 2];
+      if (biased) {
+        bias0 = load_f32(a.bias, a.bias_dtype, n);
+        bias1 = load_f32(a.bias, a.bias_dtype, n + 2);
       }
     }
-    return;
   }
-  const float alpha0 = a.alpha[n], alpha1 = a.alpha[n + 2];
-  const bool biased = a.bias != nullptr;
-  const float bias0 = biased ? load_f32(a.bias, a.bias_dtype, n) : 0, bias1 = biased ? load_f32(a.bias, a.bias_dtype, n + 2) : 0;
-  auto finish = [&](float sum, float alpha, float bias) {
-    sum = __fmul_rn(sum, X::UNSCALE);
-    return biased ? __fmaf_rn(alpha, sum, bias) : __fmul_rn(alpha, sum);
-  };
-  auto pack = [&](float low, float high) { return to_16(a.y_dtype, low) | to_16(a.y_dtype, high) << 16; };
-  uint16_t *y = static_cast<uint16_t *>(a.y) + (long long)(column0 + g) * a.ldy_elems + row0 + 4 * t;
+
+  /* 8 rows of x from column0 on: the values of an MMA. */
+  __device__ void operator()(int column0, float v0, float v1, float v2, float v3) const {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    if (!vectors) {
+      const float v[4] = {v0, v1, v2, v3};
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int m = column0 + 2 * t + i % 2, row = n + i / 2 * 2;
+        if (m < a.m && row < a.n) {
+          store_result(a, m, row, v[i], X::UNSCALE);
+        }
+      }
+      return;
+    }
+    auto finish = [&](float sum, float alpha, float bias) {
+      sum = __fmul_rn(sum, X::UNSCALE);
+      return biased ? __fmaf_rn(alpha, sum, bias) : __fmul_rn(alpha, sum);
+    };
+    auto pack = [&](float low, float high) { return to_16(a.y_dtype, low) | to_16(a.y_dtype, high) << 16; };
+    uint2 four; /* transposed: rows of weights 4 t to 4 t + 3 of the tile, row g of x */
+    four.x = transpose(pack(finish(v0, alpha0, bias0), finish(v1, alpha0, bias0)));
+    four.y = transpose(pack(finish(v2, alpha1, bias1), finish(v3, alpha1, bias1)));
+    if (column0 + g < a.m) {
+      *reinterpret_cast<uint2 *>(static_cast<uint16_t *>(a.y) + (long long)(column0 + g) * a.ldy_elems + (n - row_of_slot(g)) + 4 * t) = four;
+    }
+  }
+};
+
+/* The same for COLUMNS rows of x: d[4 c + i] is value i of the MMA of column tile c. */
+template <class X, int COLUMNS>
+__device__ inline void store_columns(const cuda_mma_args &a, int row0, int column0, const float (&d)[COLUMNS / 2]) {
+  const row_store<X> store(a, row0);
 #pragma unroll
   for (int c = 0; c < COLUMNS / 8; c++) {
-    uint2 v;
-    v.x = transpose(pack(finish(d[4 * c], alpha0, bias0), finish(d[4 * c + 1], alpha0, bias0)));
-    v.y = transpose(pack(finish(d[4 * c + 2], alpha1, bias1), finish(d[4 * c + 3], alpha1, bias1)));
-    if (column0 + 8 * c + g < a.m) {
-      *reinterpret_cast<uint2 *>(y + (long long)c * 8 * a.ldy_elems) = v;
-    }
+    store(column0 + 8 * c, d[4 * c], d[4 * c + 1], d[4 * c + 2], d[4 * c + 3]);
   }
 }
 
