@@ -253,10 +253,22 @@ SM80_MANY(split64, 32, 64, 32, a->slices)
 
 static void read_buffer(void *const *arguments, unsigned grid, unsigned block) { (void)arguments, (void)grid, (void)block; }
 
-/* sm90_mid.cuh. As above; x by a map, which the mock driver leaves empty. */
-static void sm90_mid(const cuda_mma_args *a, nvfp4_dtype x_dtype, int64_t columns, unsigned grid) {
-  const int64_t rows = a->block_tiles * CUDA_MMA_ROWS;
-  if ((a->n + rows - 1) / rows * ((a->m + columns - 1) / columns) * a->slices == (int64_t)grid) {
+/* sm90_mid.cuh. A grid that does not fit, or a map that is not that of x, leaves y as it is. */
+static void sm90_mid(void *const *arguments, nvfp4_dtype x_dtype, uint64_t columns, unsigned grid) {
+  const cuda_mma_args *a = arguments[0];
+  const nvfp4_cu_tensor_map *map = arguments[1]; /* as the mock driver encodes it */
+  const uint64_t data_type = x_dtype == NVFP4_DTYPE_BF16 ? NVFP4_CU_TENSOR_MAP_BFLOAT16 : NVFP4_CU_TENSOR_MAP_FLOAT16;
+  const uint64_t want[] = {(uintptr_t)a->x,
+                           (uint64_t)a->k,
+                           (uint64_t)a->m,
+                           (uint64_t)a->ldx_elems * 2,
+                           64,
+                           columns,
+                           data_type,
+                           NVFP4_CU_TENSOR_MAP_SWIZZLE_128B};
+  const int64_t rows = (int64_t)a->block_tiles * CUDA_MMA_ROWS,
+                blocks = (a->n + rows - 1) / rows * ((a->m + (int64_t)columns - 1) / (int64_t)columns);
+  if (blocks * a->slices == (int64_t)grid && memcmp(map->opaque, want, sizeof want) == 0) {
     mma_multiply(a, x_dtype);
   }
 }
@@ -264,11 +276,11 @@ static void sm90_mid(const cuda_mma_args *a, nvfp4_dtype x_dtype, int64_t column
 #define SM90_MID_COLUMNS(columns)                                                          \
   static void mid##columns##_bf16(void *const *arguments, unsigned grid, unsigned block) { \
     (void)block;                                                                           \
-    sm90_mid(arguments[0], NVFP4_DTYPE_BF16, columns, grid);                               \
+    sm90_mid(arguments, NVFP4_DTYPE_BF16, columns, grid);                                  \
   }                                                                                        \
   static void mid##columns##_f16(void *const *arguments, unsigned grid, unsigned block) {  \
     (void)block;                                                                           \
-    sm90_mid(arguments[0], NVFP4_DTYPE_F16, columns, grid);                                \
+    sm90_mid(arguments, NVFP4_DTYPE_F16, columns, grid);                                   \
   }
 SM90_MID_COLUMNS(16)
 SM90_MID_COLUMNS(32)

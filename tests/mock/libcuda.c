@@ -518,10 +518,14 @@ static int mock_get_error_name(int error, const char **text) { return mock_get_e
 static int mock_tensor_map_encode_tiled(nvfp4_cu_tensor_map *map, int data_type, uint32_t rank, void *address, const uint64_t *sizes,
                                         const uint64_t *strides_bytes, const uint32_t *box, const uint32_t *element_strides, int interleave,
                                         int swizzle, int l2_promotion, int out_of_bounds) {
-  (void)data_type, (void)sizes, (void)strides_bytes, (void)box, (void)element_strides, (void)interleave, (void)swizzle;
-  (void)l2_promotion, (void)out_of_bounds;
-  memset(map, 0, sizeof *map);
-  return rank >= 1 && rank <= 5 && (uintptr_t)address % 16 == 0 ? OK : INVALID_VALUE;
+  (void)element_strides, (void)interleave, (void)l2_promotion, (void)out_of_bounds;
+  if (rank != 2 || (uintptr_t)address % 16 != 0 || strides_bytes[0] % 16 != 0 || box[0] > 256 || box[1] > 256 ||
+      (swizzle == NVFP4_CU_TENSOR_MAP_SWIZZLE_128B && box[0] * 2 > 128)) {
+    return INVALID_VALUE;
+  }
+  *map = (nvfp4_cu_tensor_map){
+      {(uintptr_t)address, sizes[0], sizes[1], strides_bytes[0], box[0], box[1], (uint64_t)data_type, (uint64_t)swizzle}};
+  return OK;
 }
 
 int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {
