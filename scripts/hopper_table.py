@@ -13,7 +13,7 @@
   rel_err     |y - ref| / |ref| (Frobenius) of ours, the greater one: ref is the product in fp64 of the same dequantised weights
 
 x and y are bf16 [M, K] and [M, N]. A time is that of a CUDA graph over its calls, which rotate over copies of the weights (512 MiB of them together, so that none is in
-the L2 cache). The graphs of one shape and M take turns, in a new order each round; the median of at least five rounds counts. Kernels overlap as far as
+the L2 cache). The graphs of one shape and M take turns, in a new order each round; the median of at least nine rounds counts. Kernels overlap as far as
 their own launch attributes let them (programmatic dependent launch). What each column's last graph left in y is checked; a wrong result is no time.
 
 Needs PyTorch for CUDA, and libnvfp4.so (--library). Without Humming its column stays empty. Exit codes: 0 done, 1 a result was wrong or missing, 2 bad use, or something is
@@ -24,6 +24,7 @@ import csv
 import ctypes
 import json
 import math
+import random
 import statistics
 import subprocess
 import sys
@@ -41,6 +42,7 @@ MS = ",".join(str(1 << i) for i in range(14))
 TIMES = ("ours_us", "ours_bi_us", "w4a4_us", "cublas_us", "humming_us")
 HEAD = ("N", "K", "M", *TIMES, "rel_err")
 ROTATE_BYTES = 512 << 20
+LEAST_ROUNDS, MOST_ROUNDS = 9, 25
 GRAPH_US = 1000  # a graph has calls for about as long, at the speed of the hardware
 MOST_ERROR = 0.02  # bf16 y, bf16 weights: 3e-3; more is no rounding
 
@@ -368,12 +370,11 @@ def clocks():
 
 
 def measure(entries, seconds):
-    """Rounds in which every entry has one turn, in an order that moves on; nothing waits until all is enqueued, so that no launch is timed."""
-    rounds = max(5, min(25, int(seconds * 1000 / sum(e.ms for e in entries))))
+    """Rounds in which every entry has one turn, in a random order; nothing waits until all is enqueued, so that no launch is timed."""
+    rounds = max(LEAST_ROUNDS, min(MOST_ROUNDS, int(seconds * 1000 / sum(e.ms for e in entries))))
     entries[0].graph.replay()
-    for i in range(rounds):
-        first = i % len(entries)
-        for entry in entries[first:] + entries[:first]:
+    for _ in range(rounds):
+        for entry in random.sample(entries, len(entries)):  # the power that one draws slows the next
             entry.replay()
     mhz = clocks()
     torch.cuda.synchronize()
@@ -516,7 +517,7 @@ def parse(arguments):
     parser.add_argument("--json", metavar="FILE.json", help="everything, with machine, versions, clocks and spreads")
     parser.add_argument("--library", default="build/libnvfp4.so", help="default: %(default)s")
     parser.add_argument("--kernel", default="cuda_sm90_*", help="the policy's list of kernels; auto: the order of the registry (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.4, help="of replays for each shape and M, five rounds at least (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.4, help="of replays for each shape and M, nine rounds at least (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--markdown", action="store_true", help="measure nothing: print FILE.csv as a table for the documentation")
     args = parser.parse_args(arguments)
@@ -538,6 +539,7 @@ def table(args):
     if torch.cuda.get_device_capability() != (9, 0):
         raise Stop(f"the GPU is {torch.cuda.get_device_name()}; this table is of Hopper GPUs (compute capability 9.0)")
     torch.manual_seed(args.seed)
+    random.seed(args.seed)
     torch.cuda.init()
     torch.zeros(1, device="cuda")  # PyTorch's context is the one that the library finds
     library = Library(args.library)
