@@ -30,5 +30,11 @@ on_mock 0 "$nvfp4" explain --shape 64,64 --device cuda:0 --kernel cuda_sm90_w4a4
 json 'j["layers"][0]["chosen"] == "cuda_sm90_w4a4"'
 on_mock 0 "$nvfp4" verify $golden/modelopt_nvfp4 --kernel 'cuda_*' --json
 json 'j["failed"] == 0 and j["passed"] > 0'
+on_mock 0 "$nvfp4" bench --device cuda:0 --kernel 'cuda_emulation_*' --shape 512,256 --m 1,5 --seconds 0.0001 --rotate 1 --json
+json '[r["kernel"] for r in j["results"]] == ["cuda_emulation_w4a4", "cuda_emulation_w4a16", "cublas_bf16"] * 2' \
+  'all(0 <= r["rel_err"] < 2**-8 and r["pack_gbps"] > 0 and r["us"] > 0 for r in j["results"] if r["kernel"] != "cublas_bf16")'
+on_mock 0 "$nvfp4" bench --device cuda:0 --kernel cuda_emulation_w4a4 --shape 512,256 --m 1 --seconds 0.0001 --rotate 1
+out_has "TFLOP/s"
+out_has "packs GB/s"
 on_mock 1 MOCK_CUDA=fail=cuLibraryLoadData:200 "$nvfp4" explain --shape 64,64 --device cuda:0 --json
 json '{k["stage"] for k in j["layers"][0]["kernels"] if k["id"] == "cuda_emulation_w4a4"} == {"failed_self_test"}'
