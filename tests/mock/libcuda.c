@@ -382,10 +382,13 @@ static int mock_graph_instantiate(nvfp4_cu_graph_exec *exec, nvfp4_cu_graph grap
   return OK;
 }
 
-static void run(const node *n) {
+/* One after the other; the memory is opened once for all of them. */
+static void run(const node *nodes, size_t count) {
   pthread_mutex_lock(&mock.lock);
   open_memory(PROT_READ | PROT_WRITE);
-  n->kernel->compute(n->arguments, n->grid, n->block);
+  for (size_t i = 0; i < count; i++) {
+    nodes[i].kernel->compute(nodes[i].arguments, nodes[i].grid, nodes[i].block);
+  }
   open_memory(PROT_NONE);
   pthread_mutex_unlock(&mock.lock);
 }
@@ -393,9 +396,7 @@ static void run(const node *n) {
 static int mock_graph_launch(nvfp4_cu_graph_exec exec, nvfp4_cu_stream stream) {
   (void)stream;
   NEEDS_CONTEXT("cuGraphLaunch");
-  for (size_t i = 0; i < exec->graph.count; i++) {
-    run(&exec->graph.nodes[i]);
-  }
+  run(exec->graph.nodes, exec->graph.count);
   return OK;
 }
 
@@ -500,7 +501,7 @@ static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function
     graph->nodes[graph->count++] = n;
     return OK;
   }
-  run(&n);
+  run(&n, 1);
   for (int i = 0; i < MOCK_ARGUMENTS; i++) {
     free(n.arguments[i]);
   }
