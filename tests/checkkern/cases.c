@@ -351,6 +351,18 @@ static void add_promises(ck_cases *list, const nvfp4_kernel *kernel, uint64_t se
   }
 }
 
+/* Tiles enough for every multiprocessor of a GPU, and K in several slices: kernels share the work out in another way than for fewer. */
+static void add_many_tiles(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed) {
+  static const int64_t shapes[][3] = {{8, 20000, 192}, {12, 12800, 192}, {30, 12800, 192}, {60, 12800, 192}, {300, 4224, 320}};
+  for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+    ck_case c = plain(shapes[i][0], shapes[i][1], shapes[i][2], seed);
+    c.x = i % 2 == 0 ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_F16;
+    c.scales = CK_SCALES_ANY;
+    c.check = CK_CHECK_BATCH;
+    add(list, kernel, c);
+  }
+}
+
 ck_cases ck_cases_make(const nvfp4_kernel *kernel, uint64_t seed, bool deep) {
   ck_cases list = {0};
   for (uint64_t round = 0; round < (deep ? 4 : 1); round++) {
@@ -358,6 +370,8 @@ ck_cases ck_cases_make(const nvfp4_kernel *kernel, uint64_t seed, bool deep) {
     add_shapes(&list, kernel, base, deep);
     if (kernel->device == NVFP4_DEVICE_CPU) {
       add_misaligned(&list, kernel, base);
+    } else {
+      add_many_tiles(&list, kernel, base);
     }
     (is_dense(kernel) ? add_dense_data : add_data)(&list, kernel, base);
     add_long_sums(&list, kernel, base);

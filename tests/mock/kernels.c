@@ -227,10 +227,37 @@ static void multiply_f16(void *const *arguments, unsigned grid, unsigned block) 
   mma_multiply(arguments[0], NVFP4_DTYPE_F16);
 }
 
+/* sm80_many.cuh. A grid or a block that does not fit the tiles of y leaves y as it is. */
+static void sm80_many(const cuda_mma_args *a, nvfp4_dtype x_dtype, int64_t rows, int64_t columns, int64_t threads, unsigned grid,
+                      unsigned block) {
+  if ((a->n + rows - 1) / rows * ((a->m + columns - 1) / columns) == (int64_t)grid && (int64_t)block == threads) {
+    mma_multiply(a, x_dtype);
+  }
+}
+
+#define SM80_MANY(name, rows, columns, group, groups)                               \
+  static void name##_bf16(void *const *arguments, unsigned grid, unsigned block) {  \
+    const cuda_mma_args *a = arguments[0];                                          \
+    sm80_many(a, NVFP4_DTYPE_BF16, rows, columns, (group) * (groups), grid, block); \
+  }                                                                                 \
+  static void name##_f16(void *const *arguments, unsigned grid, unsigned block) {   \
+    const cuda_mma_args *a = arguments[0];                                          \
+    sm80_many(a, NVFP4_DTYPE_F16, rows, columns, (group) * (groups), grid, block);  \
+  }
+SM80_MANY(sequence16, 128, 16, 128, 1)
+SM80_MANY(sequence32, 128, 32, 128, 1)
+SM80_MANY(sequence64, 128, 64, 128, 1)
+SM80_MANY(split16, 32, 16, 32, a->slices)
+SM80_MANY(split32, 32, 32, 32, a->slices)
+SM80_MANY(split64, 32, 64, 32, a->slices)
+
 static void read_buffer(void *const *arguments, unsigned grid, unsigned block) { (void)arguments, (void)grid, (void)block; }
 
 #define SM90(name) \
   {"nvfp4_sm90_bf16_" name, {sizeof(cuda_mma_args)}, multiply_bf16}, { "nvfp4_sm90_f16_" name, {sizeof(cuda_mma_args)}, multiply_f16 }
+
+#define SM80(name, bf16, f16) \
+  {"nvfp4_sm80_bf16_" name, {sizeof(cuda_mma_args)}, bf16}, { "nvfp4_sm80_f16_" name, {sizeof(cuda_mma_args)}, f16 }
 
 const mock_kernel mock_kernels[] = {
     {"nvfp4_read", {sizeof(void *), sizeof(long long), sizeof(void *)}, read_buffer},
@@ -243,6 +270,15 @@ const mock_kernel mock_kernels[] = {
     {"nvfp4_mma_pack", {sizeof(cuda_mma_pack_args)}, mma_pack},
     {"nvfp4_mma_unpack", {sizeof(cuda_mma_unpack_args)}, mma_unpack},
     {"nvfp4_dequantise", {sizeof(cuda_dequantise_args)}, dequantise},
+    SM80("few8_512", multiply_bf16, multiply_f16),
+    SM80("few8_768", multiply_bf16, multiply_f16),
+    SM80("sequence16", sequence16_bf16, sequence16_f16),
+    SM80("sequence32", sequence32_bf16, sequence32_f16),
+    SM80("sequence64_3", sequence64_bf16, sequence64_f16),
+    SM80("sequence64_4", sequence64_bf16, sequence64_f16),
+    SM80("split16", split16_bf16, split16_f16),
+    SM80("split32", split32_bf16, split32_f16),
+    SM80("split64", split64_bf16, split64_f16),
     SM90("few8_512"),
     SM90("few8_768"),
     SM90("few8_896"),

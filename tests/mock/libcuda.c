@@ -6,7 +6,7 @@
  *   - memory of the device is inaccessible but during a call, so that a host that reads it crashes
  *   - work without a current context, memory that is freed twice, allocation or waiting while a stream is captured are errors
  *
- * The environment says what to play, when cuInit is called: MOCK_CUDA="devices=2,sm=90,driver=13000,absent=cuLaunchKernelEx,fail=cuMemAlloc:2". `fail` is of all calls of that function; 100 from
+ * The environment says what to play, when cuInit is called: MOCK_CUDA="devices=2,sm=90,multiprocessors=132,shared=232448,driver=13000,absent=cuLaunchKernelEx,fail=cuMemAlloc:2". `fail` is of all calls of that function; 100 from
  * cuInit is "no device".
  */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
@@ -67,7 +67,7 @@ typedef struct block {
 } block;
 
 static struct {
-  int devices, sm, driver;
+  int devices, sm, multiprocessors, shared, driver; /* shared: bytes that a thread block may have */
   char absent[64], failing[64];
   int error;
   pthread_mutex_t lock;
@@ -76,7 +76,7 @@ static struct {
   int capturing; /* streams */
   struct CUctx_st primary[MOST_DEVICES];
   struct CUkern_st *kernels;
-} mock = {.devices = 1, .sm = 90, .driver = 13000, .lock = PTHREAD_MUTEX_INITIALIZER};
+} mock = {.devices = 1, .sm = 90, .multiprocessors = 132, .shared = 227 << 10, .driver = 13000, .lock = PTHREAD_MUTEX_INITIALIZER};
 
 static _Thread_local struct {
   struct CUctx_st *stack[DEEP];
@@ -101,11 +101,15 @@ static int mock_init(unsigned flags) {
   const char *text = getenv("MOCK_CUDA");
   mock.devices = 1;
   mock.sm = 90;
+  mock.multiprocessors = 132;
+  mock.shared = 227 << 10;
   mock.driver = 13000;
   mock.failing[0] = '\0';
   for (; text != NULL && *text != '\0'; text += strcspn(text, ","), text += *text == ',') {
     sscanf(text, "devices=%d", &mock.devices);
     sscanf(text, "sm=%d", &mock.sm);
+    sscanf(text, "multiprocessors=%d", &mock.multiprocessors);
+    sscanf(text, "shared=%d", &mock.shared);
     sscanf(text, "driver=%d", &mock.driver);
     sscanf(text, "fail=%63[^:]:%d", mock.failing, &mock.error);
   }
@@ -148,7 +152,7 @@ static int mock_device_get_attribute(int *value, int attribute, nvfp4_cu_device 
   (void)device;
   switch (attribute) {
     case NVFP4_CU_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-      *value = 132;
+      *value = mock.multiprocessors;
       break;
     case NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
       *value = mock.sm / 10;
@@ -160,7 +164,7 @@ static int mock_device_get_attribute(int *value, int attribute, nvfp4_cu_device 
       *value = 50 << 20;
       break;
     case NVFP4_CU_ATTRIBUTE_MOST_SHARED_BYTES_OF_BLOCK:
-      *value = 227 << 10;
+      *value = mock.shared;
       break;
     default:
       return INVALID_VALUE;
@@ -479,7 +483,7 @@ static int mock_kernel_get_function(nvfp4_cu_function *function, nvfp4_cu_kernel
 
 static int mock_kernel_set_attribute(int attribute, int value, nvfp4_cu_kernel kernel, nvfp4_cu_device device) {
   (void)kernel, (void)device;
-  return attribute == NVFP4_CU_FUNCTION_MAX_DYNAMIC_SHARED_BYTES && value <= 227 * 1024 ? OK : INVALID_VALUE;
+  return attribute == NVFP4_CU_FUNCTION_MAX_DYNAMIC_SHARED_BYTES && value <= mock.shared ? OK : INVALID_VALUE;
 }
 
 static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function, void **parameters, void **extra) {

@@ -57,7 +57,7 @@ typedef struct cuda_mma_unpack_args {
   uint8_t *codes, *scales; /* canonical, without gaps */
 } cuda_mma_unpack_args;
 
-/* sm90_w4a16.cu. Weights in the layout cuda_mma; x is bf16 or f16, the kernel says which, and its rows begin at multiples of 16 bytes. */
+/* sm80_w4a16.cu and sm90_w4a16.cu. Weights in the layout cuda_mma; x is bf16 or f16, the kernel says which, and its rows begin at multiples of 16 bytes. */
 typedef struct cuda_mma_args {
   int64_t m, n, k;
   const uint8_t *weights;
@@ -74,6 +74,9 @@ typedef struct cuda_mma_args {
 
 /* The kernels for many rows: rows of weights that a thread block computes, and the shared memory and threads that suffice each of them. */
 enum { CUDA_SM90_MANY_ROWS = 256, CUDA_SM90_MANY_SHARED_BYTES = 227 * 1024, CUDA_SM90_MANY_THREADS = 640 };
+
+/* sm80_many.cuh: shared memory of a group of warps that computes `rows` rows of weights and `columns` of x, by stages of 64 k's. */
+#define CUDA_SM80_GROUP_BYTES(rows, columns, stages) ((stages) * ((columns)*128 + (rows) / 16 * (512 + 64)))
 
 /* A thread block of 16 x 16 threads computes a tile of y: 64 columns and 16 times this many rows. */
 enum { CUDA_EMULATION_COLUMNS = 64, CUDA_EMULATION_THREADS = 256 };

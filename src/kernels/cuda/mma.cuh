@@ -34,7 +34,7 @@ struct bf16 {
 
   static __device__ uint32_t multiply(uint32_t a, uint32_t b) {
     uint32_t c;
-    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(c) : "r"(a), "r"(b), "r"(0x80008000u)); /* a b - 0: before sm_90 there is no mul.bf16x2 */
     return c;
   }
 

@@ -7,11 +7,12 @@
 #include "cuda/cuda.h"
 #include "kernels/cuda/arguments.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/mma.h"
 #include "kernels/cuda/mma_layout.h"
 
 extern const unsigned char nvfp4_fatbin_sm90_w4a16[];
 
-enum { MULTIPROCESSORS = 132, SHARED_BYTES = 227 * 1024, MAX_ELEMS = 1 << 30 };
+enum { MULTIPROCESSORS = 132, SHARED_BYTES = 227 * 1024 };
 
 /* few_rows of few.cuh: for up to 8 or 16 rows of x, by the threads of a block. All numbers here are those of sm90_w4a16.cu. */
 typedef struct few_kernel {
@@ -42,17 +43,6 @@ static const many_kernel sequence = {64, 384, KERNELS("sequence64")};
 nvfp4_status cuda_sm90_is_supported(const nvfp4_machine *machine, nvfp4_reason *reason) {
   return cuda_is_supported(machine, 90, 90, reason);
 }
-
-nvfp4_status cuda_sm90_w4a16_can_implement(const nvfp4_layer_desc *desc, nvfp4_reason *reason) {
-  if (desc->x_dtype == NVFP4_DTYPE_F32) {
-    return nvfp4_reject(
-        reason, NVFP4_E_DTYPE,
-        "x is F32, and f32 activations would be rounded: tensor cores take BF16 or F16; pass those, or name cuda_emulation_w4a16");
-  }
-  return NVFP4_OK;
-}
-
-size_t cuda_sm90_x_bytes(const nvfp4_layer_desc *desc, int64_t m) { return (size_t)m * (size_t)desc->k * 2; }
 
 /* With what programmatic launch allows: the kernels read weights while those before them end, and touch nothing else before they have (mma.cuh). */
 static nvfp4_status launch(const nvfp4_host *host, const nvfp4_cuda_kernel *kernel, int64_t blocks, int threads, int64_t shared_bytes,
@@ -85,15 +75,7 @@ static nvfp4_status launch_few(const nvfp4_host *host, cuda_mma_args *a, int typ
   while (few->threads < threads) {
     few++;
   }
-  /* x of all slices, in one chunk or in two that are as large as they can be: steps of `depth` pairs (few.cuh). */
-  const int64_t steps = ceiling(ceiling(ceiling(a->k, CUDA_MMA_PAIR), a->slices), few->depth) * few->depth;
-  const int64_t sums = a->slices > 1 ? threads * columns * 2 : 0, pair_bytes = (int64_t)a->slices * CUDA_MMA_PAIR * 2;
-  int64_t chunk = steps, shared_bytes = a->m * (steps * pair_bytes + 16) + sums;
-  if (shared_bytes > SHARED_BYTES) {
-    chunk = ((SHARED_BYTES - sums) / (2 * a->m) - 16) / pair_bytes / few->depth * few->depth;
-    shared_bytes = 2 * a->m * (chunk * pair_bytes + 16) + sums;
-  }
-  a->chunk_pairs = (int32_t)chunk;
+  const int64_t shared_bytes = cuda_mma_few_shared_bytes(a, threads, columns, few->depth, SHARED_BYTES);
   const int64_t blocks = ceiling(row_tiles, here);
   return launch(host, &few->kernel[type], blocks < MULTIPROCESSORS ? blocks : MULTIPROCESSORS, threads, shared_bytes, 1, a, stream, reason);
 }
@@ -118,30 +100,9 @@ static nvfp4_status launch_many(const nvfp4_host *host, cuda_mma_args *a, int ty
 
 nvfp4_status cuda_sm90_apply(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, const void *x,
                              int64_t ldx_elems, nvfp4_dtype x_dtype, void *x_copy, cuda_sm90_order order, nvfp4_reason *reason) {
-  if (args->m > MAX_ELEMS || args->n > MAX_ELEMS || args->k > MAX_ELEMS) {
-    return nvfp4_reject(reason, NVFP4_E_SHAPE,
-                        "M = %lld, N = %lld, K = %lld; the tensor-core kernels take at most 2^30 of each: cut the layer or x into parts",
-                        (long long)args->m, (long long)args->n, (long long)args->k);
-  }
-  if ((uintptr_t)x % 16 != 0 || ldx_elems % 8 != 0 || ldx_elems > MAX_ELEMS) {
-    NVFP4_TRY(nvfp4_cuda_copy_rows(host->cuda, x_copy, (size_t)args->k * 2, x, (size_t)ldx_elems * 2, (size_t)args->k * 2, (size_t)args->m,
-                                   args->stream, reason));
-    x = x_copy;
-    ldx_elems = args->k;
-  }
-  cuda_mma_args a = {.m = args->m,
-                     .n = args->n,
-                     .k = args->k,
-                     .weights = packed->data,
-                     .x = x,
-                     .ldx_elems = ldx_elems,
-                     .alpha = args->alpha,
-                     .bias = args->bias,
-                     .y = args->y,
-                     .ldy_elems = args->ldy_elems,
-                     .y_dtype = (int32_t)args->y_dtype,
-                     .bias_dtype = (int32_t)args->bias_dtype,
-                     .slices = order == CUDA_SM90_WHOLE ? 1 : cuda_mma_slices(args->n, args->k)};
+  const int slices = order == CUDA_SM90_WHOLE ? 1 : cuda_mma_slices(args->n, args->k);
+  cuda_mma_args a;
+  NVFP4_TRY(cuda_mma_arguments(host, packed, args, x, ldx_elems, x_copy, slices, &a, reason));
   const int type = x_dtype == NVFP4_DTYPE_BF16 ? 0 : 1;
   return a.m <= 16 ? launch_few(host, &a, type, args->stream, reason) : launch_many(host, &a, type, args->stream, reason);
 }
