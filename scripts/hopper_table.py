@@ -16,7 +16,8 @@ x and y are bf16 [M, K] and [M, N]. A time is that of a CUDA graph over its call
 the L2 cache). The graphs of one shape and M take turns, in a new order each round; the median of at least nine rounds counts. Kernels overlap as far as
 their own launch attributes let them (programmatic dependent launch). What each column's last graph left in y is checked; a wrong result is no time.
 
-Needs PyTorch for CUDA, and libnvfp4.so (--library). Without Humming its column stays empty. Exit codes: 0 done, 1 a result was wrong or missing, 2 bad use, or something is
+Needs PyTorch for CUDA, and libnvfp4.so (--library). Without Humming its column stays empty; it compiles its kernels when they are first wanted, which takes longer than the measuring
+unless --compile did before. Exit codes: 0 done, 1 a result was wrong or missing, 2 bad use, or something is
 missing here. The file is written anew after every M.
 """
 import argparse
@@ -277,18 +278,18 @@ class Humming:
         import humming.tune
         self.package = humming
 
+    def layer(self, p):
+        layer = self.package.layer.HummingLayer(shape_n=p.n, shape_k=p.k, torch_dtype=torch.bfloat16,
+                                                weight_config={"quant_method": "modelopt", "quant_algo": "nvfp4"}).cuda()
+        for name, tensor in (("weight", p.codes), ("weight_scale", p.scales), ("weight_scale_2", torch.tensor(1 / p.weight_s))):
+            parameter = getattr(layer, name).data
+            parameter.copy_(tensor.view(parameter.dtype).view(parameter.shape))
+        layer.transform()
+        layer.locks = torch.zeros(1 << 14, dtype=torch.int32, device="cuda")  # enough for any M
+        return layer
+
     def copies(self, p):
-        layers = []
-        for _ in range(copies_of(p.n * p.k * 9 // 16)):
-            layer = self.package.layer.HummingLayer(shape_n=p.n, shape_k=p.k, torch_dtype=torch.bfloat16,
-                                                    weight_config={"quant_method": "modelopt", "quant_algo": "nvfp4"}).cuda()
-            for name, tensor in (("weight", p.codes), ("weight_scale", p.scales), ("weight_scale_2", torch.tensor(1 / p.weight_s))):
-                parameter = getattr(layer, name).data
-                parameter.copy_(tensor.view(parameter.dtype).view(parameter.shape))
-            layer.transform()
-            layer.locks = torch.zeros(1 << 14, dtype=torch.int32, device="cuda")  # some M need more than it makes
-            layers.append(layer)
-        return layers
+        return [self.layer(p) for _ in range(copies_of(p.n * p.k * 9 // 16))]
 
     def about(self, m):
         return json.loads(self.tuning)
@@ -518,6 +519,7 @@ def parse(arguments):
     parser.add_argument("--library", default="build/libnvfp4.so", help="default: %(default)s")
     parser.add_argument("--kernel", default="cuda_sm90_*", help="the policy's list of kernels; auto: the order of the registry (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.4, help="of replays for each shape and M, nine rounds at least (default: %(default)s)")
+    parser.add_argument("--compile", action="store_true", help="measure nothing: have Humming compile what it will need, into its cache")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--markdown", action="store_true", help="measure nothing: print FILE.csv as a table for the documentation")
     args = parser.parse_args(arguments)
@@ -553,6 +555,10 @@ def table(args):
     except Exception as e:
         out["problems"].append(f"no Humming ({type(e).__name__}: {e}): install the wheel humming-kernels from PyPI")
         print(out["problems"][-1], file=sys.stderr)
+    if args.compile:
+        for n, k in args.shapes if humming else ():
+            humming.compile([humming.layer(Problem(n, k, 1))], args.ms)
+        return 1 if out["problems"] else 0
     out["machine"] = machine(library, humming)
     print(json.dumps(out["machine"]), flush=True)
     run(args, library, contenders, out)

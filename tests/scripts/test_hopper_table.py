@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""scripts/hopper_table.py, as far as it goes without a GPU: its declarations of the C interface (against a CPU kernel of the built library), the table it prints, what it
-refuses. usage: test_hopper_table.py LIBRARY"""
+"""scripts/hopper_table.py, as far as it goes without a GPU: its declarations of the C interface (against a CPU kernel of the built library), the table it prints, also that
+docs/performance.md has the one of bench/, what it refuses. usage: test_hopper_table.py LIBRARY"""
 import array
 import contextlib
 import importlib.util
@@ -84,6 +84,13 @@ def check_markdown(folder):
     assert code == 2 and "not a table of this script" in err, (code, err)
 
 
+def check_docs():
+    measured = Path("bench/hopper_h200.csv")
+    if measured.exists():
+        code, out, _ = run(str(measured), "--markdown")
+        assert code == 0 and out in Path("docs/performance.md").read_text(), "docs/performance.md lacks what scripts/hopper_table.py bench/hopper_h200.csv --markdown prints"
+
+
 def check_refusals(folder):
     path = str(folder / "out.csv")
     for arguments in (["--shapes", "4096"], ["--shapes", "4096,40"], ["--m", "0"], ["--m", "x"]):
@@ -106,6 +113,7 @@ def main():
         check_c_interface(sys.argv[1])
         check_markdown(Path(folder))
         check_refusals(Path(folder))
+    check_docs()
 
 
 main()
