@@ -372,6 +372,8 @@ def clocks():
 
 def measure(entries, seconds):
     """Rounds in which every entry has one turn, in a random order; nothing waits until all is enqueued, so that no launch is timed."""
+    if not entries:
+        return None, None
     rounds = max(LEAST_ROUNDS, min(MOST_ROUNDS, int(seconds * 1000 / sum(e.ms for e in entries))))
     entries[0].graph.replay()
     for _ in range(rounds):
