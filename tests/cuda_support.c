@@ -18,12 +18,16 @@ static void *mock_symbol(const char *name) {
 
 bool test_cuda_is_mock(void) { return mock_symbol("mock_cuda_live") != NULL; }
 
-size_t test_cuda_live(void) {
-  size_t (*live)(void);
-  void *symbol = mock_symbol("mock_cuda_live");
-  memcpy(&live, &symbol, sizeof symbol);
-  return live != NULL ? live() : 0;
+static size_t ask_mock(const char *name) {
+  size_t (*ask)(void);
+  void *symbol = mock_symbol(name);
+  memcpy(&ask, &symbol, sizeof symbol);
+  return ask != NULL ? ask() : 0;
 }
+
+size_t test_cuda_live(void) { return ask_mock("mock_cuda_live"); }
+
+size_t test_cuda_most_bytes(void) { return ask_mock("mock_cuda_most_bytes"); }
 
 nvfp4_context *test_cuda_context(const char *mock) {
   static const nvfp4_kernel *const kernels[] = {&nvfp4_kernel_cuda_emulation_w4a4,     &nvfp4_kernel_cuda_emulation_w4a16,

@@ -72,8 +72,9 @@ static struct {
   int error;
   pthread_mutex_t lock;
   block *blocks;
-  size_t live;   /* allocations and streams, events, graphs */
-  int capturing; /* streams */
+  size_t live;              /* allocations and streams, events, graphs */
+  size_t bytes, most_bytes; /* of memory: now, and at most since mock_cuda_most_bytes */
+  int capturing;            /* streams */
   struct CUctx_st primary[MOST_DEVICES];
   struct CUkern_st *kernels;
 } mock = {.devices = 1, .sm = 90, .multiprocessors = 132, .shared = 227 << 10, .driver = 13000, .lock = PTHREAD_MUTEX_INITIALIZER};
@@ -96,6 +97,12 @@ static struct CUctx_st *current(void) { return own.depth > 0 ? own.stack[own.dep
   } while (0)
 
 size_t mock_cuda_live(void) { return mock.live; }
+
+size_t mock_cuda_most_bytes(void) {
+  size_t most = mock.most_bytes;
+  mock.most_bytes = mock.bytes;
+  return most;
+}
 
 static int mock_init(unsigned flags) {
   const char *text = getenv("MOCK_CUDA");
@@ -263,6 +270,8 @@ static int mock_alloc(nvfp4_cu_address *address, size_t bytes) {
   b->next = mock.blocks;
   mock.blocks = b;
   mock.live++;
+  mock.bytes += b->bytes;
+  mock.most_bytes = mock.bytes > mock.most_bytes ? mock.bytes : mock.most_bytes;
   pthread_mutex_unlock(&mock.lock);
   *address = (nvfp4_cu_address)(uintptr_t)b->data;
   return OK;
@@ -277,6 +286,7 @@ static int mock_free(nvfp4_cu_address address) {
       block *found = *b;
       *b = found->next;
       munmap(found->data, found->bytes);
+      mock.bytes -= found->bytes;
       free(found);
       mock.live--;
       result = OK;
@@ -386,10 +396,13 @@ static int mock_graph_instantiate(nvfp4_cu_graph_exec *exec, nvfp4_cu_graph grap
   return OK;
 }
 
-static void run(const node *n) {
+/* One after the other; the memory is opened once for all of them. */
+static void run(const node *nodes, size_t count) {
   pthread_mutex_lock(&mock.lock);
   open_memory(PROT_READ | PROT_WRITE);
-  n->kernel->compute(n->arguments, n->grid, n->block);
+  for (size_t i = 0; i < count; i++) {
+    nodes[i].kernel->compute(nodes[i].arguments, nodes[i].grid, nodes[i].block);
+  }
   open_memory(PROT_NONE);
   pthread_mutex_unlock(&mock.lock);
 }
@@ -397,9 +410,7 @@ static void run(const node *n) {
 static int mock_graph_launch(nvfp4_cu_graph_exec exec, nvfp4_cu_stream stream) {
   (void)stream;
   NEEDS_CONTEXT("cuGraphLaunch");
-  for (size_t i = 0; i < exec->graph.count; i++) {
-    run(&exec->graph.nodes[i]);
-  }
+  run(exec->graph.nodes, exec->graph.count);
   return OK;
 }
 
@@ -504,7 +515,7 @@ static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function
     graph->nodes[graph->count++] = n;
     return OK;
   }
-  run(&n);
+  run(&n, 1);
   for (int i = 0; i < MOCK_ARGUMENTS; i++) {
     free(n.arguments[i]);
   }
