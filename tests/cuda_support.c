@@ -8,8 +8,8 @@
 
 #include "format/half.h"
 
-extern const nvfp4_kernel nvfp4_kernel_cuda_emulation_w4a4, nvfp4_kernel_cuda_emulation_w4a16, nvfp4_kernel_cuda_sm90_w4a16,
-    nvfp4_kernel_cuda_sm90_prefill_w4a16, nvfp4_kernel_cuda_sm90_w4a4;
+extern const nvfp4_kernel nvfp4_kernel_cuda_emulation_w4a4, nvfp4_kernel_cuda_emulation_w4a16, nvfp4_kernel_cuda_sm80_w4a16,
+    nvfp4_kernel_cuda_sm90_w4a16, nvfp4_kernel_cuda_sm90_prefill_w4a16, nvfp4_kernel_cuda_sm90_w4a4;
 
 static void *mock_symbol(const char *name) {
   void *library = dlopen(NVFP4_CUDA_DRIVER, RTLD_NOW | RTLD_LOCAL);
@@ -18,17 +18,21 @@ static void *mock_symbol(const char *name) {
 
 bool test_cuda_is_mock(void) { return mock_symbol("mock_cuda_live") != NULL; }
 
-size_t test_cuda_live(void) {
-  size_t (*live)(void);
-  void *symbol = mock_symbol("mock_cuda_live");
-  memcpy(&live, &symbol, sizeof symbol);
-  return live != NULL ? live() : 0;
+static size_t ask_mock(const char *name) {
+  size_t (*ask)(void);
+  void *symbol = mock_symbol(name);
+  memcpy(&ask, &symbol, sizeof symbol);
+  return ask != NULL ? ask() : 0;
 }
 
+size_t test_cuda_live(void) { return ask_mock("mock_cuda_live"); }
+
+size_t test_cuda_most_bytes(void) { return ask_mock("mock_cuda_most_bytes"); }
+
 nvfp4_context *test_cuda_context(const char *mock) {
-  static const nvfp4_kernel *const kernels[] = {&nvfp4_kernel_cuda_emulation_w4a4, &nvfp4_kernel_cuda_emulation_w4a16,
-                                                &nvfp4_kernel_cuda_sm90_w4a16, &nvfp4_kernel_cuda_sm90_prefill_w4a16,
-                                                &nvfp4_kernel_cuda_sm90_w4a4};
+  static const nvfp4_kernel *const kernels[] = {&nvfp4_kernel_cuda_emulation_w4a4,     &nvfp4_kernel_cuda_emulation_w4a16,
+                                                &nvfp4_kernel_cuda_sm80_w4a16,         &nvfp4_kernel_cuda_sm90_w4a16,
+                                                &nvfp4_kernel_cuda_sm90_prefill_w4a16, &nvfp4_kernel_cuda_sm90_w4a4};
   nvfp4_options options = {.struct_size = sizeof options, .threads = 2};
   nvfp4_context *context;
   nvfp4_reason reason = {0};
@@ -76,8 +80,8 @@ void *test_cuda_run(nvfp4_context *context, const char *kernel, const test_layer
 
 /* sum of |x w sx sw| |alpha| in A of docs/numerics.md: the reference with all signs cleared. */
 void test_cuda_bound(const char *kernel, nvfp4_mode mode, nvfp4_dtype x_dtype, int64_t m_first) {
-  static const int64_t shapes[][3] = {{1, 1, 16},    {3, 37, 80},    {16, 300, 1040}, {17, 65, 192},
-                                      {70, 130, 48}, {129, 64, 128}, {260, 70, 144}};
+  static const int64_t shapes[][3] = {{1, 1, 16},     {3, 37, 80},   {12, 40, 64},   {16, 300, 1040}, {17, 65, 192},
+                                      {30, 150, 112}, {70, 130, 48}, {129, 64, 128}, {260, 70, 144}};
   nvfp4_context *context = test_cuda_context("");
   for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
     int64_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2];

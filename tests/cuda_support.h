@@ -10,6 +10,8 @@
 bool test_cuda_is_mock(void);
 /* What was made on the mock and is not freed; 0 on a real driver. */
 size_t test_cuda_live(void);
+/* mock_cuda_most_bytes; 0 on a real driver. */
+size_t test_cuda_most_bytes(void);
 
 /* A context on the driver as MOCK_CUDA=`mock` has it. In a build without CUDA compiler the CUDA kernels are put into its list: the mock needs no device code. Skips the test if there is no
  * GPU at all. */

@@ -67,6 +67,8 @@ typedef struct nvfp4_bench_result {
   double us, us_p10, us_p90;
   double weight_bytes;             /* that GB/s count a weight */
   double gbps, gflops, roof_share; /* of the median; the share of the greater of both roofs, 0 without a roof */
+  double rel_err;                  /* on a GPU, |y - sums in double| / |sums in double| of a sample of y; -1: not measured */
+  double pack_gbps; /* on a GPU, bytes of packed weights a second of nvfp4_layer_create, the weights being there; 0: not measured */
   char reason[256];
 } nvfp4_bench_result;
 

@@ -75,7 +75,16 @@ NVFP4_API void nvfp4_model_get_info(const nvfp4_model *model, nvfp4_model_info *
 /* Linear layer `index` as the model runs it: its name, and its report. NULL name past the end. */
 NVFP4_API const char *nvfp4_model_linear(const nvfp4_model *model, size_t index, const nvfp4_report **report);
 
+/* The observer sees the inputs of the linear layers in every step from now on. NULL: no more. */
 NVFP4_API void nvfp4_model_observe(nvfp4_model *model, nvfp4_observer_fn observer, void *cookie);
+
+/* Shows the observer what a text feeds the linear layers of a model that is too large to be loaded: blocks are loaded one after the other, and each reads all the text before it is given
+ * back. The text is cut into windows of options->batch_tokens (0: 512, or the model's context), which do not see each other; the observer is called for a layer window by
+ * window, block by block, and at last for the output projection, with all rows. options may be NULL; device is not looked at. Memory: the weights of one block, hidden
+ * states of all tokens, and what one window needs. Errors as of nvfp4_model_create and nvfp4_model_forward, which gives the observer the same numbers. */
+NVFP4_API nvfp4_status nvfp4_observe_text(nvfp4_context *context, const nvfp4_checkpoint *checkpoint, const nvfp4_model_options *options,
+                                          const int32_t *tokens, size_t count, nvfp4_observer_fn observer, void *cookie,
+                                          nvfp4_reason *reason);
 
 /* Runs `count` tokens at the positions after those already in the KV cache and writes the logits, fp32: of the last token [vocabulary], or of all,
  * [count, vocabulary], if all_logits. Not safe for two threads on one model. */

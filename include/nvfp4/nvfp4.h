@@ -301,7 +301,7 @@ typedef struct nvfp4_options {
   void *log_cookie;
   nvfp4_allocator allocator; /* alloc NULL: the C library's, with huge pages for large blocks where the system has them */
   const char *plugins;       /* paths of plug-ins to open, separated by commas; nothing else is searched */
-  const char *tuning;        /* path of a tuning table (see "tuning" below), read when the context is made; NULL: none */
+  const char *tuning;        /* paths of tuning tables (see "tuning" below), one for each device, separated by commas; NULL: none */
   nvfp4_policy policy;       /* what a layer gets when its own policy is NULL */
 } nvfp4_options;
 
@@ -451,7 +451,8 @@ NVFP4_API const char *nvfp4_plan_kernel(const nvfp4_plan *plan, int64_t m);
  * vllm_backend) wins over it. A plan still has as many layouts as the policy says and, if required, one order of additions: among such plans it
  * is the one with the least sum, over the measured M, of its kernel's time over the fastest kernel's. A measured M speaks for the M up to the next
  * one, the first one for those below it too. A kernel without a time comes after those with one. Selections for another machine (dry runs) take no
- * table. The times are those of layers on the CPU; types of x, y, bias and dense weights are not told apart. */
+ * table. A table is of layers on one device: on the CPU with a number of threads, or on GPUs of one name with one version of CUDA in the
+ * driver. Types of x, y, bias and dense weights are not told apart. */
 typedef struct nvfp4_tuned_time {
   nvfp4_mode mode; /* of the layer */
   int64_t n, k, m;
@@ -459,10 +460,10 @@ typedef struct nvfp4_tuned_time {
   int64_t ns;         /* one call of nvfp4_layer_apply, > 0 */
 } nvfp4_tuned_time;
 
-/* Writes a table for this computer, this version and the context's number of threads. The file has a temporary name until it is whole, then takes the
+/* Writes a table for `device` of this computer, this version and, of the CPU, the context's number of threads. The file has a temporary name until it is whole, then takes the
  * place of `path` at once; on an error nothing is left of it. Everything is borrowed for the call. */
-NVFP4_API nvfp4_status nvfp4_tuning_save(const nvfp4_context *context, const char *path, const nvfp4_tuned_time *times, size_t count,
-                                         nvfp4_reason *reason);
+NVFP4_API nvfp4_status nvfp4_tuning_save(const nvfp4_context *context, const char *path, nvfp4_device device, const nvfp4_tuned_time *times,
+                                         size_t count, nvfp4_reason *reason);
 
 /* ------------------------------------------------------------------------------------------------------------------ layers */
 

@@ -226,10 +226,14 @@ static int ascending(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+double nvfp4_bench_median(double *us, size_t count) {
+  qsort(us, count, sizeof us[0], ascending);
+  return (us[count / 2] + us[(count - 1) / 2]) / 2;
+}
+
 void nvfp4_bench_figures(nvfp4_bench_result *r, double *us) {
   double weights = (double)r->n * (double)r->k;
-  qsort(us, r->calls, sizeof us[0], ascending);
-  r->us = (us[r->calls / 2] + us[(r->calls - 1) / 2]) / 2;
+  r->us = nvfp4_bench_median(us, r->calls);
   r->us_p10 = us[(r->calls - 1) / 10];
   r->us_p90 = us[(r->calls - 1) * 9 / 10];
   r->gbps = r->weight_bytes * weights / r->us * 1e-3;
@@ -281,7 +285,8 @@ static nvfp4_status run_group(bench_run *b, nvfp4_bench_shape shape, int64_t m, 
   size_t copies = copies_of(b, shape.n, shape.k, m);
   for (size_t i = 0; i < b->kernel_count; i++) {
     nvfp4_bench_result *r = &b->results[b->out.result_count++];
-    *r = (nvfp4_bench_result){.kernel = b->kernels[i], .n = shape.n, .k = shape.k, .m = m, .weight_bytes = weight_bytes(b, i)};
+    *r = (nvfp4_bench_result){
+        .kernel = b->kernels[i], .n = shape.n, .k = shape.k, .m = m, .weight_bytes = weight_bytes(b, i), .rel_err = -1};
     b->cells[i].result = r;
     b->cells[i].turn = 0;
     b->cells[i].spent = 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The benchmark on a GPU. A cell is a CUDA graph of many calls, over copies of the weights that no cache holds together; the graphs of one shape and M take turns. The time of a call is
- * that of the graph, between two events, over the number of calls: what launching from the host costs is not in it. Beside the kernels cuBLAS multiplies bf16 weights.
+ * that of the graph, between two events, over the number of calls: what launching from the host costs is not in it. Beside the kernels cuBLAS multiplies bf16 weights. What a kernel
+ * wrote is compared with sums in double first.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ typedef struct gpu_cell {
   void *weights; /* cuBLAS: the copies, one after the other */
   size_t copies, calls;
   nvfp4_cu_graph_exec graph;
+  nvfp4_cu_event start, end; /* around the graph */
   double us[MOST_TURNS], spent;
 } gpu_cell;
 
@@ -36,12 +38,13 @@ typedef struct gpu_bench {
   const nvfp4_cu_api *api;
   nvfp4_place place;
   nvfp4_visit visit;
-  nvfp4_cu_event start, end;
   nvfp4_cublas *cublas; /* NULL: there is none */
   void *cublas_workspace;
   nvfp4_reason no_cublas;
   gpu_cell *cells; /* [kernel_count + 1] of a group */
+  gpu_cell **turn; /* [kernel_count + 1] those of a round */
   /* Of a group. */
+  nvfp4_bench_inputs inputs;
   nvfp4_weights weights; /* on the device */
   void *codes, *scales, *x, *y, *workspace;
   size_t workspace_bytes;
@@ -81,6 +84,8 @@ static nvfp4_status record(gpu_bench *b, gpu_cell *cell, enqueue_fn enqueue, nvf
   nvfp4_cu_graph graph = NULL;
   NVFP4_TRY(enqueue(b, cell, 0, reason));
   NVFP4_TRY(nvfp4_place_wait(&b->visit, reason));
+  NVFP4_TRY(check(b, "cuEventCreate", b->api->event_create(&cell->start, 0), reason));
+  NVFP4_TRY(check(b, "cuEventCreate", b->api->event_create(&cell->end, 0), reason));
   NVFP4_TRY(check(b, "cuStreamBeginCapture", b->api->stream_begin_capture(b->visit.stream, NVFP4_CU_CAPTURE_RELAXED), reason));
   nvfp4_status status = NVFP4_OK;
   for (size_t i = 0; status == NVFP4_OK && i < cell->calls; i++) {
@@ -98,34 +103,49 @@ static nvfp4_status record(gpu_bench *b, gpu_cell *cell, enqueue_fn enqueue, nvf
   return status;
 }
 
-/* Microseconds of one call. */
-static nvfp4_status time_graph(gpu_bench *b, const gpu_cell *cell, double *us, nvfp4_reason *reason) {
+/* Whether the cell wants another turn. */
+static bool is_timed(const gpu_cell *cell, double seconds) {
+  size_t turns = cell->result->calls;
+  return cell->graph != NULL && turns < MOST_TURNS && (turns < LEAST_TURNS || cell->spent < seconds);
+}
+
+/* A turn of each of the cells, enqueued at once: while one runs the host launches the next, so that no launch is timed. An untimed turn of the first hides its own. */
+static nvfp4_status take_turns(gpu_bench *b, gpu_cell *const *cells, size_t count, nvfp4_reason *reason) {
+  NVFP4_TRY(check(b, "cuGraphLaunch", b->api->graph_launch(cells[0]->graph, b->visit.stream), reason));
+  for (size_t i = 0; i < count; i++) {
+    NVFP4_TRY(check(b, "cuEventRecord", b->api->event_record(cells[i]->start, b->visit.stream), reason));
+    NVFP4_TRY(check(b, "cuGraphLaunch", b->api->graph_launch(cells[i]->graph, b->visit.stream), reason));
+    NVFP4_TRY(check(b, "cuEventRecord", b->api->event_record(cells[i]->end, b->visit.stream), reason));
+  }
+  return nvfp4_place_wait(&b->visit, reason);
+}
+
+/* Microseconds of a call in the cell's last turn. */
+static nvfp4_status turn_us(const gpu_bench *b, const gpu_cell *cell, double *us, nvfp4_reason *reason) {
   float milliseconds = 0;
-  NVFP4_TRY(check(b, "cuEventRecord", b->api->event_record(b->start, b->visit.stream), reason));
-  NVFP4_TRY(check(b, "cuGraphLaunch", b->api->graph_launch(cell->graph, b->visit.stream), reason));
-  NVFP4_TRY(check(b, "cuEventRecord", b->api->event_record(b->end, b->visit.stream), reason));
-  NVFP4_TRY(check(b, "cuEventSynchronize", b->api->event_synchronize(b->end), reason));
-  NVFP4_TRY(check(b, "cuEventElapsedTime", b->api->event_elapsed(&milliseconds, b->start, b->end), reason));
+  NVFP4_TRY(check(b, "cuEventElapsedTime", b->api->event_elapsed(&milliseconds, cell->start, cell->end), reason));
   *us = (double)milliseconds * 1e3 / (double)cell->calls;
   return NVFP4_OK;
 }
 
 static nvfp4_status time_group(gpu_bench *b, nvfp4_reason *reason) {
   double seconds = b->options->seconds > 0 ? b->options->seconds : 0.1, us;
-  for (bool busy = true, first = true; busy; first = false) {
-    busy = first;
+  for (bool first = true;; first = false) {
+    size_t count = 0;
     for (size_t i = 0; i <= b->kernel_count; i++) {
-      gpu_cell *c = &b->cells[i];
-      nvfp4_bench_result *r = c->result;
-      if (c->graph == NULL || r->calls == MOST_TURNS || (r->calls >= LEAST_TURNS && c->spent >= seconds)) {
-        continue;
+      if (is_timed(&b->cells[i], seconds)) {
+        b->turn[count++] = &b->cells[i];
       }
-      NVFP4_TRY(time_graph(b, c, &us, reason));
-      if (!first) { /* the first turn warms up */
-        c->us[r->calls++] = us;
-        c->spent += us * 1e-6 * (double)c->calls;
-      }
-      busy = true;
+    }
+    if (count == 0) {
+      break;
+    }
+    NVFP4_TRY(take_turns(b, b->turn, count, reason));
+    for (size_t i = 0; i < count && !first; i++) { /* the first round warms up */
+      gpu_cell *cell = b->turn[i];
+      NVFP4_TRY(turn_us(b, cell, &us, reason));
+      cell->us[cell->result->calls++] = us;
+      cell->spent += us * 1e-6 * (double)cell->calls;
     }
   }
   for (size_t i = 0; i <= b->kernel_count; i++) {
@@ -140,18 +160,17 @@ static nvfp4_status time_group(gpu_bench *b, nvfp4_reason *reason) {
 
 static nvfp4_status upload_inputs(gpu_bench *b, int64_t n, int64_t k, int64_t m, nvfp4_reason *reason) {
   size_t code_bytes = (size_t)(n * k / 2), scale_bytes = (size_t)(n * k / NVFP4_BLOCK), x_elems = (size_t)(m * k);
-  uint8_t *host = malloc(code_bytes + scale_bytes + x_elems * 2 + 1);
-  if (host == NULL) {
+  nvfp4_bench_inputs *in = &b->inputs;
+  *in = (nvfp4_bench_inputs){n, k, m, malloc(code_bytes), malloc(scale_bytes), malloc(x_elems * sizeof *in->x)};
+  if (in->codes == NULL || in->scales == NULL || in->x == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for N = %lld, K = %lld, M = %lld", (long long)n, (long long)k, (long long)m);
   }
-  uint16_t *x = (uint16_t *)(void *)(host + (code_bytes + scale_bytes + 1) / 2 * 2);
-  nvfp4_bench_fill(host, code_bytes, host + code_bytes, scale_bytes, x, x_elems);
-  nvfp4_status status = nvfp4_place_copy(&b->visit, host, code_bytes, &b->codes, reason);
-  status = status != NVFP4_OK ? status : nvfp4_place_copy(&b->visit, host + code_bytes, scale_bytes, &b->scales, reason);
-  status = status != NVFP4_OK ? status : nvfp4_place_copy(&b->visit, x, x_elems * 2, &b->x, reason);
-  status = status != NVFP4_OK ? status : nvfp4_place_alloc(&b->place, (size_t)(m * n) * 2, &b->y, reason);
-  status = status != NVFP4_OK ? status : nvfp4_place_wait(&b->visit, reason);
-  free(host);
+  nvfp4_bench_fill(in->codes, code_bytes, in->scales, scale_bytes, in->x, x_elems);
+  NVFP4_TRY(nvfp4_place_copy(&b->visit, in->codes, code_bytes, &b->codes, reason));
+  NVFP4_TRY(nvfp4_place_copy(&b->visit, in->scales, scale_bytes, &b->scales, reason));
+  NVFP4_TRY(nvfp4_place_copy(&b->visit, in->x, x_elems * sizeof *in->x, &b->x, reason));
+  NVFP4_TRY(nvfp4_place_alloc(&b->place, (size_t)(m * n) * sizeof *in->x, &b->y, reason));
+  NVFP4_TRY(nvfp4_place_wait(&b->visit, reason));
   b->weights = (nvfp4_weights){.struct_size = sizeof b->weights,
                                .memory = NVFP4_MEMORY_CUDA,
                                .n = n,
@@ -160,7 +179,7 @@ static nvfp4_status upload_inputs(gpu_bench *b, int64_t n, int64_t k, int64_t m,
                                .codes_stride_bytes = k / 2,
                                .scales = b->scales,
                                .scales_stride_bytes = k / NVFP4_BLOCK};
-  return status;
+  return NVFP4_OK;
 }
 
 static void set_calls(const gpu_bench *b, gpu_cell *cell, uint64_t bytes) {
@@ -170,21 +189,44 @@ static void set_calls(const gpu_bench *b, gpu_cell *cell, uint64_t bytes) {
   cell->calls = (least + cell->copies - 1) / cell->copies * cell->copies;
 }
 
-/* Packs the kernel's copies. What it refuses is the cell's, not the run's. */
+/* Packs the kernel's copies, and says how fast: weights on the device to a layer that is ready. What it refuses is the cell's, not the run's. */
 static nvfp4_status make_kernel_cell(gpu_bench *b, gpu_cell *cell, nvfp4_mode mode, nvfp4_reason *why) {
-  const nvfp4_bench_result *r = cell->result;
+  nvfp4_bench_result *r = cell->result;
   nvfp4_plan *plan = NULL;
   set_calls(b, cell, (uint64_t)(r->n * r->k / 16 * 9));
   NVFP4_TRY(nvfp4_bench_plan(b->context, b->options->device, mode, NVFP4_DTYPE_NONE, r, &plan, why));
   nvfp4_status status = NVFP4_OK;
   for (size_t i = 0; status == NVFP4_OK && i < cell->copies; i++) {
+    double start = nvfp4_seconds();
     status = nvfp4_layer_create(b->context, plan, &b->weights, &cell->layers[i], why);
+    cell->us[i] = (nvfp4_seconds() - start) * 1e6;
   }
   nvfp4_plan_free(plan);
   if (status == NVFP4_OK) {
+    r->pack_gbps = (double)nvfp4_layer_packed_bytes(cell->layers[0]) / nvfp4_bench_median(cell->us, cell->copies) * 1e-3;
     size_t bytes = nvfp4_layer_workspace_bytes(cell->layers[0], r->m);
     b->workspace_bytes = bytes > b->workspace_bytes ? bytes : b->workspace_bytes;
   }
+  return status;
+}
+
+/* Compares a sample of what the cell's first call writes. */
+static nvfp4_status check_cell(gpu_bench *b, gpu_cell *cell, nvfp4_mode mode, nvfp4_reason *why) {
+  nvfp4_bench_sample sample;
+  const size_t row_bytes = (size_t)b->inputs.n * sizeof(uint16_t);
+  NVFP4_TRY(check(b, "cuMemsetD8Async",
+                  b->api->fill((nvfp4_cu_address)(uintptr_t)b->y, 0xFF, (size_t)b->inputs.m * row_bytes, b->visit.stream), why)); /* NaN */
+  NVFP4_TRY(enqueue_kernel(b, cell, 0, why));
+  NVFP4_TRY(nvfp4_bench_sample_begin(&b->inputs, &sample, why));
+  nvfp4_status status = NVFP4_OK;
+  for (int64_t i = 0; status == NVFP4_OK && i < sample.rows; i++) {
+    status = nvfp4_cuda_copy_rows(b->place.cuda, sample.y + i * b->inputs.n, row_bytes,
+                                  (char *)b->y + (size_t)nvfp4_bench_sample_row(&sample, i) * row_bytes, row_bytes, row_bytes, 1,
+                                  b->visit.stream, why);
+  }
+  status = status == NVFP4_OK ? nvfp4_place_wait(&b->visit, why) : status;
+  status = status == NVFP4_OK ? nvfp4_bench_sample_error(&b->context->host, &sample, mode, &cell->result->rel_err, why) : status;
+  nvfp4_bench_sample_end(&sample);
   return status;
 }
 
@@ -210,6 +252,12 @@ static void free_group(gpu_bench *b) {
     if (cell->graph != NULL) {
       b->api->graph_exec_destroy(cell->graph);
     }
+    nvfp4_cu_event const events[] = {cell->start, cell->end};
+    for (int j = 0; j < 2; j++) {
+      if (events[j] != NULL) {
+        b->api->event_destroy(events[j]);
+      }
+    }
     memset(cell, 0, sizeof *cell);
   }
   void **const memory[] = {&b->codes, &b->scales, &b->x, &b->y, &b->workspace};
@@ -217,6 +265,10 @@ static void free_group(gpu_bench *b) {
     nvfp4_place_free(&b->place, *memory[i]);
     *memory[i] = NULL;
   }
+  free(b->inputs.codes);
+  free(b->inputs.scales);
+  free(b->inputs.x);
+  b->inputs = (nvfp4_bench_inputs){0};
   b->workspace_bytes = 0;
 }
 
@@ -233,8 +285,12 @@ static nvfp4_status run_group(gpu_bench *b, nvfp4_bench_shape shape, int64_t m, 
     gpu_cell *cell = &b->cells[i];
     bool cublas = i == b->kernel_count;
     nvfp4_reason why = b->no_cublas;
-    results[i] = (nvfp4_bench_result){
-        .kernel = cublas ? "cublas_bf16" : b->kernels[i], .n = shape.n, .k = shape.k, .m = m, .weight_bytes = cublas ? 2 : 0.5625};
+    results[i] = (nvfp4_bench_result){.kernel = cublas ? "cublas_bf16" : b->kernels[i],
+                                      .n = shape.n,
+                                      .k = shape.k,
+                                      .m = m,
+                                      .weight_bytes = cublas ? 2 : 0.5625,
+                                      .rel_err = -1};
     cell->result = &results[i];
     if (b->options->progress != NULL) {
       b->options->progress(b->options->progress_cookie, results[i].kernel, shape.n, shape.k, m);
@@ -247,8 +303,12 @@ static nvfp4_status run_group(gpu_bench *b, nvfp4_bench_shape shape, int64_t m, 
   NVFP4_TRY(nvfp4_place_alloc(&b->place, b->workspace_bytes, &b->workspace, reason));
   for (size_t i = 0; i <= b->kernel_count; i++) {
     nvfp4_reason why = {0};
+    bool cublas = i == b->kernel_count;
+    if (results[i].status == NVFP4_OK && !cublas) {
+      note(&results[i], check_cell(b, &b->cells[i], b->modes[i], &why), &why);
+    }
     if (results[i].status == NVFP4_OK) {
-      note(&results[i], record(b, &b->cells[i], i == b->kernel_count ? enqueue_cublas : enqueue_kernel, &why), &why);
+      note(&results[i], record(b, &b->cells[i], cublas ? enqueue_cublas : enqueue_kernel, &why), &why);
     }
   }
   return time_group(b, reason);
@@ -280,7 +340,8 @@ static nvfp4_status best_rate(gpu_bench *b, gpu_cell *cell, enqueue_fn enqueue, 
   NVFP4_TRY(record(b, cell, enqueue, reason));
   for (int i = 0; i < 10; i++) {
     double us;
-    NVFP4_TRY(time_graph(b, cell, &us, reason));
+    NVFP4_TRY(take_turns(b, &cell, 1, reason));
+    NVFP4_TRY(turn_us(b, cell, &us, reason));
     *out = work / us * 1e-3 > *out ? work / us * 1e-3 : *out;
   }
   return NVFP4_OK;
@@ -322,8 +383,6 @@ static nvfp4_status measure_roof(gpu_bench *b, nvfp4_roof *out, nvfp4_reason *re
 
 static nvfp4_status run_all(gpu_bench *b, nvfp4_bench_result *results, nvfp4_bench *out, nvfp4_reason *reason) {
   const nvfp4_bench_options *o = b->options;
-  NVFP4_TRY(check(b, "cuEventCreate", b->api->event_create(&b->start, 0), reason));
-  NVFP4_TRY(check(b, "cuEventCreate", b->api->event_create(&b->end, 0), reason));
   NVFP4_TRY(nvfp4_place_alloc(&b->place, NVFP4_CUBLAS_WORKSPACE_BYTES, &b->cublas_workspace, reason));
   (void)nvfp4_cublas_open(b->visit.stream, b->cublas_workspace, &b->cublas, &b->no_cublas); /* without it its cells say why */
   NVFP4_TRY(measure_roof(b, &out->before, reason));
@@ -346,20 +405,16 @@ nvfp4_status nvfp4_bench_cuda(nvfp4_context *context, const nvfp4_bench_options 
   NVFP4_TRY(nvfp4_place_enter(&b.place, true, &b.visit, reason));
   b.api = nvfp4_cuda_api(b.place.cuda);
   b.cells = calloc(kernel_count + 1, sizeof *b.cells);
-  nvfp4_status status =
-      b.cells != NULL ? run_all(&b, results, out, reason) : nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the cells");
+  b.turn = calloc(kernel_count + 1, sizeof *b.turn);
+  nvfp4_status status = b.cells != NULL && b.turn != NULL ? run_all(&b, results, out, reason)
+                                                          : nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the cells");
   if (b.cells != NULL) {
     free_group(&b);
   }
   nvfp4_cublas_close(b.cublas);
   nvfp4_place_free(&b.place, b.cublas_workspace);
-  nvfp4_cu_event const events[] = {b.start, b.end};
-  for (int i = 0; i < 2; i++) {
-    if (events[i] != NULL) {
-      b.api->event_destroy(events[i]);
-    }
-  }
   free(b.cells);
+  free(b.turn);
   nvfp4_place_leave(&b.visit, NULL);
   return status;
 }

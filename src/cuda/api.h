@@ -88,6 +88,13 @@ typedef struct nvfp4_cu_tensor_map {
   _Alignas(128) uint64_t opaque[16];
 } nvfp4_cu_tensor_map;
 
+enum {
+  NVFP4_CU_TENSOR_MAP_FLOAT16 = 6, /* CUtensorMapDataType */
+  NVFP4_CU_TENSOR_MAP_BFLOAT16 = 9,
+  NVFP4_CU_TENSOR_MAP_SWIZZLE_128B = 3,
+  NVFP4_CU_TENSOR_MAP_L2_PROMOTION_128B = 2
+};
+
 /*
  * X(member, symbol, the CUDA version whose meaning of the symbol this is, arguments): what cuGetProcAddress is asked for. All return a CUresult.
  */

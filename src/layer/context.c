@@ -106,7 +106,10 @@ static nvfp4_status add_plugin(nvfp4_context *context, const char *path, nvfp4_r
   return NVFP4_OK;
 }
 
-static nvfp4_status add_plugins(nvfp4_context *context, const char *list, nvfp4_reason *reason) {
+/* add(context, path) for every path of a list; NULL: an empty one. */
+static nvfp4_status for_each_path(nvfp4_context *context, const char *list,
+                                  nvfp4_status (*add)(nvfp4_context *context, const char *path, nvfp4_reason *reason),
+                                  nvfp4_reason *reason) {
   while (list != NULL && *list != '\0') {
     list += strspn(list, ", \t");
     size_t length = strcspn(list, ",");
@@ -117,9 +120,9 @@ static nvfp4_status add_plugins(nvfp4_context *context, const char *list, nvfp4_
     if (trimmed > 0) {
       char *path = strndup(list, trimmed);
       if (path == NULL) {
-        return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the path of a plug-in");
+        return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a path");
       }
-      nvfp4_status status = add_plugin(context, path, reason);
+      nvfp4_status status = add(context, path, reason);
       free(path);
       NVFP4_TRY(status);
     }
@@ -183,9 +186,9 @@ static nvfp4_status fill_context(nvfp4_context *context, const nvfp4_options *op
     snprintf(context->machine.cuda_missing, sizeof context->machine.cuda_missing, "%.127s", why.text);
   }
   context->host = make_host(context);
-  NVFP4_TRY(add_plugins(context, options->plugins, reason));
+  NVFP4_TRY(for_each_path(context, options->plugins, add_plugin, reason));
   NVFP4_TRY(add_registry(context, reason));
-  return options->tuning != NULL ? nvfp4_tuning_load(context, options->tuning, reason) : NVFP4_OK;
+  return for_each_path(context, options->tuning, nvfp4_tuning_load, reason);
 }
 
 nvfp4_status nvfp4_context_create(const nvfp4_options *options, nvfp4_context **out, nvfp4_reason *reason) {
@@ -230,7 +233,10 @@ void nvfp4_context_destroy(nvfp4_context *context) {
     nvfp4_plugin_close(&context->plugins[i]);
   }
   free(context->plugins);
-  nvfp4_tuning_free(&context->tuning);
+  for (size_t i = 0; i < context->tuning_count; i++) {
+    nvfp4_tuning_free(&context->tunings[i]);
+  }
+  free(context->tunings);
   nvfp4_threads_destroy(context->threads);
   nvfp4_cuda_close(context->cuda);
   free((char *)context->policy.kernel);

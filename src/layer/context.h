@@ -31,9 +31,10 @@ struct nvfp4_context {
   nvfp4_threads *threads;
   nvfp4_allocator allocator;
   nvfp4_log log;
-  nvfp4_policy policy; /* strings are own copies */
-  nvfp4_tuning tuning; /* all zero: none */
-  nvfp4_cuda *cuda;    /* NULL: no driver, or no GPU */
+  nvfp4_policy policy;   /* strings are own copies */
+  nvfp4_tuning *tunings; /* one at most for each device */
+  size_t tuning_count;
+  nvfp4_cuda *cuda; /* NULL: no driver, or no GPU */
   nvfp4_host host;
   nvfp4_known_kernel *kernels; /* plug-ins first, then the registry: the order of preference */
   size_t kernel_count;
@@ -50,8 +51,8 @@ void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device);
 /* The kernels as selection wants them; dry_run: without what the self-tests of this computer gave. out has kernel_count entries. */
 void nvfp4_context_candidates(const nvfp4_context *context, nvfp4_device device, bool dry_run, nvfp4_candidate *out);
 
-/* tuning_file.c: reads the table at `path`, which must be of the context's machine and threads, into context->tuning; warns of times of kernels
- * that the context does not have. */
+/* tuning_file.c: adds the table at `path`, which must be of the context's machine and, of the CPU, its threads, to context->tunings; warns of times of
+ * kernels that the context does not have. */
 nvfp4_status nvfp4_tuning_load(nvfp4_context *context, const char *path, nvfp4_reason *reason);
 
 /* self_test.c: runs `kernel` on a small problem, on `device`, and compares with the reference. */

@@ -23,7 +23,8 @@ static nvfp4_status select_kernels(nvfp4_context *context, const nvfp4_machine *
       .desc = desc,
       .policy = nvfp4_policy_or_context(context, policy),
       .m = m,
-      .tuning = dry_run ? NULL : &context->tuning, /* its times are this computer's */
+      .tunings = context->tunings,
+      .tuning_count = dry_run ? 0 : context->tuning_count, /* their times are this computer's */
   };
   return nvfp4_select(&input, selection, report, reason);
 }

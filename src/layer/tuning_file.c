@@ -52,8 +52,7 @@ static bool is_there(const nvfp4_context *context, const char *id) {
 }
 
 /* Drops times of kernels that are not there, so that the others' count alone; one warning a kernel. */
-static void drop_unknown(nvfp4_context *context) {
-  nvfp4_tuning *tuning = &context->tuning;
+static void drop_unknown(const nvfp4_context *context, nvfp4_tuning *tuning) {
   size_t kept = 0;
   for (size_t i = 0; i < tuning->count; i++) {
     const char *id = tuning->times[i].kernel;
@@ -73,18 +72,39 @@ static void drop_unknown(nvfp4_context *context) {
   tuning->count = kept;
 }
 
+/* A second table of one device would never count. */
+static nvfp4_status check_device(const nvfp4_context *context, const nvfp4_tuning *tuning, nvfp4_reason *reason) {
+  for (size_t i = 0; i < context->tuning_count; i++) {
+    const nvfp4_tuning *other = &context->tunings[i];
+    if (tuning->gpu == NULL ? other->gpu == NULL : other->gpu != NULL && strcmp(tuning->gpu, other->gpu) == 0) {
+      return nvfp4_reject(reason, NVFP4_E_ARG, "is of the %s, as %.200s is; needs one table for each device",
+                          tuning->gpu != NULL ? tuning->gpu : "CPU", other->file);
+    }
+  }
+  return NVFP4_OK;
+}
+
 nvfp4_status nvfp4_tuning_load(nvfp4_context *context, const char *path, nvfp4_reason *reason) {
   char *text = NULL;
+  nvfp4_tuning tuning = {0};
+  nvfp4_tuning *grown = realloc(context->tunings, (context->tuning_count + 1) * sizeof *grown);
+  if (grown == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "tuning table %s: out of memory", path);
+  }
+  context->tunings = grown;
   nvfp4_reason why = {.text = ""};
   nvfp4_status status = read_text(path, &text, &why);
   if (status == NVFP4_OK) {
-    status = nvfp4_tuning_parse(text, path, &context->machine, nvfp4_threads_count(context->threads), &context->tuning, &why);
+    status = nvfp4_tuning_parse(text, path, &context->machine, nvfp4_threads_count(context->threads), &tuning, &why);
     free(text);
   }
+  status = status == NVFP4_OK ? check_device(context, &tuning, &why) : status;
   if (status != NVFP4_OK) {
+    nvfp4_tuning_free(&tuning);
     return nvfp4_reject(reason, status, "tuning table %s: %s", path, why.text);
   }
-  drop_unknown(context);
+  drop_unknown(context, &tuning);
+  context->tunings[context->tuning_count++] = tuning;
   return NVFP4_OK;
 }
 
@@ -122,10 +142,15 @@ static nvfp4_status replace_file(const char *path, const char *text, nvfp4_reaso
                                    strerror(error));
 }
 
-nvfp4_status nvfp4_tuning_save(const nvfp4_context *context, const char *path, const nvfp4_tuned_time *times, size_t count,
-                               nvfp4_reason *reason) {
+nvfp4_status nvfp4_tuning_save(const nvfp4_context *context, const char *path, nvfp4_device device, const nvfp4_tuned_time *times,
+                               size_t count, nvfp4_reason *reason) {
   if (context == NULL || path == NULL || (times == NULL && count > 0)) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "context, path or times is NULL; a tuning table needs them");
+  }
+  if (device.kind == NVFP4_DEVICE_CUDA ? device.ordinal < 0 || device.ordinal >= context->machine.gpu_count
+                                       : device.kind != NVFP4_DEVICE_CPU) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "%s: device kind %d, ordinal %d; needs the CPU or one of this computer's %d GPUs", path,
+                        (int)device.kind, device.ordinal, context->machine.gpu_count);
   }
   for (size_t i = 0; i < count; i++) {
     if (times[i].kernel == NULL) {
@@ -133,7 +158,7 @@ nvfp4_status nvfp4_tuning_save(const nvfp4_context *context, const char *path, c
     }
   }
   int threads = nvfp4_threads_count(context->threads);
-  char *text = nvfp4_tuning_print(&context->machine, threads, times, count);
+  char *text = nvfp4_tuning_print(&context->machine, device, threads, times, count);
   if (text == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "%s: no memory to write it", path);
   }

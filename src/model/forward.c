@@ -198,15 +198,19 @@ static nvfp4_status mlp(step *s, nvfp4_reason *reason) {
 
 /* ------------------------------------------------------------------------------------------------------------------ step */
 
+static nvfp4_status run_block(step *s, nvfp4_block *block, nvfp4_reason *reason) {
+  s->block = block;
+  NVFP4_TRY(attention(s, reason));
+  return mlp(s, reason);
+}
+
 /* Runs `rows` tokens from the model's position on; logits NULL: fills the cache only. */
 static nvfp4_status run_step(nvfp4_model *model, const int32_t *tokens, int64_t rows, bool all_logits, float *logits,
                              nvfp4_reason *reason) {
-  step s = {.model = model, .tokens = tokens, .rows = rows, .position = model->position, .y = model->hidden};
-  nvfp4_parallel_for(model->threads, (size_t)rows, embed_row, &s);
+  step s = {.model = model, .rows = rows, .position = model->position};
+  nvfp4_model_embed(model, tokens, rows, model->hidden);
   for (int64_t i = 0; i < model->config.layers; i++) {
-    s.block = &model->blocks[i];
-    NVFP4_TRY(attention(&s, reason));
-    NVFP4_TRY(mlp(&s, reason));
+    NVFP4_TRY(run_block(&s, &model->blocks[i], reason));
   }
   if (logits != NULL) {
     const float *hidden = model->hidden;
@@ -221,6 +225,16 @@ static nvfp4_status run_step(nvfp4_model *model, const int32_t *tokens, int64_t 
   return NVFP4_OK;
 }
 
+nvfp4_status nvfp4_model_check_tokens(const nvfp4_model *model, const int32_t *tokens, size_t count, nvfp4_reason *reason) {
+  for (size_t i = 0; i < count; i++) {
+    if (tokens[i] < 0 || tokens[i] >= model->config.vocabulary) {
+      return nvfp4_reject(reason, NVFP4_E_ARG, "token %zu is %" PRId32 "; the vocabulary has 0 to %" PRId64, i, tokens[i],
+                          model->config.vocabulary - 1);
+    }
+  }
+  return NVFP4_OK;
+}
+
 nvfp4_status nvfp4_model_forward(nvfp4_model *model, const int32_t *tokens, size_t count, bool all_logits, float *logits,
                                  nvfp4_reason *reason) {
   if (model == NULL || tokens == NULL || logits == NULL || count == 0) {
@@ -232,12 +246,7 @@ nvfp4_status nvfp4_model_forward(nvfp4_model *model, const int32_t *tokens, size
                         "; rewind, or make the model with more context_tokens",
                         count, model->position, model->context_limit);
   }
-  for (size_t i = 0; i < count; i++) {
-    if (tokens[i] < 0 || tokens[i] >= model->config.vocabulary) {
-      return nvfp4_reject(reason, NVFP4_E_ARG, "token %zu is %" PRId32 "; the vocabulary has 0 to %" PRId64, i, tokens[i],
-                          model->config.vocabulary - 1);
-    }
-  }
+  NVFP4_TRY(nvfp4_model_check_tokens(model, tokens, count, reason));
   int64_t start = model->position;
   for (size_t done = 0; done < count;) {
     size_t rows = count - done < (size_t)model->batch_tokens ? count - done : (size_t)model->batch_tokens;
@@ -251,4 +260,35 @@ nvfp4_status nvfp4_model_forward(nvfp4_model *model, const int32_t *tokens, size
     done += rows;
   }
   return NVFP4_OK;
+}
+
+/* --------------------------------------------------------------------------------------------------------- a block at a time */
+
+void nvfp4_model_embed(nvfp4_model *model, const int32_t *tokens, int64_t count, float *hidden) {
+  step s = {.model = model, .tokens = tokens, .y = hidden};
+  nvfp4_parallel_for(model->threads, (size_t)count, embed_row, &s);
+}
+
+static int64_t rows_of_window(const nvfp4_model *model, int64_t first, int64_t count) {
+  return count - first < model->batch_tokens ? count - first : model->batch_tokens;
+}
+
+nvfp4_status nvfp4_model_run_block(nvfp4_model *model, nvfp4_block *block, float *hidden, int64_t count, nvfp4_reason *reason) {
+  const int64_t width = model->config.hidden;
+  for (int64_t first = 0; first < count; first += model->batch_tokens) {
+    step s = {.model = model, .rows = rows_of_window(model, first, count)};
+    const size_t bytes = (size_t)(s.rows * width) * sizeof(float);
+    memcpy(model->hidden, hidden + first * width, bytes);
+    NVFP4_TRY(run_block(&s, block, reason));
+    memcpy(hidden + first * width, model->hidden, bytes);
+  }
+  return NVFP4_OK;
+}
+
+void nvfp4_model_observe_output(nvfp4_model *model, const char *name, const float *hidden, int64_t count) {
+  for (int64_t first = 0; first < count; first += model->batch_tokens) {
+    step s = {.model = model, .rows = rows_of_window(model, first, count)};
+    norm(&s, hidden + first * model->config.hidden, model->final_norm, model->normed);
+    model->observer(model->observer_cookie, name, model->normed, s.rows, model->config.hidden);
+  }
 }

@@ -88,11 +88,10 @@ static nvfp4_status load_linear(const load_job *job, const char *name, int64_t n
   return NVFP4_OK;
 }
 
-static nvfp4_status load_block(const load_job *job, int64_t index, nvfp4_reason *reason) {
+static nvfp4_status load_block(const load_job *job, int64_t index, nvfp4_block *block, nvfp4_reason *reason) {
   nvfp4_model *model = job->model;
   const nvfp4_model_config *config = &model->config;
   const model_names *names = names_of(model);
-  nvfp4_block *block = &model->blocks[index];
   int64_t q = config->heads * config->head_dim, kv = config->kv_heads * config->head_dim;
   const int64_t shapes[NVFP4_BLOCK_LINEARS][2] = {{q, config->hidden},
                                                   {kv, config->hidden},
@@ -112,7 +111,16 @@ static nvfp4_status load_block(const load_job *job, int64_t index, nvfp4_reason 
   return load_vector(job, name, config->hidden, &block->mlp_norm, reason);
 }
 
-/* The embedding, and the output projection: its own layer, or the embedding again. */
+static void unload_block(nvfp4_block *block) {
+  for (int i = 0; i < NVFP4_BLOCK_LINEARS; i++) {
+    nvfp4_linear_destroy(&block->linear[i]);
+  }
+  free(block->attention_norm);
+  free(block->mlp_norm);
+  block->attention_norm = block->mlp_norm = NULL;
+}
+
+/* The embedding, and the last norm. */
 static nvfp4_status load_ends(const load_job *job, nvfp4_reason *reason) {
   nvfp4_model *model = job->model;
   const nvfp4_model_config *config = &model->config;
@@ -129,7 +137,14 @@ static nvfp4_status load_ends(const load_job *job, nvfp4_reason *reason) {
                         config->vocabulary, config->hidden);
   }
   NVFP4_TRY(nvfp4_linear_try_row(model->embedding, config->hidden, reason));
-  NVFP4_TRY(load_vector(job, names->final_norm, config->hidden, &model->final_norm, reason));
+  return load_vector(job, names->final_norm, config->hidden, &model->final_norm, reason);
+}
+
+/* Its own layer, or the embedding again. */
+static nvfp4_status load_output(const load_job *job, nvfp4_reason *reason) {
+  nvfp4_model *model = job->model;
+  const nvfp4_model_config *config = &model->config;
+  const model_names *names = names_of(model);
   if (!config->tied_output) {
     return load_linear(job, names->output, config->vocabulary, config->hidden, false, &model->output, reason);
   }
@@ -206,7 +221,7 @@ static nvfp4_status allocate(nvfp4_model *model, nvfp4_reason *reason) {
   const nvfp4_model_config *config = &model->config;
   int64_t batch = model->batch_tokens, q = config->heads * config->head_dim, kv = config->kv_heads * config->head_dim;
   bool there = true;
-  for (int64_t i = 0; i < config->layers; i++) {
+  for (int64_t i = 0; i < model->loaded_blocks; i++) {
     nvfp4_block *block = &model->blocks[i];
     block->keys = floats(model->context_tokens, kv);
     block->values = floats(model->context_tokens, config->kv_heads * model->head_stride);
@@ -226,7 +241,7 @@ static nvfp4_status allocate(nvfp4_model *model, nvfp4_reason *reason) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a cache of %" PRId64 " tokens and batches of %" PRId64 "; ask for fewer",
                         model->context_tokens, batch);
   }
-  return nvfp4_linear_workspace_alloc(&model->workspace, reason);
+  return NVFP4_OK;
 }
 
 /* --------------------------------------------------------------------------------------------------------------- options */
@@ -261,9 +276,10 @@ static nvfp4_status read_options(nvfp4_model *model, nvfp4_model_options *option
   return NVFP4_OK;
 }
 
-/* ----------------------------------------------------------------------------------------------------------------- public */
+/* ------------------------------------------------------------------------------------------------------------------ loading */
 
-static nvfp4_status load(load_job *job, nvfp4_model_options *options, nvfp4_reason *reason) {
+/* All that does not depend on blocks, and room for so many of them (0: all). */
+static nvfp4_status load_frame(load_job *job, nvfp4_model_options *options, int64_t blocks, nvfp4_reason *reason) {
   nvfp4_model *model = job->model;
   NVFP4_TRY(nvfp4_model_config_read(job->checkpoint, &model->config, reason));
   NVFP4_TRY(read_options(model, options, reason));
@@ -281,16 +297,89 @@ static nvfp4_status load(load_job *job, nvfp4_model_options *options, nvfp4_reas
     return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: no linear layer %s, which the model needs", nvfp4_checkpoint_path(job->checkpoint),
                         name);
   }
-  model->blocks = calloc((size_t)model->config.layers, sizeof *model->blocks);
+  model->loaded_blocks = blocks != 0 ? blocks : model->config.layers;
+  model->blocks = calloc((size_t)model->loaded_blocks, sizeof *model->blocks);
   if (model->blocks == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for %" PRId64 " blocks", model->config.layers);
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for %" PRId64 " blocks", model->loaded_blocks);
   }
   NVFP4_TRY(load_ends(job, reason));
-  for (int64_t i = 0; i < model->config.layers; i++) {
-    NVFP4_TRY(load_block(job, i, reason));
-  }
   NVFP4_TRY(make_rope(job, reason));
   return allocate(model, reason);
+}
+
+static nvfp4_status load(load_job *job, nvfp4_model_options *options, nvfp4_reason *reason) {
+  nvfp4_model *model = job->model;
+  NVFP4_TRY(load_frame(job, options, 0, reason));
+  NVFP4_TRY(load_output(job, reason));
+  for (int64_t i = 0; i < model->config.layers; i++) {
+    NVFP4_TRY(load_block(job, i, &model->blocks[i], reason));
+  }
+  return nvfp4_linear_workspace_alloc(&model->workspace, reason);
+}
+
+static nvfp4_status copy_options(const nvfp4_model_options *options, nvfp4_model_options *own, nvfp4_reason *reason) {
+  *own = (nvfp4_model_options){.struct_size = sizeof *own};
+  if (options != NULL) {
+    if (options->struct_size < sizeof own->struct_size || options->struct_size > sizeof *own) {
+      return nvfp4_reject(reason, NVFP4_E_ARG, "options.struct_size is %" PRIu32 "; set it to sizeof(nvfp4_model_options)",
+                          options->struct_size);
+    }
+    memcpy(own, options, options->struct_size);
+    own->struct_size = sizeof *own;
+  }
+  return NVFP4_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------- block after block */
+
+static nvfp4_status observe_blocks(load_job *job, nvfp4_model_options *options, const int32_t *tokens, size_t count, nvfp4_reason *reason) {
+  nvfp4_model *model = job->model;
+  NVFP4_TRY(load_frame(job, options, 1, reason));
+  NVFP4_TRY(nvfp4_model_check_tokens(model, tokens, count, reason));
+  nvfp4_block *block = &model->blocks[0];
+  float *hidden = floats((int64_t)count, model->config.hidden);
+  if (hidden == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the hidden states of %zu tokens; take fewer", count);
+  }
+  nvfp4_model_embed(model, tokens, (int64_t)count, hidden);
+  nvfp4_status status = NVFP4_OK;
+  for (int64_t i = 0; i < model->config.layers && status == NVFP4_OK; i++) {
+    status = load_block(job, i, block, reason);
+    if (status == NVFP4_OK) {
+      status = nvfp4_linear_workspace_alloc(&model->workspace, reason);
+    }
+    if (status == NVFP4_OK) {
+      status = nvfp4_model_run_block(model, block, hidden, (int64_t)count, reason);
+    }
+    nvfp4_linear_workspace_free(&model->workspace);
+    unload_block(block);
+  }
+  if (status == NVFP4_OK) {
+    nvfp4_model_observe_output(model, names_of(model)->output, hidden, (int64_t)count);
+  }
+  free(hidden);
+  return status;
+}
+
+/* ----------------------------------------------------------------------------------------------------------------- public */
+
+nvfp4_status nvfp4_observe_text(nvfp4_context *context, const nvfp4_checkpoint *checkpoint, const nvfp4_model_options *options,
+                                const int32_t *tokens, size_t count, nvfp4_observer_fn observer, void *cookie, nvfp4_reason *reason) {
+  if (context == NULL || checkpoint == NULL || tokens == NULL || observer == NULL || count == 0) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "context, checkpoint, tokens or observer is NULL, or there are no tokens; all are needed");
+  }
+  nvfp4_model_options own;
+  NVFP4_TRY(copy_options(options, &own, reason));
+  nvfp4_model *model = calloc(1, sizeof *model);
+  if (model == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the model");
+  }
+  own.device = (nvfp4_device){NVFP4_DEVICE_CPU, 0};
+  load_job job = {context, checkpoint, &own, model};
+  nvfp4_model_observe(model, observer, cookie);
+  nvfp4_status status = observe_blocks(&job, &own, tokens, count, reason);
+  nvfp4_model_destroy(model);
+  return status;
 }
 
 nvfp4_status nvfp4_model_create(nvfp4_context *context, const nvfp4_checkpoint *checkpoint, const nvfp4_model_options *options,
@@ -298,15 +387,8 @@ nvfp4_status nvfp4_model_create(nvfp4_context *context, const nvfp4_checkpoint *
   if (context == NULL || checkpoint == NULL || out == NULL) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "context, checkpoint or out is NULL; all three are needed");
   }
-  nvfp4_model_options own = {.struct_size = sizeof own};
-  if (options != NULL) {
-    if (options->struct_size < sizeof own.struct_size || options->struct_size > sizeof own) {
-      return nvfp4_reject(reason, NVFP4_E_ARG, "options.struct_size is %" PRIu32 "; set it to sizeof(nvfp4_model_options)",
-                          options->struct_size);
-    }
-    memcpy(&own, options, options->struct_size);
-    own.struct_size = sizeof own;
-  }
+  nvfp4_model_options own;
+  NVFP4_TRY(copy_options(options, &own, reason));
   nvfp4_model *model = calloc(1, sizeof *model);
   if (model == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the model");
@@ -325,13 +407,9 @@ void nvfp4_model_destroy(nvfp4_model *model) {
   if (model == NULL) {
     return;
   }
-  for (int64_t i = 0; model->blocks != NULL && i < model->config.layers; i++) {
+  for (int64_t i = 0; model->blocks != NULL && i < model->loaded_blocks; i++) {
     nvfp4_block *block = &model->blocks[i];
-    for (int j = 0; j < NVFP4_BLOCK_LINEARS; j++) {
-      nvfp4_linear_destroy(&block->linear[j]);
-    }
-    free(block->attention_norm);
-    free(block->mlp_norm);
+    unload_block(block);
     free(block->keys);
     free(block->values);
   }

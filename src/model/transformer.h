@@ -30,7 +30,8 @@ struct nvfp4_model {
   nvfp4_model_config config;
   nvfp4_threads *threads;
   const nvfp4_tensor *embedding;
-  nvfp4_block *blocks;
+  nvfp4_block *blocks;   /* [loaded_blocks] */
+  int64_t loaded_blocks; /* all, or the one at work */
   float *final_norm;
   nvfp4_linear output;
   nvfp4_linear_workspace workspace;
@@ -53,5 +54,14 @@ struct nvfp4_model {
 static inline int64_t nvfp4_model_scores_elems(const nvfp4_model *model) {
   return model->config.heads / model->config.kv_heads * (model->context_tokens + 1 + model->head_stride);
 }
+
+/*
+ * A block at a time, for nvfp4_observe_text. hidden: [count, hidden], of all tokens, in windows of batch_tokens rows, which do not see each other.
+ */
+nvfp4_status nvfp4_model_check_tokens(const nvfp4_model *model, const int32_t *tokens, size_t count, nvfp4_reason *reason);
+void nvfp4_model_embed(nvfp4_model *model, const int32_t *tokens, int64_t count, float *hidden);
+nvfp4_status nvfp4_model_run_block(nvfp4_model *model, nvfp4_block *block, float *hidden, int64_t count, nvfp4_reason *reason);
+/* Shows the observer what the output projection called `name` would be fed. */
+void nvfp4_model_observe_output(nvfp4_model *model, const char *name, const float *hidden, int64_t count);
 
 #endif

@@ -43,7 +43,11 @@ static nvfp4_planned_tensor *find_planned(nvfp4_quantize_job *job, const char *l
 }
 
 static void observe(void *cookie, const char *layer, const float *x, int64_t m, int64_t k) {
-  nvfp4_planned_tensor *tensor = find_planned(cookie, layer);
+  nvfp4_quantize_job *job = cookie;
+  nvfp4_planned_tensor *tensor = find_planned(job, layer);
+  if (job->options.progress != NULL) { /* reads no input, but takes its time */
+    job->options.progress(job->options.progress_cookie, job->done, job->total);
+  }
   if (tensor == NULL) {
     return;
   }
@@ -60,29 +64,6 @@ static void observe(void *cookie, const char *layer, const float *x, int64_t m, 
   if (!(largest <= tensor->input_amax)) {
     tensor->input_amax = largest;
   }
-}
-
-/* lm_head is run for the tokens whose logits are asked for: for all of them only if it is to be quantised. */
-static nvfp4_status run_windows(nvfp4_quantize_job *job, nvfp4_model *model, const int32_t *tokens, size_t count, nvfp4_reason *reason) {
-  nvfp4_model_info info;
-  nvfp4_model_get_info(model, &info);
-  size_t window = info.context_tokens < WINDOW_TOKENS ? (size_t)info.context_tokens : WINDOW_TOKENS;
-  size_t rows = job->options.lm_head ? window : 1;
-  float *logits = calloc(rows, (size_t)info.vocabulary * sizeof *logits);
-  if (logits == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the logits of %zu times %lld tokens", rows, (long long)info.vocabulary);
-  }
-  nvfp4_status status = NVFP4_OK;
-  for (size_t first = 0; first < count && status == NVFP4_OK; first += window) {
-    size_t length = count - first < window ? count - first : window;
-    nvfp4_model_rewind(model, 0);
-    status = nvfp4_model_forward(model, tokens + first, length, job->options.lm_head, logits, reason);
-    if (job->options.progress != NULL) { /* reads no input, but takes its time */
-      job->options.progress(job->options.progress_cookie, job->done, job->total);
-    }
-  }
-  free(logits);
-  return status;
 }
 
 static nvfp4_status check_seen(const nvfp4_quantize_job *job, nvfp4_reason *reason) {
@@ -112,7 +93,6 @@ static nvfp4_status check_seen(const nvfp4_quantize_job *job, nvfp4_reason *reas
 nvfp4_status nvfp4_quantize_calibrate(nvfp4_quantize_job *job, nvfp4_reason *reason) {
   nvfp4_tokenizer *tokenizer = NULL;
   int32_t *tokens = NULL;
-  nvfp4_model *model = NULL;
   size_t count = 0, limit = job->options.calibration_tokens > 0 ? (size_t)job->options.calibration_tokens : DEFAULT_TOKENS;
   nvfp4_status status = nvfp4_tokenizer_create(job->source, &tokenizer, reason);
   if (status == NVFP4_OK) {
@@ -123,16 +103,11 @@ nvfp4_status nvfp4_quantize_calibrate(nvfp4_quantize_job *job, nvfp4_reason *rea
   }
   if (status == NVFP4_OK) {
     nvfp4_model_options options = {.struct_size = sizeof options, .activation = NVFP4_DTYPE_F32, .batch_tokens = WINDOW_TOKENS};
-    status = nvfp4_model_create(job->context, job->source, &options, &model, reason);
-  }
-  if (status == NVFP4_OK) {
-    nvfp4_model_observe(model, observe, job);
-    status = run_windows(job, model, tokens, count < limit ? count : limit, reason);
+    status = nvfp4_observe_text(job->context, job->source, &options, tokens, count < limit ? count : limit, observe, job, reason);
   }
   if (status == NVFP4_OK) {
     status = check_seen(job, reason);
   }
-  nvfp4_model_destroy(model);
   nvfp4_tokens_free(tokens);
   nvfp4_tokenizer_destroy(tokenizer);
   return status;

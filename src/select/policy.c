@@ -147,7 +147,15 @@ static bool is_set(const char *list) {
   return nvfp4_list_next(&list, &item);
 }
 
-/* An item that is no candidate's id is a slip of the pen: say so, with the ids there are. */
+/* Whether a candidate is for that kind of device; of one that is not there, its id tells. */
+static bool is_for_device(const nvfp4_candidate *candidate, nvfp4_device_kind kind) {
+  if (candidate->kernel != NULL) {
+    return candidate->kernel->device == kind;
+  }
+  return (strncmp(candidate->id, "cuda_", 5) == 0) == (kind == NVFP4_DEVICE_CUDA);
+}
+
+/* An item that is no candidate's id is a slip of the pen: say so, with the ids for the layer's device. */
 static nvfp4_status check_items(const nvfp4_select_input *input, const nvfp4_force *force, nvfp4_reason *reason) {
   const char *list = force->list;
   nvfp4_list_item item;
@@ -159,8 +167,9 @@ static nvfp4_status check_items(const nvfp4_select_input *input, const nvfp4_for
     if (!known) {
       char ids[400] = "";
       for (size_t i = 0, used = 0; i < input->candidate_count && used < sizeof ids; i++) {
-        int length = snprintf(ids + used, sizeof ids - used, "%s%s", i > 0 ? ", " : "", input->candidates[i].id);
-        used += (size_t)length;
+        if (is_for_device(&input->candidates[i], input->desc->device.kind)) {
+          used += (size_t)snprintf(ids + used, sizeof ids - used, "%s%s", used > 0 ? ", " : "", input->candidates[i].id);
+        }
       }
       return nvfp4_reject(reason, NVFP4_E_POLICY, "%s names \"%.*s\", which is no kernel; needs one of: %s", force->source,
                           item.length < 60 ? (int)item.length : 60, item.text, ids);

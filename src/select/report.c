@@ -60,7 +60,7 @@ static void say_tuned(const nvfp4_selecting *s, size_t chosen, nvfp4_tuned at, c
       used += (size_t)snprintf(others + used, sizeof others - used, "%s%s %s", used == 0 ? "; " : ", ", other->id, time_text(ns, us));
     }
   }
-  nvfp4_reject(&verdict->reason, NVFP4_OK, "tuning table %.120s: %s at M=%" PRId64 "%s%s", s->input->tuning->file,
+  nvfp4_reject(&verdict->reason, NVFP4_OK, "tuning table %.120s: %s at M=%" PRId64 "%s%s", s->tuning->file,
                time_text(nvfp4_tuned_ns(at, s->input->candidates[chosen].id), us), at.times[0].m, others, more);
 }
 

@@ -306,7 +306,8 @@ static nvfp4_status run(nvfp4_selecting *s, nvfp4_selection *selection, nvfp4_re
     s->force = (nvfp4_force){.decided_by = s->force.decided_by, .source = s->force.source, .shown = s->force.shown};
   }
   judge_and_rank(s);
-  s->tuned = s->force.list == NULL ? nvfp4_tuned_layer(s->input->tuning, &s->desc) : (nvfp4_tuned){0};
+  s->tuning = nvfp4_tuning_of(s->input->tunings, s->input->tuning_count, s->input->machine, s->desc.device);
+  s->tuned = s->force.list == NULL ? nvfp4_tuned_layer(s->tuning, &s->desc) : (nvfp4_tuned){0};
   bool found = status == NVFP4_OK && make_plan(s, &plan);
   if (status == NVFP4_OK && !found && s->tuned.count > 0) { /* so many changes from M to M that no plan can hold them */
     s->tuned.count = 0;

@@ -55,9 +55,10 @@ typedef struct nvfp4_select_input {
   const nvfp4_machine *machine;
   bool dry_run; /* machine is not this computer: reasons say "not tested here" */
   const nvfp4_layer_desc *desc;
-  const nvfp4_policy *policy; /* never NULL */
-  int64_t m;                  /* the M that report rows speak of, in the description's range; 0: the range's first */
-  const nvfp4_tuning *tuning; /* of `machine`; NULL: none */
+  const nvfp4_policy *policy;  /* never NULL */
+  int64_t m;                   /* the M that report rows speak of, in the description's range; 0: the range's first */
+  const nvfp4_tuning *tunings; /* of `machine`, one at most for each of its devices */
+  size_t tuning_count;
 } nvfp4_select_input;
 
 /* Fills *selection and, if report is not NULL, *report (the caller's, freed by nvfp4_report_free). Strings of the report

@@ -22,9 +22,10 @@ typedef struct nvfp4_selecting {
   int64_t m;
   nvfp4_effective_policy policy;
   nvfp4_force force;
-  nvfp4_tuned tuned;       /* times of the layer; none if a list decides */
-  nvfp4_verdict *verdicts; /* [candidate_count] */
-  size_t *ranked;          /* eligible candidates, the best first */
+  const nvfp4_tuning *tuning; /* of the layer's device; NULL: none */
+  nvfp4_tuned tuned;          /* times of the layer; none if a list decides */
+  nvfp4_verdict *verdicts;    /* [candidate_count] */
+  size_t *ranked;             /* eligible candidates, the best first */
   size_t ranked_count;
 } nvfp4_selecting;
 

@@ -10,11 +10,16 @@
 
 #include "base/reason.h"
 
-/* What a table is of. */
-enum { FORMAT, VERSION, CPU, ISA, THREADS, HEADER_LINES };
-static const char *const header_keys[HEADER_LINES] = {"nvfp4-tuning", "version", "cpu", "isa", "threads"};
+/* What a table is of: the head of one of the CPU, and of one of a GPU. */
+typedef enum head_line { FORMAT, VERSION, CPU, ISA, THREADS, GPU, DRIVER } head_line;
+enum { MOST_HEAD_LINES = 5 };
+static const head_line heads[2][MOST_HEAD_LINES] = {{FORMAT, VERSION, CPU, ISA, THREADS}, {FORMAT, VERSION, GPU, DRIVER}};
+static const int head_lines[2] = {5, 4};
+static const char *const head_keys[] = {"nvfp4-tuning", "version", "cpu", "isa", "threads", "gpu", "cuda_driver"};
+static const char *const device_words[] = {"cpu", "cuda"}; /* by nvfp4_device_kind */
 
-static const char *header_value(int line, const nvfp4_machine *machine, int threads, char text[512]) {
+/* gpu: whose name, of a table of a GPU. */
+static const char *head_value(head_line line, const nvfp4_machine *machine, int gpu, int threads, char text[512]) {
   switch (line) {
     case FORMAT:
       return "1";
@@ -22,6 +27,11 @@ static const char *header_value(int line, const nvfp4_machine *machine, int thre
       return NVFP4_VERSION;
     case CPU:
       return machine->cpu[0] != '\0' ? machine->cpu : "unknown";
+    case GPU:
+      return gpu < machine->gpu_count ? machine->gpus[gpu].name : "none";
+    case DRIVER:
+      snprintf(text, 512, "%d", machine->cuda_driver);
+      return text;
     case ISA: {
       size_t used = 0;
       for (uint32_t bit = 1; bit != 0; bit <<= 1) {
@@ -39,19 +49,20 @@ static const char *header_value(int line, const nvfp4_machine *machine, int thre
 
 /* ------------------------------------------------------------------------------------------------------------------- print */
 
-char *nvfp4_tuning_print(const nvfp4_machine *machine, int threads, const nvfp4_tuned_time *times, size_t count) {
+char *nvfp4_tuning_print(const nvfp4_machine *machine, nvfp4_device device, int threads, const nvfp4_tuned_time *times, size_t count) {
   char *text = NULL, value[512];
   size_t bytes = 0;
   FILE *out = open_memstream(&text, &bytes);
   if (out == NULL) {
     return NULL;
   }
-  for (int line = 0; line < HEADER_LINES; line++) {
-    fprintf(out, "%s %s\n", header_keys[line], header_value(line, machine, threads, value));
+  for (int i = 0; i < head_lines[device.kind]; i++) {
+    head_line line = heads[device.kind][i];
+    fprintf(out, "%s %s\n", head_keys[line], head_value(line, machine, device.ordinal, threads, value));
   }
   for (size_t i = 0; i < count; i++) {
     const nvfp4_tuned_time *time = &times[i];
-    fprintf(out, "time device=cpu mode=%s n=%" PRId64 " k=%" PRId64 " m=%" PRId64 " kernel=%s ns=%" PRId64 "\n",
+    fprintf(out, "time device=%s mode=%s n=%" PRId64 " k=%" PRId64 " m=%" PRId64 " kernel=%s ns=%" PRId64 "\n", device_words[device.kind],
             nvfp4_mode_name(time->mode), time->n, time->k, time->m, time->kernel, time->ns);
   }
   bool failed = ferror(out) != 0;
@@ -64,14 +75,33 @@ char *nvfp4_tuning_print(const nvfp4_machine *machine, int threads, const nvfp4_
 
 /* ------------------------------------------------------------------------------------------------------------------- parse */
 
-static nvfp4_status check_header(int number, int line, const char *text, const nvfp4_machine *machine, int threads, nvfp4_reason *reason) {
-  char value[512];
-  const char *key = header_keys[line], *wanted = header_value(line, machine, threads, value);
+/* What stands behind the key, or NULL: the text begins with another one. */
+static const char *value_of(const char *text, const char *key) {
   size_t length = strlen(key);
-  if (strncmp(text, key, length) != 0 || text[length] != ' ') {
+  return strncmp(text, key, length) == 0 && text[length] == ' ' ? text + length + 1 : NULL;
+}
+
+static int find_gpu(const nvfp4_machine *machine, const char *name) {
+  int gpu = 0;
+  while (gpu < machine->gpu_count && strcmp(machine->gpus[gpu].name, name) != 0) {
+    gpu++;
+  }
+  return gpu < machine->gpu_count ? gpu : 0; /* the first is the one to name in a refusal */
+}
+
+/* Line `index` of the head. Its third says whether the table is of the CPU or of a GPU. */
+static nvfp4_status check_head(int number, int index, const char *text, const nvfp4_machine *machine, int threads, nvfp4_tuning *out,
+                               nvfp4_reason *reason) {
+  char value[512];
+  if (index == 2) {
+    out->gpu = value_of(text, head_keys[GPU]);
+  }
+  head_line line = heads[out->gpu != NULL][index];
+  const char *key = head_keys[line], *found = value_of(text, key);
+  if (found == NULL) {
     return nvfp4_reject(reason, NVFP4_E_FORMAT, "line %d is \"%.60s\"; needs \"%s ...\", as `nvfp4 tune` writes it", number, text, key);
   }
-  const char *found = text + length + 1;
+  const char *wanted = head_value(line, machine, line == GPU ? find_gpu(machine, found) : 0, threads, value);
   if (strcmp(found, wanted) != 0) {
     nvfp4_status status = line == FORMAT || line == VERSION ? NVFP4_E_UNSUPPORTED : NVFP4_E_MACHINE;
     return nvfp4_reject(reason, status,
@@ -106,9 +136,9 @@ static bool next_number(char **text, const char *key, int64_t *out) {
   return *end == '\0' && errno == 0;
 }
 
-static bool parse_time(char *text, nvfp4_tuned_time *out) {
+static bool parse_time(char *text, const char *device_word, nvfp4_tuned_time *out) {
   const char *device = next_value(&text, "device="), *mode = next_value(&text, "mode=");
-  if (device == NULL || strcmp(device, "cpu") != 0 || mode == NULL) {
+  if (device == NULL || strcmp(device, device_word) != 0 || mode == NULL) {
     return false;
   }
   static const nvfp4_mode modes[] = {NVFP4_MODE_UNQUANTISED, NVFP4_MODE_W4A4, NVFP4_MODE_W4A16};
@@ -161,7 +191,7 @@ static nvfp4_status sort_times(nvfp4_tuning *tuning, nvfp4_reason *reason) {
 
 /* The table's lines into out->times, which has room for all; out->text is cut into lines and words. */
 static nvfp4_status parse_lines(const nvfp4_machine *machine, int threads, nvfp4_tuning *out, nvfp4_reason *reason) {
-  int header = 0, number = 1;
+  int head = 0, number = 1;
   for (char *line = out->text, *next; line != NULL; line = next, number++) {
     next = strchr(line, '\n');
     if (next != NULL) {
@@ -174,23 +204,25 @@ static nvfp4_status parse_lines(const nvfp4_machine *machine, int threads, nvfp4
     if (length == 0 || line[0] == '#') {
       continue;
     }
-    if (header < HEADER_LINES) {
-      NVFP4_TRY(check_header(number, header++, line, machine, threads, reason));
+    if (head < head_lines[out->gpu != NULL]) {
+      NVFP4_TRY(check_head(number, head++, line, machine, threads, out, reason));
       continue;
     }
+    const char *word = device_words[out->gpu != NULL ? NVFP4_DEVICE_CUDA : NVFP4_DEVICE_CPU];
     char shown[81];
     snprintf(shown, sizeof shown, "%s", line);
-    if (strncmp(line, "time ", 5) != 0 || !parse_time(line + 5, &out->times[out->count])) {
+    if (strncmp(line, "time ", 5) != 0 || !parse_time(line + 5, word, &out->times[out->count])) {
       return nvfp4_reject(
           reason, NVFP4_E_FORMAT,
-          "line %d is \"%s\"; needs \"time device=cpu mode=w4a4|w4a16|unquantised n=N k=K m=M kernel=ID ns=NANOSECONDS\", whole numbers "
+          "line %d is \"%s\"; needs \"time device=%s mode=w4a4|w4a16|unquantised n=N k=K m=M kernel=ID ns=NANOSECONDS\", whole numbers "
           "from 1 on: mend it, or run `nvfp4 tune` again",
-          number, shown);
+          number, shown, word);
     }
     out->count++;
   }
-  if (header < HEADER_LINES) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "ends before \"%s ...\"; needs a table as `nvfp4 tune` writes it", header_keys[header]);
+  if (head < head_lines[out->gpu != NULL]) {
+    return nvfp4_reject(reason, NVFP4_E_FORMAT, "ends before \"%s ...\"; needs a table as `nvfp4 tune` writes it",
+                        head_keys[heads[out->gpu != NULL][head]]);
   }
   return sort_times(out, reason);
 }
@@ -222,9 +254,20 @@ void nvfp4_tuning_free(nvfp4_tuning *tuning) {
 
 /* ------------------------------------------------------------------------------------------------------------------- match */
 
+const nvfp4_tuning *nvfp4_tuning_of(const nvfp4_tuning *tunings, size_t count, const nvfp4_machine *machine, nvfp4_device device) {
+  const char *gpu = device.kind == NVFP4_DEVICE_CUDA && device.ordinal < machine->gpu_count ? machine->gpus[device.ordinal].name : NULL;
+  for (size_t i = 0; i < count; i++) {
+    const char *of = tunings[i].gpu;
+    if (device.kind == NVFP4_DEVICE_CPU ? of == NULL : of != NULL && gpu != NULL && strcmp(of, gpu) == 0) {
+      return &tunings[i];
+    }
+  }
+  return NULL;
+}
+
 nvfp4_tuned nvfp4_tuned_layer(const nvfp4_tuning *tuning, const nvfp4_layer_desc *desc) {
   nvfp4_tuned found = {0};
-  if (tuning == NULL || desc->device.kind != NVFP4_DEVICE_CPU) {
+  if (tuning == NULL) {
     return found;
   }
   const nvfp4_tuned_time layer = {.mode = desc->mode, .n = desc->n, .k = desc->k};

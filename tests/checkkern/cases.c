@@ -208,7 +208,7 @@ static void add_shapes(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed
   }
 }
 
-/* x, y and bias at odd addresses: the contract asks for no alignment. */
+/* x, y and bias at odd addresses, which the contract allows on the CPU. */
 static void add_misaligned(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed) {
   static const int64_t shapes[][3] = {{1, 16, 64}, {1, 37, 80}, {5, 64, 192}, {17, 33, 96}, {33, 100, 320}};
   for (size_t i = 0; i < 3 * sizeof shapes / sizeof shapes[0]; i++) {
@@ -351,12 +351,28 @@ static void add_promises(ck_cases *list, const nvfp4_kernel *kernel, uint64_t se
   }
 }
 
+/* Tiles enough for every multiprocessor of a GPU, and K in several slices: kernels share the work out in another way than for fewer. */
+static void add_many_tiles(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed) {
+  static const int64_t shapes[][3] = {{8, 20000, 192}, {12, 12800, 192}, {30, 12800, 192}, {60, 12800, 192}, {300, 4224, 320}};
+  for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+    ck_case c = plain(shapes[i][0], shapes[i][1], shapes[i][2], seed);
+    c.x = i % 2 == 0 ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_F16;
+    c.scales = CK_SCALES_ANY;
+    c.check = CK_CHECK_BATCH;
+    add(list, kernel, c);
+  }
+}
+
 ck_cases ck_cases_make(const nvfp4_kernel *kernel, uint64_t seed, bool deep) {
   ck_cases list = {0};
   for (uint64_t round = 0; round < (deep ? 4 : 1); round++) {
     uint64_t base = seed * 64 + round + 1;
     add_shapes(&list, kernel, base, deep);
-    add_misaligned(&list, kernel, base);
+    if (kernel->device == NVFP4_DEVICE_CPU) {
+      add_misaligned(&list, kernel, base);
+    } else {
+      add_many_tiles(&list, kernel, base);
+    }
     (is_dense(kernel) ? add_dense_data : add_data)(&list, kernel, base);
     add_long_sums(&list, kernel, base);
     add_types(&list, kernel, base);

@@ -30,5 +30,28 @@ on_mock 0 "$nvfp4" explain --shape 64,64 --device cuda:0 --kernel cuda_sm90_w4a4
 json 'j["layers"][0]["chosen"] == "cuda_sm90_w4a4"'
 on_mock 0 "$nvfp4" verify $golden/modelopt_nvfp4 --kernel 'cuda_*' --json
 json 'j["failed"] == 0 and j["passed"] > 0'
+on_mock 0 "$nvfp4" bench --device cuda:0 --kernel 'cuda_emulation_*' --shape 512,256 --m 1,5 --seconds 0.0001 --rotate 1 --json
+json '[r["kernel"] for r in j["results"]] == ["cuda_emulation_w4a4", "cuda_emulation_w4a16", "cublas_bf16"] * 2' \
+  'all(0 <= r["rel_err"] < 2**-8 and r["pack_gbps"] > 0 and r["us"] > 0 for r in j["results"] if r["kernel"] != "cublas_bf16")'
+on_mock 0 "$nvfp4" bench --device cuda:0 --kernel cuda_emulation_w4a4 --shape 512,256 --m 1 --seconds 0.0001 --rotate 1
+out_has "TFLOP/s"
+out_has "packs GB/s"
+
+# A tuning table of the GPU, beside one of the CPU; dense layers have no kernel there and are left out.
+model=$golden/modelopt_nvfp4
+gpu_table=$scratch/gpu.txt
+on_mock 0 "$nvfp4" tune $model --device cuda:0 --disable 'cuda_sm*' --m 1,4 --seconds 0.0001 --rotate 1 --output "$gpu_table" --json
+json 'j["device"] == "cuda:0" and all({t["kernel"] for t in s["times"]} == {"cuda_emulation_w4a4"} for s in j["shapes"])' \
+  'all(s["decided_by"] == "tuning" and s["mode"] == "w4a4" for s in j["shapes"])'
+grep -qx "gpu Mock GPU 0" "$gpu_table" || fail "the table does not name the GPU"
+grep -q "^time device=cuda mode=w4a4 n=128 k=320 m=4 kernel=cuda_emulation_w4a4 ns=[1-9]" "$gpu_table" || fail "a time is missing"
+expect 0 "$nvfp4" tune $model --kernel 'ref_*' --m 1 --seconds 0 --threads 1 --output "$scratch/cpu.txt"
+for device in cpu cuda:0; do
+  on_mock 0 NVFP4_THREADS=1 "$nvfp4" explain $model --device $device --layer '*.down_proj' --tuning "$scratch/cpu.txt,$gpu_table" --json
+  json 'all(l["decided_by"] == "tuning" for l in j["layers"])'
+done
+refuse "measured with gpu \"Mock GPU 0\"; here it is \"none\"" LD_LIBRARY_PATH=/nowhere "$nvfp4" explain $model --tuning "$gpu_table"
+refuse "measured with cuda_driver \"13000\"; here it is \"12000\"" LD_LIBRARY_PATH="$mock" MOCK_CUDA=driver=12000 "$nvfp4" explain $model --tuning "$gpu_table"
+
 on_mock 1 MOCK_CUDA=fail=cuLibraryLoadData:200 "$nvfp4" explain --shape 64,64 --device cuda:0 --json
 json '{k["stage"] for k in j["layers"][0]["kernels"] if k["id"] == "cuda_emulation_w4a4"} == {"failed_self_test"}'

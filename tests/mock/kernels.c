@@ -227,10 +227,112 @@ static void multiply_f16(void *const *arguments, unsigned grid, unsigned block) 
   mma_multiply(arguments[0], NVFP4_DTYPE_F16);
 }
 
+/* sm80_many.cuh. A grid or a block that does not fit the tiles of y leaves y as it is. */
+static void sm80_many(const cuda_mma_args *a, nvfp4_dtype x_dtype, int64_t rows, int64_t columns, int64_t threads, unsigned grid,
+                      unsigned block) {
+  if ((a->n + rows - 1) / rows * ((a->m + columns - 1) / columns) == (int64_t)grid && (int64_t)block == threads) {
+    mma_multiply(a, x_dtype);
+  }
+}
+
+#define SM80_MANY(name, rows, columns, group, groups)                               \
+  static void name##_bf16(void *const *arguments, unsigned grid, unsigned block) {  \
+    const cuda_mma_args *a = arguments[0];                                          \
+    sm80_many(a, NVFP4_DTYPE_BF16, rows, columns, (group) * (groups), grid, block); \
+  }                                                                                 \
+  static void name##_f16(void *const *arguments, unsigned grid, unsigned block) {   \
+    const cuda_mma_args *a = arguments[0];                                          \
+    sm80_many(a, NVFP4_DTYPE_F16, rows, columns, (group) * (groups), grid, block);  \
+  }
+SM80_MANY(sequence16, 128, 16, 128, 1)
+SM80_MANY(sequence32, 128, 32, 128, 1)
+SM80_MANY(sequence64, 128, 64, 128, 1)
+SM80_MANY(split16, 32, 16, 32, a->slices)
+SM80_MANY(split32, 32, 32, 32, a->slices)
+SM80_MANY(split64, 32, 64, 32, a->slices)
+
 static void read_buffer(void *const *arguments, unsigned grid, unsigned block) { (void)arguments, (void)grid, (void)block; }
+
+/* The kernels that take x by tensor map. A grid that does not fit, or a map that is not that of x, leaves y as it is. */
+static void sm90_mapped(void *const *arguments, nvfp4_dtype x_dtype, uint64_t columns, bool fits) {
+  const cuda_mma_args *a = arguments[0];
+  const nvfp4_cu_tensor_map *map = arguments[1]; /* as the mock driver encodes it */
+  const uint64_t data_type = x_dtype == NVFP4_DTYPE_BF16 ? NVFP4_CU_TENSOR_MAP_BFLOAT16 : NVFP4_CU_TENSOR_MAP_FLOAT16;
+  const uint64_t want[] = {(uintptr_t)a->x,
+                           (uint64_t)a->k,
+                           (uint64_t)a->m,
+                           (uint64_t)a->ldx_elems * 2,
+                           64,
+                           columns,
+                           data_type,
+                           NVFP4_CU_TENSOR_MAP_SWIZZLE_128B};
+  if (fits && memcmp(map->opaque, want, sizeof want) == 0) {
+    mma_multiply(a, x_dtype);
+  }
+}
+
+/* So many tiles of y: of `rows` rows of weights and `columns` rows of x. */
+static int64_t sm90_tiles(const cuda_mma_args *a, int64_t rows, int64_t columns) {
+  return (a->n + rows - 1) / rows * ((a->m + columns - 1) / columns);
+}
+
+/* sm90_mid.cuh: a thread block a slice of a tile. */
+static void sm90_mid(void *const *arguments, nvfp4_dtype x_dtype, uint64_t columns, unsigned grid) {
+  const cuda_mma_args *a = arguments[0];
+  const int64_t tiles = sm90_tiles(a, (int64_t)a->block_tiles * CUDA_MMA_ROWS, (int64_t)columns);
+  sm90_mapped(arguments, x_dtype, columns, tiles * a->slices == (int64_t)grid);
+}
+
+/* sm90_prefill.cuh: thread blocks persist over tiles; `sliced` ones compute all slices, the others take K in one. */
+static void sm90_prefill(void *const *arguments, nvfp4_dtype x_dtype, uint64_t columns, bool sliced, unsigned grid) {
+  const cuda_mma_args *a = arguments[0];
+  sm90_mapped(arguments, x_dtype, columns, grid <= sm90_tiles(a, CUDA_SM90_PREFILL_ROWS, (int64_t)columns) && (sliced || a->slices == 1));
+}
+
+#define SM90_MID_COLUMNS(columns)                                                          \
+  static void mid##columns##_bf16(void *const *arguments, unsigned grid, unsigned block) { \
+    (void)block;                                                                           \
+    sm90_mid(arguments, NVFP4_DTYPE_BF16, columns, grid);                                  \
+  }                                                                                        \
+  static void mid##columns##_f16(void *const *arguments, unsigned grid, unsigned block) {  \
+    (void)block;                                                                           \
+    sm90_mid(arguments, NVFP4_DTYPE_F16, columns, grid);                                   \
+  }
+SM90_MID_COLUMNS(16)
+SM90_MID_COLUMNS(32)
+SM90_MID_COLUMNS(64)
+SM90_MID_COLUMNS(128)
+SM90_MID_COLUMNS(256)
+
+#define SM90_MID(columns)                                                                                        \
+  {"nvfp4_sm90_bf16_mid" #columns, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, mid##columns##_bf16}, { \
+    "nvfp4_sm90_f16_mid" #columns, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, mid##columns##_f16      \
+  }
+
+#define SM90_PREFILL_COLUMNS(name, columns, sliced)                                \
+  static void name##_bf16(void *const *arguments, unsigned grid, unsigned block) { \
+    (void)block;                                                                   \
+    sm90_prefill(arguments, NVFP4_DTYPE_BF16, columns, sliced, grid);              \
+  }                                                                                \
+  static void name##_f16(void *const *arguments, unsigned grid, unsigned block) {  \
+    (void)block;                                                                   \
+    sm90_prefill(arguments, NVFP4_DTYPE_F16, columns, sliced, grid);               \
+  }
+SM90_PREFILL_COLUMNS(whole128, 128, false)
+SM90_PREFILL_COLUMNS(whole256, 256, false)
+SM90_PREFILL_COLUMNS(sliced128, 128, true)
+SM90_PREFILL_COLUMNS(sliced192, 192, true)
+
+#define SM90_PREFILL(name)                                                                         \
+  {"nvfp4_sm90_bf16_" #name, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, name##_bf16}, { \
+    "nvfp4_sm90_f16_" #name, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, name##_f16      \
+  }
 
 #define SM90(name) \
   {"nvfp4_sm90_bf16_" name, {sizeof(cuda_mma_args)}, multiply_bf16}, { "nvfp4_sm90_f16_" name, {sizeof(cuda_mma_args)}, multiply_f16 }
+
+#define SM80(name, bf16, f16) \
+  {"nvfp4_sm80_bf16_" name, {sizeof(cuda_mma_args)}, bf16}, { "nvfp4_sm80_f16_" name, {sizeof(cuda_mma_args)}, f16 }
 
 const mock_kernel mock_kernels[] = {
     {"nvfp4_read", {sizeof(void *), sizeof(long long), sizeof(void *)}, read_buffer},
@@ -243,20 +345,27 @@ const mock_kernel mock_kernels[] = {
     {"nvfp4_mma_pack", {sizeof(cuda_mma_pack_args)}, mma_pack},
     {"nvfp4_mma_unpack", {sizeof(cuda_mma_unpack_args)}, mma_unpack},
     {"nvfp4_dequantise", {sizeof(cuda_dequantise_args)}, dequantise},
+    SM80("few8_512", multiply_bf16, multiply_f16),
+    SM80("few8_768", multiply_bf16, multiply_f16),
+    SM80("sequence16", sequence16_bf16, sequence16_f16),
+    SM80("sequence32", sequence32_bf16, sequence32_f16),
+    SM80("sequence64_3", sequence64_bf16, sequence64_f16),
+    SM80("sequence64_4", sequence64_bf16, sequence64_f16),
+    SM80("split16", split16_bf16, split16_f16),
+    SM80("split32", split32_bf16, split32_f16),
+    SM80("split64", split64_bf16, split64_f16),
     SM90("few8_512"),
     SM90("few8_768"),
     SM90("few8_896"),
     SM90("few8_1024"),
-    SM90("few16_512"),
-    SM90("few16_768"),
-    SM90("few16_896"),
-    SM90("few16_1024"),
-    SM90("cluster32"),
-    SM90("cluster64"),
-    SM90("cluster128"),
-    SM90("sequence64"),
-    SM90("whole32"),
-    SM90("whole64"),
-    SM90("whole128"),
+    SM90_MID(16),
+    SM90_MID(32),
+    SM90_MID(64),
+    SM90_MID(128),
+    SM90_MID(256),
+    SM90_PREFILL(whole128),
+    SM90_PREFILL(whole256),
+    SM90_PREFILL(sliced128),
+    SM90_PREFILL(sliced192),
     {NULL, {0}, NULL},
 };

@@ -6,7 +6,7 @@
  *   - memory of the device is inaccessible but during a call, so that a host that reads it crashes
  *   - work without a current context, memory that is freed twice, allocation or waiting while a stream is captured are errors
  *
- * The environment says what to play, when cuInit is called: MOCK_CUDA="devices=2,sm=90,driver=13000,absent=cuLaunchKernelEx,fail=cuMemAlloc:2". `fail` is of all calls of that function; 100 from
+ * The environment says what to play, when cuInit is called: MOCK_CUDA="devices=2,sm=90,multiprocessors=132,shared=232448,driver=13000,absent=cuLaunchKernelEx,fail=cuMemAlloc:2". `fail` is of all calls of that function; 100 from
  * cuInit is "no device".
  */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
@@ -67,16 +67,17 @@ typedef struct block {
 } block;
 
 static struct {
-  int devices, sm, driver;
+  int devices, sm, multiprocessors, shared, driver; /* shared: bytes that a thread block may have */
   char absent[64], failing[64];
   int error;
   pthread_mutex_t lock;
   block *blocks;
-  size_t live;   /* allocations and streams, events, graphs */
-  int capturing; /* streams */
+  size_t live;              /* allocations and streams, events, graphs */
+  size_t bytes, most_bytes; /* of memory: now, and at most since mock_cuda_most_bytes */
+  int capturing;            /* streams */
   struct CUctx_st primary[MOST_DEVICES];
   struct CUkern_st *kernels;
-} mock = {.devices = 1, .sm = 90, .driver = 13000, .lock = PTHREAD_MUTEX_INITIALIZER};
+} mock = {.devices = 1, .sm = 90, .multiprocessors = 132, .shared = 227 << 10, .driver = 13000, .lock = PTHREAD_MUTEX_INITIALIZER};
 
 static _Thread_local struct {
   struct CUctx_st *stack[DEEP];
@@ -97,15 +98,25 @@ static struct CUctx_st *current(void) { return own.depth > 0 ? own.stack[own.dep
 
 size_t mock_cuda_live(void) { return mock.live; }
 
+size_t mock_cuda_most_bytes(void) {
+  size_t most = mock.most_bytes;
+  mock.most_bytes = mock.bytes;
+  return most;
+}
+
 static int mock_init(unsigned flags) {
   const char *text = getenv("MOCK_CUDA");
   mock.devices = 1;
   mock.sm = 90;
+  mock.multiprocessors = 132;
+  mock.shared = 227 << 10;
   mock.driver = 13000;
   mock.failing[0] = '\0';
   for (; text != NULL && *text != '\0'; text += strcspn(text, ","), text += *text == ',') {
     sscanf(text, "devices=%d", &mock.devices);
     sscanf(text, "sm=%d", &mock.sm);
+    sscanf(text, "multiprocessors=%d", &mock.multiprocessors);
+    sscanf(text, "shared=%d", &mock.shared);
     sscanf(text, "driver=%d", &mock.driver);
     sscanf(text, "fail=%63[^:]:%d", mock.failing, &mock.error);
   }
@@ -148,7 +159,7 @@ static int mock_device_get_attribute(int *value, int attribute, nvfp4_cu_device 
   (void)device;
   switch (attribute) {
     case NVFP4_CU_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-      *value = 132;
+      *value = mock.multiprocessors;
       break;
     case NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
       *value = mock.sm / 10;
@@ -160,7 +171,7 @@ static int mock_device_get_attribute(int *value, int attribute, nvfp4_cu_device 
       *value = 50 << 20;
       break;
     case NVFP4_CU_ATTRIBUTE_MOST_SHARED_BYTES_OF_BLOCK:
-      *value = 227 << 10;
+      *value = mock.shared;
       break;
     default:
       return INVALID_VALUE;
@@ -259,6 +270,8 @@ static int mock_alloc(nvfp4_cu_address *address, size_t bytes) {
   b->next = mock.blocks;
   mock.blocks = b;
   mock.live++;
+  mock.bytes += b->bytes;
+  mock.most_bytes = mock.bytes > mock.most_bytes ? mock.bytes : mock.most_bytes;
   pthread_mutex_unlock(&mock.lock);
   *address = (nvfp4_cu_address)(uintptr_t)b->data;
   return OK;
@@ -273,6 +286,7 @@ static int mock_free(nvfp4_cu_address address) {
       block *found = *b;
       *b = found->next;
       munmap(found->data, found->bytes);
+      mock.bytes -= found->bytes;
       free(found);
       mock.live--;
       result = OK;
@@ -382,10 +396,13 @@ static int mock_graph_instantiate(nvfp4_cu_graph_exec *exec, nvfp4_cu_graph grap
   return OK;
 }
 
-static void run(const node *n) {
+/* One after the other; the memory is opened once for all of them. */
+static void run(const node *nodes, size_t count) {
   pthread_mutex_lock(&mock.lock);
   open_memory(PROT_READ | PROT_WRITE);
-  n->kernel->compute(n->arguments, n->grid, n->block);
+  for (size_t i = 0; i < count; i++) {
+    nodes[i].kernel->compute(nodes[i].arguments, nodes[i].grid, nodes[i].block);
+  }
   open_memory(PROT_NONE);
   pthread_mutex_unlock(&mock.lock);
 }
@@ -393,9 +410,7 @@ static void run(const node *n) {
 static int mock_graph_launch(nvfp4_cu_graph_exec exec, nvfp4_cu_stream stream) {
   (void)stream;
   NEEDS_CONTEXT("cuGraphLaunch");
-  for (size_t i = 0; i < exec->graph.count; i++) {
-    run(&exec->graph.nodes[i]);
-  }
+  run(exec->graph.nodes, exec->graph.count);
   return OK;
 }
 
@@ -478,7 +493,7 @@ static int mock_kernel_get_function(nvfp4_cu_function *function, nvfp4_cu_kernel
 
 static int mock_kernel_set_attribute(int attribute, int value, nvfp4_cu_kernel kernel, nvfp4_cu_device device) {
   (void)kernel, (void)device;
-  return attribute == NVFP4_CU_FUNCTION_MAX_DYNAMIC_SHARED_BYTES && value <= 227 * 1024 ? OK : INVALID_VALUE;
+  return attribute == NVFP4_CU_FUNCTION_MAX_DYNAMIC_SHARED_BYTES && value <= mock.shared ? OK : INVALID_VALUE;
 }
 
 static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function, void **parameters, void **extra) {
@@ -500,7 +515,7 @@ static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function
     graph->nodes[graph->count++] = n;
     return OK;
   }
-  run(&n);
+  run(&n, 1);
   for (int i = 0; i < MOCK_ARGUMENTS; i++) {
     free(n.arguments[i]);
   }
@@ -514,10 +529,14 @@ static int mock_get_error_name(int error, const char **text) { return mock_get_e
 static int mock_tensor_map_encode_tiled(nvfp4_cu_tensor_map *map, int data_type, uint32_t rank, void *address, const uint64_t *sizes,
                                         const uint64_t *strides_bytes, const uint32_t *box, const uint32_t *element_strides, int interleave,
                                         int swizzle, int l2_promotion, int out_of_bounds) {
-  (void)data_type, (void)sizes, (void)strides_bytes, (void)box, (void)element_strides, (void)interleave, (void)swizzle;
-  (void)l2_promotion, (void)out_of_bounds;
-  memset(map, 0, sizeof *map);
-  return rank >= 1 && rank <= 5 && (uintptr_t)address % 16 == 0 ? OK : INVALID_VALUE;
+  (void)element_strides, (void)interleave, (void)l2_promotion, (void)out_of_bounds;
+  if (rank != 2 || (uintptr_t)address % 16 != 0 || strides_bytes[0] % 16 != 0 || box[0] > 256 || box[1] > 256 ||
+      (swizzle == NVFP4_CU_TENSOR_MAP_SWIZZLE_128B && box[0] * 2 > 128)) {
+    return INVALID_VALUE;
+  }
+  *map = (nvfp4_cu_tensor_map){
+      {(uintptr_t)address, sizes[0], sizes[1], strides_bytes[0], box[0], box[1], (uint64_t)data_type, (uint64_t)swizzle}};
+  return OK;
 }
 
 int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {

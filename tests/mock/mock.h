@@ -21,6 +21,8 @@ extern const mock_kernel mock_kernels[];
 
 /* Exported for tests: what was made and is not freed. */
 __attribute__((visibility("default"))) size_t mock_cuda_live(void);
+/* Bytes of memory, in whole pages, that were taken at most since the last call; from now on those that are taken now. */
+__attribute__((visibility("default"))) size_t mock_cuda_most_bytes(void);
 __attribute__((visibility("default"))) int cuCtxCreate_v2(nvfp4_cu_context *context, unsigned flags, nvfp4_cu_device device);
 __attribute__((visibility("default"))) int cuCtxDestroy_v2(nvfp4_cu_context context);
 __attribute__((visibility("default"))) int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags,

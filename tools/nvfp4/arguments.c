@@ -41,7 +41,9 @@ static void collect(option_list *list, cli *run, const cli_syntax *syntax, bool 
     append(list, selection, sizeof selection / sizeof selection[0]);
     if (!s->untuned) {
       const cli_option tuning = {
-          "tuning", "FILE", "table of this computer that `nvfp4 tune` wrote; --kernel wins over it", CLI_TEXT, &s->tuning, 0, 0};
+          "tuning", "LIST",     "tables of this computer that `nvfp4 tune` wrote, comma-separated; --kernel wins over them",
+          CLI_TEXT, &s->tuning, 0,
+          0};
       append(list, &tuning, 1);
     }
     if (syntax->threads) {

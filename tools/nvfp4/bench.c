@@ -21,6 +21,7 @@ typedef struct benchmark {
   nvfp4_context *context;
   const char **kernels; /* ids that --kernel matches */
   bool resident, progress;
+  int64_t rotate; /* MiB */
 } benchmark;
 
 /* A number at *text, and what stands behind it: one of `ends`, or the end. */
@@ -126,6 +127,9 @@ static json_t *result_json(const nvfp4_bench *bench, const nvfp4_bench_result *r
   json_object_update_new(row, json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "us", cli_json_real(r->us), "us_p10", cli_json_real(r->us_p10),
                                         "us_p90", cli_json_real(r->us_p90), "gbps", cli_json_real(r->gbps), "gflops",
                                         cli_json_real(r->gflops), "roof_share", cli_json_real(r->roof_share)));
+  if (r->rel_err >= 0) {
+    json_object_update_new(row, json_pack("{s:o, s:o}", "rel_err", cli_json_real(r->rel_err), "pack_gbps", cli_json_real(r->pack_gbps)));
+  }
   return row;
 }
 
@@ -140,11 +144,41 @@ static void print_json(const benchmark *b, const nvfp4_bench *bench) {
 
 static void print_roof(const char *label, const nvfp4_roof *roof) {
   if (roof->threads == 0) { /* of a GPU */
-    cli_print_field(stdout, label, "roof: read %.1f GB/s, bf16 %.0f GFLOP/s (%s)", roof->read_gbps, roof->bf16_gflops, roof->bf16_name);
+    cli_print_field(stdout, label, "roof: read %.1f GB/s, bf16 %.1f TFLOP/s (%s)", roof->read_gbps, roof->bf16_gflops / 1000,
+                    roof->bf16_name);
     return;
   }
   cli_print_field(stdout, label, "roof: read %.1f GB/s, fp32 %.0f GFLOP/s (%s), int8 %.0f Gop/s (%s)", roof->read_gbps, roof->f32_gflops,
                   roof->f32_name, roof->i8_gops, roof->i8_name);
+}
+
+static void add_heads(cli_table *table, bool gpu) {
+  static const char *const of_cpu[] = {"kernel", "us", "p10", "p90", "GB/s", "GFLOP/s", "of roof", "", NULL};
+  static const char *const of_gpu[] = {"kernel", "us", "p10", "p90", "GB/s", "TFLOP/s", "of roof", "error", "packs GB/s", "", NULL};
+  for (const char *const *head = gpu ? of_gpu : of_cpu; *head != NULL; head++) {
+    cli_table_add(table, "%s", *head);
+  }
+}
+
+static void add_figures(cli_table *table, const nvfp4_bench_result *r, bool gpu) {
+  bool timed = r->status == NVFP4_OK;
+  const double figures[] = {r->us, r->us_p10, r->us_p90, r->gbps, gpu ? r->gflops / 1000 : r->gflops, 100 * r->roof_share};
+  cli_table_add(table, "%s", r->kernel);
+  for (int figure = 0; figure < 6; figure++) {
+    if (timed) {
+      cli_table_add(table, "%.*f%s", figure == 3 ? 2 : 1, figures[figure], figure == 5 ? " %" : "");
+    } else {
+      cli_table_add(table, "-");
+    }
+  }
+  if (gpu && timed && r->rel_err >= 0) {
+    cli_table_add(table, "%.1e", r->rel_err);
+    cli_table_add(table, "%.0f", r->pack_gbps);
+  } else if (gpu) {
+    cli_table_add(table, "-");
+    cli_table_add(table, "-");
+  }
+  cli_table_add(table, "%s", r->reason);
 }
 
 static void print_text(const benchmark *b, const nvfp4_bench *bench) {
@@ -158,28 +192,15 @@ static void print_text(const benchmark *b, const nvfp4_bench *bench) {
   }
   print_roof("before", &bench->before);
   print_roof("after", &bench->after);
-  cli_table table = {.columns = 8, .right = "lrrrrrrr"};
+  cli_table table = {.columns = gpu ? 10 : 8, .right = gpu ? "lrrrrrrrrl" : "lrrrrrrl"};
   for (size_t i = 0; i < bench->result_count; i++) {
     const nvfp4_bench_result *r = &bench->results[i];
     if (i % (b->options.kernel_count + gpu) == 0) {
       cli_table_print(&table, 2);
       printf("\nN %lld, K %lld, M %lld\n", (long long)r->n, (long long)r->k, (long long)r->m);
-      static const char *const heads[] = {"kernel", "us", "p10", "p90", "GB/s", "GFLOP/s", "of roof", ""};
-      for (int head = 0; head < 8; head++) {
-        cli_table_add(&table, "%s", heads[head]);
-      }
+      add_heads(&table, gpu);
     }
-    bool timed = r->status == NVFP4_OK;
-    cli_table_add(&table, "%s", r->kernel);
-    const double figures[] = {r->us, r->us_p10, r->us_p90, r->gbps, r->gflops, 100 * r->roof_share};
-    for (int figure = 0; figure < 6; figure++) {
-      if (timed) {
-        cli_table_add(&table, "%.*f%s", figure == 3 ? 2 : 1, figures[figure], figure == 5 ? " %" : "");
-      } else {
-        cli_table_add(&table, "-");
-      }
-    }
-    cli_table_add(&table, "%s", r->reason);
+    add_figures(&table, r, gpu);
   }
   cli_table_print(&table, 2);
 }
@@ -236,6 +257,8 @@ static int run_bench(cli *run, int argc, char **argv) {
       {"device", "cpu|cuda:N", "whose kernels (default cpu); on a GPU cuBLAS' bf16 product is timed too", CLI_TEXT, &b.device, 0, 0},
       {"seconds", "S", "of timed calls for each kernel, shape and M; three calls at least (default 0.3)", CLI_REAL, &b.options.seconds, 0,
        3600},
+      {"rotate", "MIB", "copies of the weights that calls rotate over, and what the roof reads (default: more than the caches hold)",
+       CLI_INTEGER, &b.rotate, 1, 1 << 20},
       {"threads", "N", "threads (default: NVFP4_THREADS, or one a processor)", CLI_INTEGER, &b.selection.threads, 1, 4096},
       {"disable", "LIST", "never these: ids or globs, comma-separated (default: NVFP4_DISABLE)", CLI_TEXT, &b.selection.disable, 0, 0},
       {"plugins", "LIST", "plug-ins to open: paths, comma-separated (default: NVFP4_PLUGINS)", CLI_TEXT, &b.selection.plugins, 0, 0},
@@ -246,6 +269,7 @@ static int run_bench(cli *run, int argc, char **argv) {
       !cli_context(run, &b.selection, &b.context, &code)) {
     return code;
   }
+  b.options.rotate_bytes = (uint64_t)b.rotate << 20;
   b.progress = isatty(STDERR_FILENO);
   code = run_benchmark(&b);
   free(b.kernels);
@@ -259,12 +283,11 @@ const cli_command cli_bench = {
     .summary = "times kernels, and says what share of this computer's limit they reach",
     .description =
         "Microseconds of a call (the median, the 10th and 90th percentile), x and y bf16. GB/s count 0.5625 bytes a weight, of kernels for "
-        "dense "
-        "layers 2 (bf16). The roof is "
-        "measured before and after: read "
-        "bandwidth and the fastest arithmetic; a share of 100 % is a kernel that this computer cannot do better. Kernels take turns call "
-        "by call. Up to M = 16 the weights "
-        "come from memory (calls rotate over copies of them).",
+        "dense layers 2 (bf16). The roof is measured before and after: read bandwidth and the fastest arithmetic; a share of 100 % is a "
+        "kernel that this computer cannot do better. Kernels take turns call by call. Up to M = 16, on a GPU always, the weights come from "
+        "memory (calls rotate over copies of them). On a GPU also: the error of a sample of y against sums in double, and how fast a layer "
+        "is "
+        "packed whose weights are on the device.",
     .examples =
         "  nvfp4 bench --kernel 'ref_*' --shape 4096,4096 --m 1\n"
         "  nvfp4 bench --l2 --m 1 --threads 1 --json\n",

@@ -326,13 +326,16 @@ static bool is_of_other_kind(const char *id, bool dense) {
 static void print_ranking(const nvfp4_report *report, bool dense) {
   printf("  kernels for M = %lld, in order of preference\n", (long long)report->m);
   cli_table table = {.columns = 3, .right = "lll"};
+  const char *above = "";
   for (size_t i = 0; i < report->row_count; i++) {
+    const char *reason = report->rows[i].reason;
     if (is_of_other_kind(report->rows[i].id, dense)) {
       continue;
     }
     cli_table_add(&table, "%s", report->rows[i].id);
     cli_table_add(&table, "%s", nvfp4_stage_name(report->rows[i].stage));
-    cli_table_add(&table, "%s", report->rows[i].reason);
+    cli_table_add(&table, "%s", strcmp(reason, above) == 0 ? "as above" : reason);
+    above = reason;
   }
   cli_table_print(&table, 4);
 }

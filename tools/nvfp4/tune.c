@@ -17,9 +17,11 @@ typedef struct tuned_shape {
 
 typedef struct tuning {
   cli *run;
-  const char *path, *m_list, *output;
+  const char *path, *m_list, *output, *device_text;
+  nvfp4_device device;
   int mode; /* of the user: -1 none, 0 w4a4, 1 w4a16 */
   double seconds;
+  int64_t rotate; /* MiB */
   cli_selection selection;
   nvfp4_checkpoint *checkpoint;
   nvfp4_context *context, *tuned; /* without and with the new table */
@@ -81,6 +83,19 @@ static void add_shape(tuning *t, const nvfp4_layer_info *info, nvfp4_mode mode) 
   t->shapes[i].layers++;
 }
 
+/* Whether this build has kernels of that mode for the device; dense layers, say, have none on a GPU, and stay on the CPU. */
+static bool has_kernels(const tuning *t, nvfp4_mode mode) {
+  for (size_t i = 0; i < nvfp4_kernel_count(t->context); i++) {
+    nvfp4_kernel_info info;
+    nvfp4_reason why_not;
+    if (nvfp4_kernel_get(t->context, i, NULL, &info, &why_not) == NVFP4_OK && info.layout[0] != '\0' && info.mode == mode &&
+        info.device == t->device.kind) {
+      return true;
+    }
+  }
+  return false;
+}
+
 static bool find_shapes(tuning *t, int *code) {
   t->shapes = calloc(nvfp4_checkpoint_layer_count(t->checkpoint) + 1, sizeof *t->shapes);
   if (t->shapes == NULL) {
@@ -96,10 +111,14 @@ static bool find_shapes(tuning *t, int *code) {
       *code = cli_fail(t->run, NVFP4_E_ARG, "--mode w4a4: layer %s has no input scale; it can run as w4a16 only", info->name);
       return false;
     }
-    add_shape(t, info, t->mode == 1 && info->mode == NVFP4_MODE_W4A4 ? NVFP4_MODE_W4A16 : info->mode);
+    nvfp4_mode mode = t->mode == 1 && info->mode == NVFP4_MODE_W4A4 ? NVFP4_MODE_W4A16 : info->mode;
+    if (t->device.kind == NVFP4_DEVICE_CPU || has_kernels(t, mode)) {
+      add_shape(t, info, mode);
+    }
   }
   if (t->shape_count == 0) {
-    *code = cli_fail(t->run, NVFP4_E_ARG, "%s has no NVFP4 or dense layer; needs one to tune for", t->path);
+    *code = cli_fail(t->run, NVFP4_E_ARG, "%s has no NVFP4 or dense layer that a kernel for %s could serve; needs one to tune for", t->path,
+                     t->device_text);
     return false;
   }
   return true;
@@ -116,6 +135,7 @@ static bool ask(const tuning *t, nvfp4_context *context, const tuned_shape *shap
                                  .mode = shape->mode,
                                  .x_dtype = NVFP4_DTYPE_BF16,
                                  .y_dtype = NVFP4_DTYPE_BF16,
+                                 .device = t->device,
                                  .partitions = &whole,
                                  .partition_count = 1,
                                  .weight_dtype = dense ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_NONE};
@@ -156,7 +176,7 @@ static void step(void *cookie, const char *kernel, int64_t n, int64_t k, int64_t
 }
 
 /* Adds the times of a run; kernels are named by the context, which outlives it. */
-static bool keep_times(tuning *t, const nvfp4_bench *bench, nvfp4_mode mode, int *code) {
+static bool keep_times(tuning *t, const nvfp4_bench *bench, nvfp4_mode mode, size_t kernel_count, int *code) {
   nvfp4_tuned_time *grown = realloc(t->times, (t->count + bench->result_count + 1) * sizeof *grown);
   if (grown == NULL) {
     return out_of_memory(t, code);
@@ -165,7 +185,8 @@ static bool keep_times(tuning *t, const nvfp4_bench *bench, nvfp4_mode mode, int
   for (size_t i = 0; i < bench->result_count; i++) {
     const nvfp4_bench_result *result = &bench->results[i];
     int64_t ns = (int64_t)(result->us * 1000 + 0.5);
-    if (result->status == NVFP4_OK) { /* otherwise the kernel does not serve this M */
+    bool cublas = t->device.kind == NVFP4_DEVICE_CUDA && i % (kernel_count + 1) == kernel_count;
+    if (result->status == NVFP4_OK && !cublas) { /* otherwise the kernel does not serve this M */
       t->unsteady += result->us_p90 > 2 * result->us_p10;
       t->times[t->count++] = (nvfp4_tuned_time){mode, result->n, result->k, result->m, result->kernel, ns > 0 ? ns : 1};
     }
@@ -190,12 +211,14 @@ static bool measure(tuning *t, nvfp4_mode mode, const char **kernels, size_t ker
                                        .ms = t->m,
                                        .m_count = t->m_count,
                                        .seconds = t->seconds,
+                                       .rotate_bytes = (uint64_t)t->rotate << 20,
+                                       .device = t->device,
                                        .progress = step,
                                        .progress_cookie = t};
   nvfp4_bench *bench = NULL;
   nvfp4_reason reason = {0};
   t->done = 0;
-  t->total = count * t->m_count * kernel_count;
+  t->total = count * t->m_count * (kernel_count + (t->device.kind == NVFP4_DEVICE_CUDA)); /* cuBLAS, too */
   cli_progress_begin(&t->progress, "timings");
   bool done = shapes != NULL && nvfp4_bench_run(t->context, &options, &bench, &reason) == NVFP4_OK;
   cli_progress_end(&t->progress);
@@ -204,7 +227,7 @@ static bool measure(tuning *t, nvfp4_mode mode, const char **kernels, size_t ker
   } else if (!done) {
     *code = cli_fail_reason(t->run, &reason);
   }
-  done = done && keep_times(t, bench, mode, code);
+  done = done && keep_times(t, bench, mode, kernel_count, code);
   nvfp4_bench_free(bench);
   free(shapes);
   return done;
@@ -311,8 +334,9 @@ static bool tell_json(const tuning *t, int *code) {
     json_array_append_new(shapes, shape_json(t, &t->shapes[i], report));
     nvfp4_report_free(report);
   }
-  cli_print_json(json_pack("{s:o, s:o, s:i, s:o}", "machine", cli_json_machine(nvfp4_context_machine(t->context)), "output",
-                           cli_json_text(t->output), "threads", nvfp4_context_threads(t->context), "shapes", shapes));
+  cli_print_json(json_pack("{s:o, s:s, s:o, s:i, s:o}", "machine", cli_json_machine(nvfp4_context_machine(t->context)), "device",
+                           t->device_text, "output", cli_json_text(t->output), "threads", nvfp4_context_threads(t->context), "shapes",
+                           shapes));
   return true;
 }
 
@@ -331,8 +355,13 @@ static bool tell(const tuning *t, int *code) {
       return false;
     }
   }
-  printf("\n%zu times of %zu layer shapes, %d threads, are in %s.\nTo use them: NVFP4_TUNING=%s, or --tuning %s\n", t->count,
-         t->shape_count, nvfp4_context_threads(t->context), t->output, t->output, t->output);
+  if (t->device.kind == NVFP4_DEVICE_CUDA) {
+    printf("\n%zu times of %zu layer shapes on %s", t->count, t->shape_count,
+           nvfp4_context_machine(t->context)->gpus[t->device.ordinal].name);
+  } else {
+    printf("\n%zu times of %zu layer shapes, %d threads", t->count, t->shape_count, nvfp4_context_threads(t->context));
+  }
+  printf(", are in %s.\nTo use them: NVFP4_TUNING=%s, or --tuning %s\n", t->output, t->output, t->output);
   return true;
 }
 
@@ -340,7 +369,7 @@ static bool tell(const tuning *t, int *code) {
 
 static bool save(tuning *t, int *code) {
   nvfp4_reason reason = {0};
-  if (nvfp4_tuning_save(t->context, t->output, t->times, t->count, &reason) != NVFP4_OK) {
+  if (nvfp4_tuning_save(t->context, t->output, t->device, t->times, t->count, &reason) != NVFP4_OK) {
     *code = cli_fail_reason(t->run, &reason);
     return false;
   }
@@ -352,9 +381,9 @@ static bool save(tuning *t, int *code) {
 
 static int tune(tuning *t) {
   int code = CLI_DONE;
-  if (cli_open(t->run, t->path, NVFP4_OPEN_SKIP_SCALES, &t->checkpoint, &code) && find_shapes(t, &code) &&
-      cli_context(t->run, &t->selection, &t->context, &code) && tune_mode(t, NVFP4_MODE_W4A4, &code) &&
-      tune_mode(t, NVFP4_MODE_W4A16, &code) && tune_mode(t, NVFP4_MODE_UNQUANTISED, &code) && save(t, &code)) {
+  if (cli_open(t->run, t->path, NVFP4_OPEN_SKIP_SCALES, &t->checkpoint, &code) && cli_context(t->run, &t->selection, &t->context, &code) &&
+      find_shapes(t, &code) && tune_mode(t, NVFP4_MODE_W4A4, &code) && tune_mode(t, NVFP4_MODE_W4A16, &code) &&
+      tune_mode(t, NVFP4_MODE_UNQUANTISED, &code) && save(t, &code)) {
     tell(t, &code);
   }
   nvfp4_context_destroy(t->tuned);
@@ -368,6 +397,7 @@ static int tune(tuning *t) {
 static int run_tune(cli *run, int argc, char **argv) {
   tuning t = {.run = run,
               .mode = -1,
+              .device_text = "cpu",
               .seconds = 0.1,
               .m_list = "1,2,4,8,16,32,64,128,256,512,1024",
               .output = "nvfp4-tuning.txt",
@@ -376,7 +406,10 @@ static int run_tune(cli *run, int argc, char **argv) {
       {"m", "LIST", "rows of x to time, comma-separated (default 1,2,4,...,1024); each speaks for the M up to the next", CLI_TEXT,
        &t.m_list, 0, 0},
       {"mode", "w4a4|w4a16", "activations in 4 or 16 bits (default: as the checkpoint says)", CLI_CHOICE, &t.mode, 0, 0},
+      {"device", "cpu|cuda:N", "where the layers are (default cpu)", CLI_TEXT, &t.device_text, 0, 0},
       {"output", "FILE", "the table (default nvfp4-tuning.txt); replaced at the end, at once", CLI_TEXT, &t.output, 0, 0},
+      {"rotate", "MIB", "copies of the weights that calls rotate over (default: more than the caches hold)", CLI_INTEGER, &t.rotate, 1,
+       1 << 20},
       {"seconds", "S", "to time a kernel at one shape and M, three calls at least (default 0.1)", CLI_REAL, &t.seconds, 0, 60},
   };
   const cli_syntax syntax = {.options = options,
@@ -387,7 +420,7 @@ static int run_tune(cli *run, int argc, char **argv) {
                              .least = 1,
                              .most = 1};
   int code;
-  if (!cli_parse(run, argc, argv, &syntax, &code) || !parse_m_list(&t, &code)) {
+  if (!cli_parse(run, argc, argv, &syntax, &code) || !cli_device(run, t.device_text, &t.device, &code) || !parse_m_list(&t, &code)) {
     return code;
   }
   t.seconds = t.seconds > 0 ? t.seconds : 1e-9; /* 0: as few calls as can be */
@@ -405,11 +438,14 @@ const cli_command cli_tune = {
         "Every kernel that the policy leaves is timed on every shape of layer that CKPT has, with random weights (dense ones bf16), on an "
         "otherwise "
         "idle "
-        "computer. The table is for this computer, this version of the library and this number of threads. Nothing reads it unless "
+        "computer. The table is for this computer, this version of the library and this number of threads; with --device cuda:N, for GPUs "
+        "of "
+        "that name and this version of CUDA in the driver. Nothing reads it unless "
         "NVFP4_TUNING or --tuning names it. Slow kernels take most of the time: --disable 'ref_*' leaves them out.",
     .examples =
         "  nvfp4 tune model/\n"
         "  nvfp4 tune model/ --m 1,16,256 --threads 8 --output eight-threads.txt\n"
-        "  nvfp4 explain model/ --tuning nvfp4-tuning.txt\n",
+        "  nvfp4 tune model/ --device cuda:0 --output gpu.txt\n"
+        "  nvfp4 explain model/ --tuning nvfp4-tuning.txt,gpu.txt\n",
     .run = run_tune,
 };

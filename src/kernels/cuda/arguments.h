@@ -57,7 +57,7 @@ typedef struct cuda_mma_unpack_args {
   uint8_t *codes, *scales; /* canonical, without gaps */
 } cuda_mma_unpack_args;
 
-/* sm90_w4a16.cu. Weights in the layout cuda_mma; x is bf16 or f16, the kernel says which, and its rows begin at multiples of 16 bytes. */
+/* sm80_w4a16.cu and sm90_w4a16.cu. Weights in the layout cuda_mma; x is bf16 or f16, the kernel says which, and its rows begin at multiples of 16 bytes. */
 typedef struct cuda_mma_args {
   int64_t m, n, k;
   const uint8_t *weights;
@@ -70,10 +70,14 @@ typedef struct cuda_mma_args {
   int32_t y_dtype, bias_dtype;
   int32_t slices;      /* K is cut into so many parts, whose sums are added in order */
   int32_t chunk_pairs; /* the kernels for few rows: so many pairs of x a slice are in shared memory at a time; 0 is not allowed */
+  int32_t block_tiles; /* sm90_mid.cuh: tiles of 64 rows of weights that a thread block computes */
 } cuda_mma_args;
 
-/* The kernels for many rows: rows of weights that a thread block computes, and the shared memory and threads that suffice each of them. */
-enum { CUDA_SM90_MANY_ROWS = 256, CUDA_SM90_MANY_SHARED_BYTES = 227 * 1024, CUDA_SM90_MANY_THREADS = 640 };
+/* Hopper: the most shared memory that a thread block can have; rows of weights of a tile of sm90_prefill.cuh, and threads of its blocks. */
+enum { CUDA_SM90_SHARED_BYTES = 227 * 1024, CUDA_SM90_PREFILL_ROWS = 128, CUDA_SM90_PREFILL_THREADS = 384 };
+
+/* sm80_many.cuh: shared memory of a group of warps that computes `rows` rows of weights and `columns` of x, by stages of 64 k's. */
+#define CUDA_SM80_GROUP_BYTES(rows, columns, stages) ((stages) * ((columns)*128 + (rows) / 16 * (512 + 64)))
 
 /* A thread block of 16 x 16 threads computes a tile of y: 64 columns and 16 times this many rows. */
 enum { CUDA_EMULATION_COLUMNS = 64, CUDA_EMULATION_THREADS = 256 };

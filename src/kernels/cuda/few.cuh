@@ -3,7 +3,7 @@
  * y = x W^T for up to 8 COLUMN_TILES rows of x: memory-bound. Weights go straight from global memory to registers, since one warp alone uses them; x waits in shared memory.
  *
  * A warp computes one slice of K of one row tile; a thread block has warps for some row tiles, gridDim.x apart, x all slices. The sums of the slices are added in order, in fp32. The order of
- * additions is that of sm90_many.cuh.
+ * additions is that of sm90_prefill.cuh.
  */
 #ifndef NVFP4_KERNELS_CUDA_FEW_CUH
 #define NVFP4_KERNELS_CUDA_FEW_CUH

@@ -29,12 +29,12 @@ struct bf16 {
       asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(s) : "r"(raised), "r"(0x3F803F80u), "r"(0xF100F100u)); /* * 1 - 2^99 */
       return s;
     };
-    return make_uint2(raise(bytes & 0x00FF00FFu), raise(bytes >> 8 & 0x00FF00FFu));
+    return make_uint2(raise(__byte_perm(bytes, 0, 0x4240)), raise(__byte_perm(bytes, 0, 0x4341)));
   }
 
   static __device__ uint32_t multiply(uint32_t a, uint32_t b) {
     uint32_t c;
-    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(c) : "r"(a), "r"(b), "r"(0x80008000u)); /* a b - 0: before sm_90 there is no mul.bf16x2 */
     return c;
   }
 
@@ -79,7 +79,15 @@ struct f16 {
 };
 
 /* That of one step, in both halves. */
-__device__ inline uint32_t scale_of_step(uint2 scales, int step) { return __byte_perm(step % 2 ? scales.y : scales.x, 0, step / 2 ? 0x3232 : 0x1010); }
+__device__ inline uint32_t scale_of_step(uint2 scales, int step) {
+  uint32_t v = step % 2 ? scales.y : scales.x; /* in PTX, since the multiplication can take either half for both */
+  if (step / 2) {
+    asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %0;\nmov.b32 %0, {high, high};\n}" : "+r"(v));
+  } else {
+    asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %0;\nmov.b32 %0, {low, low};\n}" : "+r"(v));
+  }
+  return v;
+}
 
 /* Row of a row tile that slot g of the MMA holds; slot g + 8 holds the one two further. */
 __device__ inline int row_of_slot(int g) { return g / 2 * 4 + g % 2; }

@@ -46,6 +46,10 @@ struct wgmma;
     }                                                                                                                                      \
   };
 
+#define NVFP4_OPERANDS16 NVFP4_F4(d, 0), NVFP4_F4(d, 4)
+NVFP4_WGMMA(bf16, "bf16", 16, "%0,%1,%2,%3,%4,%5,%6,%7", "%8,%9,%10,%11", "12", "13", NVFP4_OPERANDS16)
+NVFP4_WGMMA(f16, "f16", 16, "%0,%1,%2,%3,%4,%5,%6,%7", "%8,%9,%10,%11", "12", "13", NVFP4_OPERANDS16)
+
 #define NVFP4_D32 \
   "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
 #define NVFP4_OPERANDS32 NVFP4_F16(d, 0)
@@ -67,44 +71,24 @@ NVFP4_WGMMA(f16, "f16", 64, NVFP4_D64, "%32,%33,%34,%35", "36", "37", NVFP4_OPER
 NVFP4_WGMMA(bf16, "bf16", 128, NVFP4_D128, "%64,%65,%66,%67", "68", "69", NVFP4_OPERANDS128)
 NVFP4_WGMMA(f16, "f16", 128, NVFP4_D128, "%64,%65,%66,%67", "68", "69", NVFP4_OPERANDS128)
 
-/* The same with operand A in shared memory too, as operand B is: d = a b + (add ? d : 0). */
-template <class X, int N>
-struct wgmma_shared;
-
-#define NVFP4_WGMMA_SHARED(X, type, N, d_names, a_name, b_name, add_name, d_operands)                                                     \
-  template <>                                                                                                                              \
-  struct wgmma_shared<X, N> {                                                                                                              \
-    static __device__ void run(float (&d)[N / 2], uint32_t a, uint32_t b, bool add) {                                                      \
-      asm volatile("{\n.reg .pred p;\n.reg .b64 a, b;\nsetp.ne.b32 p, %" add_name ", 0;\nmov.b64 a, {%" a_name                             \
-                   ", " NVFP4_WGMMA_DESCRIPTOR_HIGH "};\nmov.b64 b, {%" b_name ", " NVFP4_WGMMA_DESCRIPTOR_HIGH "};\n"                     \
-                   "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." type "." type " {" d_names "}, a, b, p, 1, 1, 0, 0;\n}"               \
-                   : d_operands                                                                                                            \
-                   : "r"(a), "r"(b), "r"((int)add));                                                                                       \
-    }                                                                                                                                      \
-  };
-
-#define NVFP4_D10(tens) \
-  "%" #tens "0,%" #tens "1,%" #tens "2,%" #tens "3,%" #tens "4,%" #tens "5,%" #tens "6,%" #tens "7,%" #tens "8,%" #tens "9,"
-#define NVFP4_D192                                                                                                                          \
-  NVFP4_D10() NVFP4_D10(1) NVFP4_D10(2) NVFP4_D10(3) NVFP4_D10(4) NVFP4_D10(5) NVFP4_D10(6) NVFP4_D10(7) NVFP4_D10(8)                      \
-  "%90,%91,%92,%93,%94,%95"
+#define NVFP4_D192 \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25," \
+  "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51," \
+  "%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77," \
+  "%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
 #define NVFP4_OPERANDS192 NVFP4_OPERANDS128, NVFP4_F16(d, 64), NVFP4_F16(d, 80)
-#define NVFP4_D256                                                                                                                         \
-  NVFP4_D10() NVFP4_D10(1) NVFP4_D10(2) NVFP4_D10(3) NVFP4_D10(4) NVFP4_D10(5) NVFP4_D10(6) NVFP4_D10(7) NVFP4_D10(8) NVFP4_D10(9)         \
-  NVFP4_D10(10) NVFP4_D10(11) "%120,%121,%122,%123,%124,%125,%126,%127"
-#define NVFP4_OPERANDS256 NVFP4_OPERANDS128, NVFP4_F16(d, 64), NVFP4_F16(d, 80), NVFP4_F16(d, 96), NVFP4_F16(d, 112)
 NVFP4_WGMMA(bf16, "bf16", 192, NVFP4_D192, "%96,%97,%98,%99", "100", "101", NVFP4_OPERANDS192)
 NVFP4_WGMMA(f16, "f16", 192, NVFP4_D192, "%96,%97,%98,%99", "100", "101", NVFP4_OPERANDS192)
+
+#define NVFP4_D256 \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25," \
+  "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51," \
+  "%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77," \
+  "%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103," \
+  "%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+#define NVFP4_OPERANDS256 NVFP4_OPERANDS128, NVFP4_F16(d, 64), NVFP4_F16(d, 80), NVFP4_F16(d, 96), NVFP4_F16(d, 112)
 NVFP4_WGMMA(bf16, "bf16", 256, NVFP4_D256, "%128,%129,%130,%131", "132", "133", NVFP4_OPERANDS256)
 NVFP4_WGMMA(f16, "f16", 256, NVFP4_D256, "%128,%129,%130,%131", "132", "133", NVFP4_OPERANDS256)
-NVFP4_WGMMA_SHARED(bf16, "bf16", 64, NVFP4_D64, "32", "33", "34", NVFP4_OPERANDS64)
-NVFP4_WGMMA_SHARED(f16, "f16", 64, NVFP4_D64, "32", "33", "34", NVFP4_OPERANDS64)
-NVFP4_WGMMA_SHARED(bf16, "bf16", 128, NVFP4_D128, "64", "65", "66", NVFP4_OPERANDS128)
-NVFP4_WGMMA_SHARED(f16, "f16", 128, NVFP4_D128, "64", "65", "66", NVFP4_OPERANDS128)
-NVFP4_WGMMA_SHARED(bf16, "bf16", 192, NVFP4_D192, "96", "97", "98", NVFP4_OPERANDS192)
-NVFP4_WGMMA_SHARED(f16, "f16", 192, NVFP4_D192, "96", "97", "98", NVFP4_OPERANDS192)
-NVFP4_WGMMA_SHARED(bf16, "bf16", 256, NVFP4_D256, "128", "129", "130", NVFP4_OPERANDS256)
-NVFP4_WGMMA_SHARED(f16, "f16", 256, NVFP4_D256, "128", "129", "130", NVFP4_OPERANDS256)
 
 __device__ inline void barrier_init(uint32_t barrier, unsigned arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
@@ -113,13 +97,6 @@ __device__ inline void barrier_arrive(uint32_t barrier) { asm volatile("mbarrier
 /* Arrives if `arrive`; without a branch, which would make the compiler wait for MMAs that are under way. */
 __device__ inline void barrier_arrive_if(uint32_t barrier, bool arrive) {
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %1, 0;\n@p mbarrier.arrive.shared::cta.b64 _, [%0];\n}" ::"r"(barrier), "r"((int)arrive) : "memory");
-}
-/* Arrives, if `arrive`, at the barrier which lies there in the shared memory of block `rank` of the cluster. */
-__device__ inline void barrier_arrive_of_cluster(uint32_t barrier, unsigned rank, bool arrive) {
-  asm volatile("{\n.reg .pred p;\n.reg .b32 there;\nsetp.ne.b32 p, %2, 0;\nmapa.shared::cluster.u32 there, %0, %1;\n"
-               "@p mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(barrier),
-               "r"(rank), "r"((int)arrive)
-               : "memory");
 }
 /* Arrives, and expects so many bytes of copies. */
 __device__ inline void barrier_expect(uint32_t barrier, unsigned bytes) {
@@ -142,15 +119,10 @@ struct alignas(128) cuda_tensor_map {
   uint64_t opaque[16];
 };
 
-/* The same at a tensor map's columns and row; every block in `blocks` of the cluster gets it, at the same addresses of its own shared memory. What is beyond the tensor is zero. */
+/* The same at a tensor map's columns and row. What is beyond the tensor is zero. */
 __device__ inline void copy_tensor(uint32_t to, const cuda_tensor_map &map, int column, int row, uint32_t barrier) {
   asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to), "l"(&map), "r"(column), "r"(row),
                "r"(barrier)
-               : "memory");
-}
-__device__ inline void copy_tensor_multicast(uint32_t to, const cuda_tensor_map &map, int column, int row, uint32_t barrier, unsigned blocks) {
-  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to), "l"(&map),
-               "r"(column), "r"(row), "r"(barrier), "h"((uint16_t)blocks)
                : "memory");
 }
 
@@ -165,15 +137,6 @@ __device__ inline uint2 load_shared_8(uint32_t from) {
   return v;
 }
 
-/* Four matrices of 8 x 8 elements of 16 bits: word i of lane 4 r + c are columns 2c and 2c + 1 of row r of matrix i, which goes to `to` of lane 8 i + r. */
-__device__ inline void store_matrices(uint32_t to, const fragment &v) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.r[0]), "r"(v.r[1]), "r"(v.r[2]), "r"(v.r[3]) : "memory");
-}
-
-/* What ordinary stores wrote to shared memory becomes visible to the MMAs that follow. It also waits for the thread's loads from global memory: where those are under way it stands where the
- * MMAs are, not where the stores are. */
-__device__ inline void fence_shared_for_wgmma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-
 __device__ inline void cluster_sync() { asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory"); }
 /* Four floats at `address` of this block's shared memory, of the block `rank` of the cluster. */
 __device__ inline float4 load_of_cluster(uint32_t address, unsigned rank) {
@@ -181,12 +144,6 @@ __device__ inline float4 load_of_cluster(uint32_t address, unsigned rank) {
   float4 v;
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
   asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(there) : "memory");
-  return v;
-}
-
-/* Lane 4 r + c gives columns 2c and 2c + 1 of row r of 8 x 8 elements of 16 bits, and gets those of the transposed matrix. */
-__device__ inline uint32_t transpose(uint32_t v) {
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %0;" : "+r"(v));
   return v;
 }
 

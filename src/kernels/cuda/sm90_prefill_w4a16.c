@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cuda_sm90_prefill_w4a16: as cuda_sm90_w4a16 with K in one slice, which needs no second set of sums, so that tiles are larger: faster for many rows, in another order of additions. Where
+ * cuda_sm90_prefill_w4a16: as cuda_sm90_w4a16 with K in one slice, which needs no second set of sums, so that tiles are larger (sm90_prefill.cuh): faster for many rows, in another order of additions. Where
  * the plan is to be batch-invariant, cuda_sm90_w4a16 serves all M.
  */
+#include "kernels/cuda/mma.h"
 #include "kernels/cuda/mma_layout.h"
 #include "kernels/cuda/sm90.h"
 
@@ -22,7 +23,7 @@ const nvfp4_kernel nvfp4_kernel_cuda_sm90_prefill_w4a16 = {
     .m_last = NVFP4_M_MAX,
     .verified = "its device code: NVIDIA H200, driver 580.159.04, CUDA 13.0, 2026-11-23; from this library: never executed by us",
     .is_supported = cuda_sm90_is_supported,
-    .can_implement = cuda_sm90_w4a16_can_implement,
-    .workspace_bytes = cuda_sm90_x_bytes,
+    .can_implement = cuda_mma_w4a16_can_implement,
+    .workspace_bytes = cuda_mma_x_bytes,
     .apply_weights = apply_weights,
 };

@@ -2,9 +2,10 @@
 /*
  * cuda_sm90_w4a16: y[m,n] = alpha[n] * sum over k ( x[m,k] * ( w[n,k] * sw[n,k/16] ) ) (+ bias[n]), for x in bf16 or f16
  *
- * Weights times their scales are exact in bf16 and in f16; the tensor cores add in fp32 (docs/numerics.md, "Tensor cores"). Class BOUNDED; BATCH_INVARIANT: few.cuh (M <= 16, memory-bound)
- * and sm90_many.cuh add in one order, which N and K fix. Packed layout: cuda_mma. Workspace: a copy of x, used if the rows of x do not begin at multiples of 16 bytes.
+ * Weights times their scales are exact in bf16 and in f16; the tensor cores add in fp32 (docs/numerics.md, "Tensor cores"). Class BOUNDED; BATCH_INVARIANT: few.cuh (M <= 8, memory-bound),
+ * sm90_mid.cuh and sm90_prefill.cuh (M > 128) add in one order, which N and K fix. Packed layout: cuda_mma. Workspace: a copy of x, used if the rows of x do not begin at multiples of 16 bytes.
  */
+#include "kernels/cuda/mma.h"
 #include "kernels/cuda/mma_layout.h"
 #include "kernels/cuda/sm90.h"
 
@@ -18,11 +19,11 @@ const nvfp4_kernel nvfp4_kernel_cuda_sm90_w4a16 = {
     .summary = "W4A16 on Hopper's tensor cores, one order of additions for all M",
     .layout = &nvfp4_layout_cuda_mma,
     .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_BOUNDED, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
-                 "w4a16: " CUDA_SM90_ORDER_SLICES},
+                 "w4a16: " CUDA_MMA_ORDER_SLICES},
     .device = NVFP4_DEVICE_CUDA,
     .verified = "its device code: NVIDIA H200, driver 580.159.04, CUDA 13.0, 2026-11-23; from this library: never executed by us",
     .is_supported = cuda_sm90_is_supported,
-    .can_implement = cuda_sm90_w4a16_can_implement,
-    .workspace_bytes = cuda_sm90_x_bytes,
+    .can_implement = cuda_mma_w4a16_can_implement,
+    .workspace_bytes = cuda_mma_x_bytes,
     .apply_weights = apply_weights,
 };

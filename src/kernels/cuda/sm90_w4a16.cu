@@ -6,35 +6,41 @@
  * have and how many loads each has under way: hence four of the kernels for few rows.
  */
 #include "kernels/cuda/few.cuh"
-#include "kernels/cuda/sm90_many.cuh"
+#include "kernels/cuda/sm90_mid.cuh"
+#include "kernels/cuda/sm90_prefill.cuh"
 
-#define NVFP4_FEW(type, columns, threads, depth)                                                                                           \
-  extern "C" __global__ void __launch_bounds__(threads, 1) nvfp4_sm90_##type##_few##columns##_##threads(const __grid_constant__ cuda_mma_args a) {   \
-    few_rows<type, columns / 8, depth>(a);                                                                                                 \
+#define NVFP4_FEW(type, threads, depth)                                                                                                    \
+  extern "C" __global__ void __launch_bounds__(threads, 1) nvfp4_sm90_##type##_few8_##threads(const __grid_constant__ cuda_mma_args a) {   \
+    few_rows<type, 1, depth>(a);                                                                                                           \
   }
-#define NVFP4_MANY(type, name, ...)                                                                                                        \
-  using type##_##name = many_shape<type, __VA_ARGS__>;                                                                                     \
-  static_assert(type##_##name::SHARED_BYTES <= CUDA_SM90_MANY_SHARED_BYTES && type##_##name::THREADS <= CUDA_SM90_MANY_THREADS);           \
-  extern "C" __global__ void __launch_bounds__(type##_##name::THREADS, 1) nvfp4_sm90_##type##_##name(const __grid_constant__ cuda_mma_args a) { \
-    many_rows<type##_##name>(a);                                                                                                           \
+#define NVFP4_MID(type, columns, warpgroups, m_tiles, buffers)                                                                             \
+  using type##_mid##columns = mid_shape<type, columns, warpgroups, m_tiles, buffers>;                                                      \
+  extern "C" __global__ void __launch_bounds__(type##_mid##columns::THREADS, 1)                                                            \
+      nvfp4_sm90_##type##_mid##columns(const __grid_constant__ cuda_mma_args a, const __grid_constant__ cuda_tensor_map x) {               \
+    mid_rows<type##_mid##columns>(a, x);                                                                                                   \
+  }
+#define NVFP4_PREFILL(type, name, ...)                                                                                                     \
+  using type##_##name = prefill_shape<type, __VA_ARGS__>;                                                                                  \
+  static_assert(type##_##name::ROWS == CUDA_SM90_PREFILL_ROWS && type##_##name::THREADS == CUDA_SM90_PREFILL_THREADS);                     \
+  extern "C" __global__ void __launch_bounds__(type##_##name::THREADS, 1)                                                                  \
+      nvfp4_sm90_##type##_##name(const __grid_constant__ cuda_mma_args a, const __grid_constant__ cuda_tensor_map x) {                     \
+    prefill_rows<type##_##name>(a, x);                                                                                                     \
   }
 
 #define NVFP4_KERNELS(type)                                                                                                                \
-  NVFP4_FEW(type, 8, 512, 4)                                                                                                               \
-  NVFP4_FEW(type, 8, 768, 3)                                                                                                               \
-  NVFP4_FEW(type, 8, 896, 2)                                                                                                               \
-  NVFP4_FEW(type, 8, 1024, 2)                                                                                                              \
-  NVFP4_FEW(type, 16, 512, 3)                                                                                                              \
-  NVFP4_FEW(type, 16, 768, 3)                                                                                                              \
-  NVFP4_FEW(type, 16, 896, 2)                                                                                                              \
-  NVFP4_FEW(type, 16, 1024, 2)                                                                                                             \
-  NVFP4_MANY(type, cluster32, 32, 4, 1, 2, 7, CLUSTER, 96, 96)                                                                             \
-  NVFP4_MANY(type, cluster64, 64, 4, 1, 2, 6, CLUSTER, 96, 96)                                                                             \
-  NVFP4_MANY(type, cluster128, 128, 2, 2, 1, 4, CLUSTER, 88, 208)                                                                          \
-  NVFP4_MANY(type, sequence64, 64, 2, 2, 1, 6, SEQUENCE, 88, 208)                                                                          \
-  NVFP4_MANY(type, whole32, 32, 4, 1, 2, 8, WHOLE, 96, 96)                                                                                 \
-  NVFP4_MANY(type, whole64, 64, 4, 1, 1, 6, WHOLE, 96, 96)                                                                                 \
-  NVFP4_MANY(type, whole128, 128, 2, 2, 1, 4, WHOLE, 88, 208)
+  NVFP4_FEW(type, 512, 4)                                                                                                                  \
+  NVFP4_FEW(type, 768, 3)                                                                                                                  \
+  NVFP4_FEW(type, 896, 2)                                                                                                                  \
+  NVFP4_FEW(type, 1024, 2)                                                                                                                 \
+  NVFP4_MID(type, 16, 4, 3, 2)                                                                                                             \
+  NVFP4_MID(type, 32, 4, 3, 1)                                                                                                             \
+  NVFP4_MID(type, 64, 3, 3, 2)                                                                                                             \
+  NVFP4_MID(type, 128, 2, 2, 2)                                                                                                            \
+  NVFP4_MID(type, 256, 2, 1, 2)                                                                                                            \
+  NVFP4_PREFILL(type, whole128, 128, 5, false, 2)                                                                                          \
+  NVFP4_PREFILL(type, whole256, 256, 3, false, 2)                                                                                          \
+  NVFP4_PREFILL(type, sliced128, 128, 5, true, 2)                                                                                          \
+  NVFP4_PREFILL(type, sliced192, 192, 3, true, 1)
 
 NVFP4_KERNELS(bf16)
 NVFP4_KERNELS(f16)

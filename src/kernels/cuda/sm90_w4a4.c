@@ -9,6 +9,7 @@
 #include "base/reason.h"
 #include "cuda/cuda.h"
 #include "kernels/cuda/arguments.h"
+#include "kernels/cuda/mma.h"
 #include "kernels/cuda/mma_layout.h"
 #include "kernels/cuda/quantise.h"
 #include "kernels/cuda/sm90.h"
@@ -47,7 +48,7 @@ const nvfp4_kernel nvfp4_kernel_cuda_sm90_w4a4 = {
     .summary = "exact W4A4 products on Hopper's bf16 tensor cores",
     .layout = &nvfp4_layout_cuda_mma,
     .numerics = {NVFP4_MODE_W4A4, NVFP4_CLASS_BOUNDED, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
-                 "w4a4: " CUDA_SM90_ORDER_SLICES},
+                 "w4a4: " CUDA_MMA_ORDER_SLICES},
     .device = NVFP4_DEVICE_CUDA,
     .verified = "compiles; never executed by us",
     .is_supported = cuda_sm90_is_supported,

@@ -33,7 +33,9 @@ static void test_cells(void **state) {
     if (i % 3 < 2) {
       assert_int_equal(r->status, NVFP4_OK);
       assert_true(r->us > 0 && r->us_p10 <= r->us && r->us <= r->us_p90 && r->gbps > 0 && r->roof_share > 0 && r->calls >= 5);
+      assert_true(r->rel_err >= 0 && r->rel_err < 0x1p-8 && r->pack_gbps > 0); /* half an ulp of bf16 y, at most */
     } else if (r->status != NVFP4_OK) {
+      assert_true(r->rel_err == -1);
       assert_non_null(strstr(r->reason, "cuBLAS"));
     }
   }

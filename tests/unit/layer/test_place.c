@@ -200,8 +200,50 @@ static void test_out_of_memory(void **state) {
   close_layer(&g);
 }
 
+/* While a layer is made, its canonical weights lie beside the packed ones, if they come from the host, and next to nothing does if they are there. */
+static void test_transient_memory(void **state) {
+  (void)state;
+  enum { ROWS = 256, COLUMNS = 2048, CANONICAL = ROWS * COLUMNS / 16 * 9, SMALL = 8 * 4096 }; /* alphas, scale check: a page each */
+  nvfp4_context *context = test_cuda_context("");
+  if (!test_cuda_is_mock()) {
+    nvfp4_context_destroy(context);
+    skip();
+  }
+  test_layer test = test_layer_make(ROWS, COLUMNS, 5);
+  nvfp4_layer_desc desc = test_layer_desc(&test, NVFP4_MODE_W4A4);
+  desc.device = (nvfp4_device){NVFP4_DEVICE_CUDA, 0};
+  const nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = "cuda_sm90_w4a4"};
+  nvfp4_reason reason = {0};
+  nvfp4_plan *plan;
+  nvfp4_place place;
+  nvfp4_visit visit;
+  nvfp4_weights host = test_layer_weights(&test), there;
+  void *owned;
+  assert_ok(nvfp4_init_linear_kernel(context, &desc, &policy, &plan, NULL, &reason), reason);
+  assert_ok(nvfp4_place_find(context->cuda, desc.device, &place, &reason), reason);
+  assert_ok(nvfp4_place_enter(&place, true, &visit, &reason), reason);
+  assert_ok(nvfp4_place_weights(&visit, &host, &there, &owned, &reason), reason);
+  assert_ok(nvfp4_place_wait(&visit, &reason), reason);
+  for (int on_device = 0; on_device < 2; on_device++) {
+    nvfp4_layer *layer;
+    test_cuda_most_bytes();
+    size_t before = test_cuda_most_bytes();
+    assert_ok(nvfp4_layer_create(context, plan, on_device ? &there : &host, &layer, &reason), reason);
+    size_t most = test_cuda_most_bytes() - before, packed = (size_t)nvfp4_layer_packed_bytes(layer);
+    assert_in_range(most, packed, packed + (on_device ? 0 : CANONICAL) + SMALL);
+    nvfp4_layer_destroy(layer);
+  }
+  nvfp4_place_free(&place, owned);
+  assert_ok(nvfp4_place_leave(&visit, &reason), reason);
+  nvfp4_plan_free(plan);
+  test_layer_free(&test);
+  nvfp4_context_destroy(context);
+  assert_int_equal(test_cuda_live(), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_selection), cmocka_unit_test(test_bad_scales),
-                                     cmocka_unit_test(test_device_memory), cmocka_unit_test(test_out_of_memory)};
+                                     cmocka_unit_test(test_device_memory), cmocka_unit_test(test_out_of_memory),
+                                     cmocka_unit_test(test_transient_memory)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

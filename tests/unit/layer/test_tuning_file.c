@@ -7,6 +7,7 @@
 
 #include "layer_support.h"
 
+static const nvfp4_device cpu = {NVFP4_DEVICE_CPU, 0};
 static char folder[] = "/tmp/nvfp4-tuning-XXXXXX", path[64];
 
 static int make_folder(void **state) {
@@ -60,7 +61,7 @@ static void test_write_and_use(void **state) {
   log_lines lines;
   nvfp4_reason reason = {0};
   assert_ok(create(NULL, 2, &lines, &plain, &reason), reason);
-  assert_ok(nvfp4_tuning_save(plain, path, times, 3, &reason), reason);
+  assert_ok(nvfp4_tuning_save(plain, path, cpu, times, 3, &reason), reason);
   assert_ok(create(path, 2, &lines, &tuned, &reason), reason);
   assert_int_equal(lines.count, 1);
   assert_non_null(strstr(lines.last, path));
@@ -88,13 +89,17 @@ static void test_reading_is_refused(void **state) {
   log_lines lines;
   nvfp4_reason reason = {0};
   assert_ok(create(NULL, 2, &lines, &context, &reason), reason);
-  assert_ok(nvfp4_tuning_save(context, path, NULL, 0, &reason), reason);
+  assert_ok(nvfp4_tuning_save(context, path, cpu, NULL, 0, &reason), reason);
   assert_int_equal(create(path, 1, &lines, &none, &reason), NVFP4_E_MACHINE);
   assert_non_null(strstr(reason.text, path));
   assert_non_null(strstr(reason.text, "threads \"2\"; here it is \"1\""));
   assert_int_equal(create(folder, 2, &lines, &none, &reason), NVFP4_E_IO);
   assert_int_equal(create("/no/such/table", 2, &lines, &none, &reason), NVFP4_E_IO);
   assert_non_null(strstr(reason.text, "tuning table /no/such/table: cannot be opened: No such file"));
+  char both[3 * sizeof path];
+  snprintf(both, sizeof both, "%s, %s", path, path);
+  assert_int_equal(create(both, 2, &lines, &none, &reason), NVFP4_E_ARG);
+  assert_non_null(strstr(reason.text, "is of the CPU, as "));
   FILE *file = fopen(path, "ab");
   fputc('\0', file);
   fclose(file);
@@ -111,7 +116,7 @@ static void test_writing_is_refused(void **state) {
   log_lines lines;
   nvfp4_reason reason = {0};
   assert_ok(create(NULL, 1, &lines, &context, &reason), reason);
-  assert_ok(nvfp4_tuning_save(context, path, NULL, 0, &reason), reason);
+  assert_ok(nvfp4_tuning_save(context, path, cpu, NULL, 0, &reason), reason);
   size_t before, after;
   char *old = test_read_file(path, &before);
   const nvfp4_tuned_time good = {NVFP4_MODE_W4A4, 16, 16, 1, "ref_w4a4", 1};
@@ -123,18 +128,19 @@ static void test_writing_is_refused(void **state) {
   bad[4].kernel = "";
   bad[5].kernel = NULL;
   for (int i = 0; i < 6; i++) {
-    assert_int_not_equal(nvfp4_tuning_save(context, path, &bad[i], 1, &reason), NVFP4_OK);
+    assert_int_not_equal(nvfp4_tuning_save(context, path, cpu, &bad[i], 1, &reason), NVFP4_OK);
   }
   const nvfp4_tuned_time twice[] = {good, good};
-  assert_int_equal(nvfp4_tuning_save(context, path, twice, 2, &reason), NVFP4_E_FORMAT);
+  assert_int_equal(nvfp4_tuning_save(context, path, cpu, twice, 2, &reason), NVFP4_E_FORMAT);
   assert_non_null(strstr(reason.text, "is not written: two times of ref_w4a4"));
-  assert_int_equal(nvfp4_tuning_save(context, "/no/such/folder/table", &good, 1, &reason), NVFP4_E_IO);
-  assert_int_equal(nvfp4_tuning_save(context, folder, &good, 1, &reason), NVFP4_E_IO); /* a folder is in its place */
+  assert_int_equal(nvfp4_tuning_save(context, "/no/such/folder/table", cpu, &good, 1, &reason), NVFP4_E_IO);
+  assert_int_equal(nvfp4_tuning_save(context, folder, cpu, &good, 1, &reason), NVFP4_E_IO); /* a folder is in its place */
   char temporary[96];
   snprintf(temporary, sizeof temporary, "%s.%ld.part", folder, (long)getpid());
   assert_int_not_equal(access(temporary, F_OK), 0);
-  assert_int_equal(nvfp4_tuning_save(context, path, NULL, 1, &reason), NVFP4_E_ARG);
-  assert_int_equal(nvfp4_tuning_save(NULL, path, &good, 1, &reason), NVFP4_E_ARG);
+  assert_int_equal(nvfp4_tuning_save(context, path, cpu, NULL, 1, &reason), NVFP4_E_ARG);
+  assert_int_equal(nvfp4_tuning_save(context, path, (nvfp4_device){NVFP4_DEVICE_CUDA, NVFP4_MAX_GPUS}, &good, 1, &reason), NVFP4_E_ARG);
+  assert_int_equal(nvfp4_tuning_save(NULL, path, cpu, &good, 1, &reason), NVFP4_E_ARG);
   char *now = test_read_file(path, &after);
   assert_int_equal(before, after);
   assert_memory_equal(old, now, before);

@@ -112,6 +112,29 @@ static void observer_sees_every_layer(void **state) {
   nvfp4_checkpoint_close(checkpoint);
 }
 
+static void text_is_observed_block_by_block(void **state) {
+  (void)state;
+  nvfp4_checkpoint *checkpoint = open_golden(GOLDEN "gguf_mlx/llama-modelopt-nvfp4.gguf");
+  nvfp4_model_options options = {.struct_size = sizeof options, .batch_tokens = 2};
+  nvfp4_reason reason = {0};
+  sight seen = {0};
+  int32_t tokens[2] = {5, 6};
+  assert_ok(nvfp4_observe_text(context, checkpoint, &options, tokens, 2, observe, &seen, &reason), reason);
+  assert_int_equal(seen.calls, 15);
+  assert_int_equal(seen.rows, 15 * 2);
+  assert_string_equal(seen.names[0], "blk.0.attn_q");
+  assert_string_equal(seen.names[7], "blk.1.attn_q");
+  assert_string_equal(seen.names[14], "output");
+  tokens[1] = 256;
+  assert_int_equal(nvfp4_observe_text(context, checkpoint, &options, tokens, 2, observe, &seen, &reason), NVFP4_E_ARG);
+  assert_non_null(strstr(reason.text, "token 1 is 256; the vocabulary has 0 to 255"));
+  assert_int_equal(nvfp4_observe_text(context, checkpoint, &options, tokens, 0, observe, &seen, &reason), NVFP4_E_ARG);
+  assert_int_equal(nvfp4_observe_text(context, checkpoint, NULL, tokens, 1, NULL, &seen, &reason), NVFP4_E_ARG);
+  options.batch_tokens = -1;
+  assert_int_equal(nvfp4_observe_text(context, checkpoint, &options, tokens, 1, observe, &seen, &reason), NVFP4_E_ARG);
+  nvfp4_checkpoint_close(checkpoint);
+}
+
 static void options_are_checked(void **state) {
   (void)state;
   nvfp4_checkpoint *checkpoint = open_golden(GOLDEN "modelopt_nvfp4");
@@ -241,8 +264,9 @@ static void llama3_frequencies(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(says_what_it_runs),         cmocka_unit_test(observer_sees_every_layer), cmocka_unit_test(options_are_checked),
-      cmocka_unit_test(refuses_what_does_not_fit), cmocka_unit_test(tied_output_and_window),    cmocka_unit_test(llama3_frequencies),
+      cmocka_unit_test(says_what_it_runs),   cmocka_unit_test(observer_sees_every_layer), cmocka_unit_test(text_is_observed_block_by_block),
+      cmocka_unit_test(options_are_checked), cmocka_unit_test(refuses_what_does_not_fit), cmocka_unit_test(tied_output_and_window),
+      cmocka_unit_test(llama3_frequencies),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -33,7 +33,7 @@ static void test_order_of_stages(void **state) {
       candidate.kernel = NULL;
       candidate.missing = first == NVFP4_STAGE_NOT_BUILT ? NVFP4_STAGE_NOT_BUILT : NVFP4_STAGE_PLUGIN_MISSING;
     }
-    nvfp4_select_input input = {&candidate, 1, &machine, false, &desc, &policy, 1, NULL};
+    nvfp4_select_input input = {&candidate, 1, &machine, false, &desc, &policy, 1, NULL, 0};
     nvfp4_selection selection;
     nvfp4_report *report;
     assert_int_equal(nvfp4_select(&input, &selection, &report, NULL), first == NVFP4_STAGE_ELIGIBLE ? NVFP4_OK : NVFP4_E_POLICY);
@@ -58,7 +58,7 @@ static void test_reasons_of_states(void **state) {
   nvfp4_machine machine = field_machine("x86-64");
   nvfp4_layer_desc desc = field_desc(NVFP4_MODE_W4A4, NVFP4_DEVICE_CPU);
   nvfp4_policy policy = {0};
-  nvfp4_select_input input = {candidates, 5, &machine, false, &desc, &policy, 1, NULL};
+  nvfp4_select_input input = {candidates, 5, &machine, false, &desc, &policy, 1, NULL, 0};
   nvfp4_selection selection;
   nvfp4_report *report;
   char stages[8];

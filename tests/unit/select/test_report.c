@@ -191,7 +191,7 @@ static void test_reasons(void **state) {
     const reason_case *c = &cases[i];
     nvfp4_machine machine = field_machine(c->machine);
     nvfp4_layer_desc desc = field_desc(c->mode, c->device);
-    nvfp4_select_input input = {field, FIELD_COUNT, &machine, false, &desc, &c->policy, c->m, NULL};
+    nvfp4_select_input input = {field, FIELD_COUNT, &machine, false, &desc, &c->policy, c->m, NULL, 0};
     nvfp4_selection selection;
     nvfp4_report *report = NULL;
     nvfp4_select(&input, &selection, &report, NULL);
@@ -209,7 +209,7 @@ static void test_bytes_count_runs_of_partitions(void **state) {
   nvfp4_machine machine = field_machine("x86-64");
   nvfp4_layer_desc desc = field_desc(NVFP4_MODE_W4A4, NVFP4_DEVICE_CPU);
   nvfp4_policy policy = {0};
-  nvfp4_select_input input = {field, FIELD_COUNT, &machine, false, &desc, &policy, 1, NULL};
+  nvfp4_select_input input = {field, FIELD_COUNT, &machine, false, &desc, &policy, 1, NULL, 0};
   nvfp4_selection selection;
   nvfp4_report *report;
   assert_int_equal(nvfp4_select(&input, &selection, &report, NULL), NVFP4_OK);
@@ -229,7 +229,7 @@ static void test_two_layouts_are_both_counted(void **state) {
   nvfp4_machine machine = field_machine("amx");
   nvfp4_layer_desc desc = field_desc(NVFP4_MODE_W4A4, NVFP4_DEVICE_CPU);
   nvfp4_policy policy = {.allow = NVFP4_ALLOW_BOUNDED, .max_layouts = 2};
-  nvfp4_select_input input = {field, FIELD_COUNT, &machine, false, &desc, &policy, 64, NULL};
+  nvfp4_select_input input = {field, FIELD_COUNT, &machine, false, &desc, &policy, 64, NULL, 0};
   nvfp4_selection selection;
   nvfp4_report *report;
   assert_int_equal(nvfp4_select(&input, &selection, &report, NULL), NVFP4_OK);
@@ -250,7 +250,7 @@ static void test_report_owns_its_strings(void **state) {
   nvfp4_machine machine = field_machine("x86-64");
   nvfp4_layer_desc desc = field_desc(NVFP4_MODE_W4A4, NVFP4_DEVICE_CPU);
   nvfp4_policy policy = {0};
-  nvfp4_select_input input = {&candidate, 1, &machine, false, &desc, &policy, 1, NULL};
+  nvfp4_select_input input = {&candidate, 1, &machine, false, &desc, &policy, 1, NULL, 0};
   nvfp4_selection selection;
   nvfp4_report *report;
   assert_int_equal(nvfp4_select(&input, &selection, &report, NULL), NVFP4_OK);

@@ -147,7 +147,7 @@ static void run_case(size_t index) {
   desc.m_first = c->m_first;
   desc.m_last = c->m_last;
   for (int dry_run = 0; dry_run <= 1; dry_run++) {
-    nvfp4_select_input input = {field, FIELD_COUNT, &machine, dry_run != 0, &desc, &c->policy, c->m, NULL};
+    nvfp4_select_input input = {field, FIELD_COUNT, &machine, dry_run != 0, &desc, &c->policy, c->m, NULL, 0};
     nvfp4_selection selection;
     nvfp4_report *report;
     nvfp4_reason reason = {.text = ""};
@@ -313,7 +313,7 @@ static void test_plans_are_the_brute_ones(void **state) {
     int max_layouts = 1 + trial % 2;
     bool invariant = trial % 4 >= 2;
     nvfp4_policy policy = {.max_layouts = max_layouts, .require = invariant ? NVFP4_REQUIRE_BATCH_INVARIANT : 0};
-    nvfp4_select_input input = {f.candidates, f.count, &machine, false, &desc, &policy, f.first, NULL};
+    nvfp4_select_input input = {f.candidates, f.count, &machine, false, &desc, &policy, f.first, NULL, 0};
     nvfp4_selection selection;
     nvfp4_report *report;
     size_t plan[MOST_M + 1] = {0};
@@ -445,7 +445,7 @@ static void test_tuned_plans_are_the_fastest(void **state) {
     int max_layouts = 1 + trial % 2;
     bool invariant = trial % 4 >= 2;
     nvfp4_policy policy = {.max_layouts = max_layouts, .require = invariant ? NVFP4_REQUIRE_BATCH_INVARIANT : 0};
-    nvfp4_select_input input = {f.candidates, f.count, &machine, false, &desc, &policy, f.first, &t.table};
+    nvfp4_select_input input = {f.candidates, f.count, &machine, false, &desc, &policy, f.first, &t.table, 1};
     nvfp4_selection selection;
     nvfp4_report *report;
     nvfp4_status status = nvfp4_select(&input, &selection, &report, NULL);
@@ -486,7 +486,7 @@ static void test_gpu_of_the_layer(void **state) {
   machine.gpus[1].sm = 120;
   nvfp4_layer_desc desc = field_desc(W4A4, CUDA);
   nvfp4_policy policy = {.disable = "plugin_*"};
-  nvfp4_select_input input = {field, FIELD_COUNT, &machine, false, &desc, &policy, 0, NULL};
+  nvfp4_select_input input = {field, FIELD_COUNT, &machine, false, &desc, &policy, 0, NULL, 0};
   nvfp4_selection selection;
   nvfp4_report *report;
   desc.device.ordinal = 1;
@@ -608,7 +608,7 @@ static void test_two_kinds(void **state) {
   for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
     nvfp4_layer_desc desc = kinds[i].dense ? dense_desc() : field_desc(W4A4, CPU);
     nvfp4_policy policy = {.kernel = kinds[i].kernel, .vllm_backend = kinds[i].backend};
-    nvfp4_select_input input = {field_kinds, 4, &machine, false, &desc, &policy, 1, NULL};
+    nvfp4_select_input input = {field_kinds, 4, &machine, false, &desc, &policy, 1, NULL, 0};
     nvfp4_selection selection;
     nvfp4_report *report = NULL;
     char stages[8];
@@ -636,7 +636,7 @@ static void test_arguments(void **state) {
   nvfp4_machine machine = field_machine("avx2");
   nvfp4_layer_desc desc = field_desc(W4A4, CPU);
   nvfp4_policy policy = {.max_layouts = 3};
-  nvfp4_select_input input = {field, FIELD_COUNT, &machine, false, &desc, &policy, 1, NULL};
+  nvfp4_select_input input = {field, FIELD_COUNT, &machine, false, &desc, &policy, 1, NULL, 0};
   nvfp4_selection selection;
   nvfp4_report *report = (nvfp4_report *)(void *)&machine;
   nvfp4_reason reason = {.text = ""};

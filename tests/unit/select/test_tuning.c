@@ -8,6 +8,8 @@
 #define W4A4 NVFP4_MODE_W4A4
 #define W4A16 NVFP4_MODE_W4A16
 
+static const nvfp4_device cpu = {NVFP4_DEVICE_CPU, 0};
+
 /* ------------------------------------------------------------------------------------------------------------ text and back */
 
 static const nvfp4_tuned_time some_times[] = {
@@ -22,7 +24,7 @@ static void test_round_trip(void **state) {
   static const size_t sorted[SOME] = {4, 2, 3, 1, 0};
   for (size_t i = 0; nvfp4_recorded_machine_name(i) != NULL; i++) {
     nvfp4_machine machine = field_machine(nvfp4_recorded_machine_name(i));
-    char *text = nvfp4_tuning_print(&machine, 7, some_times, SOME);
+    char *text = nvfp4_tuning_print(&machine, cpu, 7, some_times, SOME);
     nvfp4_tuning tuning;
     nvfp4_reason reason = {.text = ""};
     assert_non_null(text);
@@ -48,7 +50,7 @@ static void test_round_trip(void **state) {
 static void test_other_machines(void **state) {
   (void)state;
   nvfp4_machine machine = field_machine("avx2"), other = machine;
-  char *text = nvfp4_tuning_print(&machine, 2, some_times, SOME);
+  char *text = nvfp4_tuning_print(&machine, cpu, 2, some_times, SOME);
   nvfp4_tuning tuning = {0};
   nvfp4_reason reason = {.text = ""};
   assert_int_equal(nvfp4_tuning_parse(text, "f", &machine, 3, &tuning, &reason), NVFP4_E_MACHINE);
@@ -69,7 +71,7 @@ static void test_other_machines(void **state) {
   assert_contains(reason.text, "here it is \"" NVFP4_VERSION "\"");
   free(text);
   nvfp4_machine nameless = {.struct_size = sizeof nameless};
-  text = nvfp4_tuning_print(&nameless, 1, NULL, 0);
+  text = nvfp4_tuning_print(&nameless, cpu, 1, NULL, 0);
   assert_contains(text, "\ncpu unknown\nisa none\nthreads 1\n");
   assert_ok(nvfp4_tuning_parse(text, "f", &nameless, 1, &tuning, &reason), reason);
   assert_int_equal(tuning.count, 0);
@@ -77,6 +79,47 @@ static void test_other_machines(void **state) {
   free(text);
 }
 
+/* A table of a GPU is for any GPU of that name and for one version of the driver, whatever the CPU and its threads are. */
+static void test_gpus(void **state) {
+  (void)state;
+  nvfp4_machine machine = field_machine("h100"), other = machine;
+  const nvfp4_device gpu = {NVFP4_DEVICE_CUDA, 0};
+  const nvfp4_tuned_time time = {W4A4, 256, 64, 7, "cuda_emulation_w4a4", 2};
+  char *text = nvfp4_tuning_print(&machine, gpu, 7, &time, 1);
+  nvfp4_tuning tunings[2];
+  nvfp4_reason reason = {.text = ""};
+  assert_contains(text, "\ngpu NVIDIA H100");
+  assert_contains(text, "\ntime device=cuda mode=w4a4 n=256 k=64 m=7 kernel=cuda_emulation_w4a4 ns=2\n");
+  other.gpu_count = 2;
+  other.gpus[1] = other.gpus[0];
+  snprintf(other.gpus[0].name, sizeof other.gpus[0].name, "Another");
+  snprintf(other.cpu, sizeof other.cpu, "Another");
+  assert_ok(nvfp4_tuning_parse(text, "f", &other, 1, &tunings[1], &reason), reason);
+  assert_string_equal(tunings[1].gpu, machine.gpus[0].name);
+  assert_int_equal(tunings[1].count, 1);
+  assert_string_equal(tunings[1].times[0].kernel, "cuda_emulation_w4a4");
+  char *of_cpu = nvfp4_tuning_print(&other, cpu, 1, NULL, 0);
+  assert_ok(nvfp4_tuning_parse(of_cpu, "g", &other, 1, &tunings[0], &reason), reason);
+  assert_null(tunings[0].gpu);
+  assert_ptr_equal(nvfp4_tuning_of(tunings, 2, &other, cpu), &tunings[0]);
+  assert_null(nvfp4_tuning_of(tunings, 2, &other, gpu));
+  assert_ptr_equal(nvfp4_tuning_of(tunings, 2, &other, (nvfp4_device){NVFP4_DEVICE_CUDA, 1}), &tunings[1]);
+  assert_null(nvfp4_tuning_of(tunings, 2, &other, (nvfp4_device){NVFP4_DEVICE_CUDA, 2}));
+  assert_null(nvfp4_tuning_of(tunings, 1, &machine, gpu));
+  nvfp4_tuning_free(&tunings[0]);
+  nvfp4_tuning_free(&tunings[1]);
+  other.gpu_count = 1;
+  assert_int_equal(nvfp4_tuning_parse(text, "f", &other, 1, &tunings[0], &reason), NVFP4_E_MACHINE);
+  assert_contains(reason.text, "line 3: measured with gpu \"NVIDIA H100");
+  assert_contains(reason.text, "here it is \"Another\"");
+  machine.cuda_driver += 10;
+  assert_int_equal(nvfp4_tuning_parse(text, "f", &machine, 1, &tunings[0], &reason), NVFP4_E_MACHINE);
+  assert_contains(reason.text, "line 4: measured with cuda_driver \"");
+  free(text);
+  free(of_cpu);
+}
+
+#define GPU_HEADER "nvfp4-tuning 1\nversion " NVFP4_VERSION "\ngpu none\ncuda_driver 0\n"
 #define HEADER "nvfp4-tuning 1\nversion " NVFP4_VERSION "\ncpu unknown\nisa none\nthreads 1\n"
 #define GOOD "time device=cpu mode=w4a4 n=16 k=32 m=1 kernel=a ns=9"
 
@@ -87,6 +130,9 @@ static const struct {
     {HEADER GOOD, NULL},
     {"# a remark\r\n\n  \n" HEADER "# another\n\t\n" GOOD "  \r\n", NULL},
     {HEADER GOOD "\n" GOOD "9\n", "two times of a for a w4a4 layer of N=16, K=32 at M=1"},
+    {GPU_HEADER "time device=cuda mode=w4a4 n=16 k=32 m=1 kernel=a ns=9", NULL},
+    {GPU_HEADER GOOD, "line 5 is \"time device=cpu mode=w4a4 n=16 k=32 m=1 kernel=a ns=9\"; needs \"time device=cuda mode="},
+    {"nvfp4-tuning 1\nversion " NVFP4_VERSION "\ngpu none\n", "ends before \"cuda_driver ...\""},
     {"", "ends before \"nvfp4-tuning ...\""},
     {"nvfp4-tuning 1\nversion " NVFP4_VERSION "\n", "ends before \"cpu ...\""},
     {"nvfp4-tuning 2\n", "line 1: measured with nvfp4-tuning \"2\"; here it is \"1\""},
@@ -157,8 +203,6 @@ static void test_match(void **state) {
     assert_int_equal(nvfp4_tuned_ns(here, "other"), NVFP4_NOT_TIMED);
     assert_int_equal(m_last, at[i].m_last);
   }
-  desc.device.kind = NVFP4_DEVICE_CUDA;
-  assert_int_equal(nvfp4_tuned_layer(&tuning, &desc).count, 0);
   desc = field_desc(W4A16, NVFP4_DEVICE_CPU);
   assert_int_equal(nvfp4_tuned_layer(&tuning, &desc).count, 1);
   desc.n++;
@@ -259,7 +303,7 @@ static const tuned_case tuned_cases[] = {
 static void run_tuned(const nvfp4_tuning *tuning, const tuned_case *c) {
   nvfp4_machine machine = field_machine("amx");
   nvfp4_layer_desc desc = field_desc(W4A4, NVFP4_DEVICE_CPU);
-  nvfp4_select_input input = {field, FIELD_COUNT, &machine, false, &desc, &c->policy, c->m, tuning};
+  nvfp4_select_input input = {field, FIELD_COUNT, &machine, false, &desc, &c->policy, c->m, tuning, 1};
   nvfp4_selection selection;
   nvfp4_report *report;
   nvfp4_reason reason = {.text = ""};
@@ -300,8 +344,13 @@ static void test_too_many_changes(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_round_trip), cmocka_unit_test(test_other_machines), cmocka_unit_test(test_texts),
-      cmocka_unit_test(test_match),      cmocka_unit_test(test_selection),      cmocka_unit_test(test_too_many_changes),
+      cmocka_unit_test(test_round_trip),
+      cmocka_unit_test(test_other_machines),
+      cmocka_unit_test(test_texts),
+      cmocka_unit_test(test_gpus),
+      cmocka_unit_test(test_match),
+      cmocka_unit_test(test_selection),
+      cmocka_unit_test(test_too_many_changes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
