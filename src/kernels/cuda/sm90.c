@@ -41,8 +41,8 @@ static const mid_kernel mid_kernels[] = {{16, 12, 640, KERNELS("mid16")},
                                          {256, 2, 384, KERNELS("mid256")}};
 
 /*
- * prefill_rows of sm90_prefill.cuh. A tile takes so many quarters of the time of one of 128 columns: less than in proportion, since weights are dequantised once for all columns. Measured on
- * an H200.
+ * prefill_rows of sm90_prefill.cuh. cost: of a tile, in quarters of that of one of 128 columns, as measured on an H200; less than in
+ * proportion, since weights are dequantised once for all columns.
  */
 typedef struct prefill_kernel {
   int columns, cost;
