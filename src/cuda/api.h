@@ -96,7 +96,8 @@ enum {
 };
 
 /*
- * X(member, symbol, the CUDA version whose meaning of the symbol this is, arguments): what cuGetProcAddress is asked for. All return a CUresult.
+ * X(member, symbol, the CUDA version whose meaning of the symbol this is, arguments): what cuGetProcAddress is asked for. All return a CUresult. Older drivers than 12.4 lack the functions
+ * of 12.4: then their members are NULL.
  */
 #define NVFP4_CU_FUNCTIONS(X)                                                                                                              \
   X(init, "cuInit", 2000, (unsigned flags))                                                                                                \
@@ -139,6 +140,8 @@ enum {
      unsigned count))                                                                                                                      \
   X(library_unload, "cuLibraryUnload", 12000, (nvfp4_cu_library library))                                                                  \
   X(library_get_kernel, "cuLibraryGetKernel", 12000, (nvfp4_cu_kernel * kernel, nvfp4_cu_library library, const char *name))               \
+  X(library_get_kernel_count, "cuLibraryGetKernelCount", 12040, (unsigned *count, nvfp4_cu_library library))                               \
+  X(library_enumerate_kernels, "cuLibraryEnumerateKernels", 12040, (nvfp4_cu_kernel * kernels, unsigned count, nvfp4_cu_library library))  \
   X(kernel_get_function, "cuKernelGetFunction", 12000, (nvfp4_cu_function * function, nvfp4_cu_kernel kernel))                             \
   X(kernel_set_attribute, "cuKernelSetAttribute", 12000, (int attribute, int value, nvfp4_cu_kernel kernel, nvfp4_cu_device device))       \
   X(launch, "cuLaunchKernelEx", 11060, (const nvfp4_cu_launch *launch, nvfp4_cu_function function, void **parameters, void **extra))       \

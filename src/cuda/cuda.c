@@ -57,6 +57,9 @@ static nvfp4_status find_functions(nvfp4_cuda *cuda, nvfp4_reason *reason) {
     void *function = NULL;
     int error = get_proc_address(functions[i].symbol, &function, functions[i].version, NVFP4_CU_GET_DEFAULT, NULL);
     if (error != NVFP4_CU_SUCCESS || function == NULL) {
+      if (functions[i].version > NVFP4_CUDA_LEAST_DRIVER) {
+        continue;
+      }
       return nvfp4_reject(reason, NVFP4_E_MACHINE, "CUDA driver: it has no %s (%d); needs a driver for CUDA 12.0 or newer",
                           functions[i].symbol, error);
     }
@@ -293,12 +296,38 @@ static nvfp4_status find_kernel(nvfp4_cuda *cuda, const nvfp4_cuda_kernel *kerne
   return NVFP4_OK;
 }
 
+static nvfp4_status load(const nvfp4_cuda *cuda, nvfp4_cu_kernel kernel, nvfp4_reason *reason) {
+  nvfp4_cu_function function;
+  return nvfp4_cuda_check(cuda, "cuKernelGetFunction", cuda->api.kernel_get_function(&function, kernel), reason);
+}
+
+static nvfp4_status load_library(const nvfp4_cuda *cuda, nvfp4_cu_library library, nvfp4_reason *reason) {
+  unsigned count = 0;
+  NVFP4_TRY(nvfp4_cuda_check(cuda, "cuLibraryGetKernelCount", cuda->api.library_get_kernel_count(&count, library), reason));
+  nvfp4_cu_kernel *kernels = calloc((size_t)count + 1, sizeof(nvfp4_cu_kernel));
+  if (kernels == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the GPU's code");
+  }
+  nvfp4_status status =
+      nvfp4_cuda_check(cuda, "cuLibraryEnumerateKernels", cuda->api.library_enumerate_kernels(kernels, count, library), reason);
+  for (unsigned i = 0; i < count && status == NVFP4_OK; i++) {
+    status = load(cuda, kernels[i], reason);
+  }
+  free(kernels);
+  return status;
+}
+
 nvfp4_status nvfp4_cuda_load_known(nvfp4_cuda *cuda, nvfp4_reason *reason) {
   nvfp4_status status = NVFP4_OK;
   pthread_mutex_lock(&cuda->lock);
-  for (loaded_kernel *k = cuda->kernels; k != NULL && status == NVFP4_OK; k = k->next) {
-    nvfp4_cu_function function;
-    status = nvfp4_cuda_check(cuda, "cuKernelGetFunction", cuda->api.kernel_get_function(&function, k->handle), reason);
+  if (cuda->api.library_get_kernel_count != NULL && cuda->api.library_enumerate_kernels != NULL) {
+    for (loaded_library *l = cuda->libraries; l != NULL && status == NVFP4_OK; l = l->next) {
+      status = load_library(cuda, l->handle, reason);
+    }
+  } else {
+    for (loaded_kernel *k = cuda->kernels; k != NULL && status == NVFP4_OK; k = k->next) {
+      status = load(cuda, k->handle, reason);
+    }
   }
   pthread_mutex_unlock(&cuda->lock);
   return status;

@@ -67,8 +67,8 @@ typedef struct nvfp4_cuda_kernel {
   const char *name;            /* the extern "C" __global__ function */
 } nvfp4_cuda_kernel;
 
-/* Loads every kernel that was launched before, in whichever context, into the current one, so that no later launch has to: loading does not go with a stream that is being captured.
- * The self-tests have launched all that kernels use. */
+/* Loads every kernel of a file of which one was launched before, in whichever context, into the current one, so that no later launch has to: loading does not go with a stream that is
+ * being captured. The self-tests have launched one of each file. (With drivers older than 12.4: only kernels that were launched before.) */
 nvfp4_status nvfp4_cuda_load_known(nvfp4_cuda *cuda, nvfp4_reason *reason);
 
 /* Launches a kernel in the current context. parameters: the addresses of its arguments. shared_bytes above 48 KiB are asked for as they need to be. Allocates nothing once the

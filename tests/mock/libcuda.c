@@ -485,6 +485,24 @@ static int mock_library_get_kernel(nvfp4_cu_kernel *kernel, nvfp4_cu_library lib
   return failure("cuLibraryGetKernel");
 }
 
+static int mock_library_get_kernel_count(unsigned *count, nvfp4_cu_library library) {
+  (void)library; /* any has all */
+  *count = 0;
+  while (mock_kernels[*count].name != NULL) {
+    ++*count;
+  }
+  return OK;
+}
+
+static int mock_library_enumerate_kernels(nvfp4_cu_kernel *kernels, unsigned count, nvfp4_cu_library library) {
+  for (unsigned i = 0; i < count; i++) {
+    if (mock_library_get_kernel(&kernels[i], library, mock_kernels[i].name) != OK) {
+      return failure("cuLibraryGetKernel");
+    }
+  }
+  return OK;
+}
+
 static int mock_kernel_get_function(nvfp4_cu_function *function, nvfp4_cu_kernel kernel) {
   NEEDS_CONTEXT("cuKernelGetFunction");
   *function = (nvfp4_cu_function)(void *)kernel;

@@ -132,9 +132,8 @@ static void *launch_often(void *arg) {
   return NULL;
 }
 
-static void test_threads_share_kernels(void **state) {
-  (void)state;
-  nvfp4_cuda *cuda = open_mock("");
+static void threads_share_kernels(const char *mock) {
+  nvfp4_cuda *cuda = open_mock(mock);
   pthread_t threads[4];
   for (int i = 0; i < 4; i++) {
     pthread_create(&threads[i], NULL, launch_often, cuda);
@@ -145,6 +144,12 @@ static void test_threads_share_kernels(void **state) {
   assert_int_equal(test_cuda_live(), 1); /* the library, loaded once */
   nvfp4_cuda_close(cuda);
   assert_int_equal(test_cuda_live(), 0);
+}
+
+static void test_threads_share_kernels(void **state) {
+  (void)state;
+  threads_share_kernels("");
+  threads_share_kernels("absent=cuLibraryEnumerateKernels"); /* a driver for 12.0 */
 }
 
 /* A fatbin without code for the GPU, or of a newer toolkit than the driver's. */
