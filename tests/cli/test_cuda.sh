@@ -26,7 +26,7 @@ json 'j["kernel"] == "cuda_emulation_w4a4"'
 cmp "$scratch/cpu.safetensors" "$scratch/cuda:0.safetensors"
 on_mock 0 MOCK_CUDA=sm=80 "$nvfp4" explain --shape 64,64 --device cuda:0 --json
 json 'j["layers"][0]["chosen"] == "cuda_emulation_w4a4"'
-on_mock 0 "$nvfp4" explain --shape 64,64 --device cuda:0 --kernel cuda_sm90_w4a4 --json
+on_mock 0 "$nvfp4" explain --shape 64,64 --device cuda:0 --json
 json 'j["layers"][0]["chosen"] == "cuda_sm90_w4a4"'
 on_mock 0 "$nvfp4" verify $golden/modelopt_nvfp4 --kernel 'cuda_*' --json
 json 'j["failed"] == 0 and j["passed"] > 0'

@@ -29,7 +29,8 @@ static void check_device(nvfp4_context *context, nvfp4_device device) {
   }
   nvfp4_scales_from_linear(NVFP4_SCALES_128X4, scales, BLOCKS, M, BLOCKS, swizzled);
   test_layer_reference(&test, NVFP4_MODE_W4A4, plain, M, true, want);
-  assert_ok(nvfp4_init_linear_kernel(context, &desc, NULL, &plan, NULL, &reason), reason);
+  const nvfp4_policy policy = {.struct_size = sizeof policy, .require = NVFP4_REQUIRE_CANONICAL};
+  assert_ok(nvfp4_init_linear_kernel(context, &desc, &policy, &plan, NULL, &reason), reason);
   assert_ok(nvfp4_layer_create(context, plan, &weights, &layer, &reason), reason);
   const nvfp4_quantised_x forms[] = {{codes, K / 2, scales, NVFP4_SCALES_LINEAR, BLOCKS, test.partitions[0].input},
                                      {codes, K / 2, swizzled, NVFP4_SCALES_128X4, 0, test.partitions[0].input}};
