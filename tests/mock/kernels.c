@@ -256,17 +256,11 @@ static void read_buffer(void *const *arguments, unsigned grid, unsigned block) {
 /* The kernels that take x by tensor map. A grid that does not fit, or a map that is not that of x, leaves y as it is. */
 static void sm90_mapped(void *const *arguments, nvfp4_dtype x_dtype, uint64_t columns, bool fits) {
   const cuda_mma_args *a = arguments[0];
-  const nvfp4_cu_tensor_map *map = arguments[1]; /* as the mock driver encodes it */
   const uint64_t data_type = x_dtype == NVFP4_DTYPE_BF16 ? NVFP4_CU_TENSOR_MAP_BFLOAT16 : NVFP4_CU_TENSOR_MAP_FLOAT16;
-  const uint64_t want[] = {(uintptr_t)a->x,
-                           (uint64_t)a->k,
-                           (uint64_t)a->m,
-                           (uint64_t)a->ldx_elems * 2,
-                           64,
-                           columns,
-                           data_type,
-                           NVFP4_CU_TENSOR_MAP_SWIZZLE_128B};
-  if (fits && memcmp(map->opaque, want, sizeof want) == 0) {
+  const uint64_t want[] = {(uintptr_t)a->x, /* as the mock driver encodes a map */
+                           (uint64_t)a->k,  (uint64_t)a->m, (uint64_t)a->ldx_elems * 2,      64,
+                           columns,         data_type,      NVFP4_CU_TENSOR_MAP_SWIZZLE_128B};
+  if (fits && memcmp(arguments[1], want, sizeof want) == 0) {
     mma_multiply(a, x_dtype);
   }
 }
