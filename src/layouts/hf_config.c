@@ -36,73 +36,6 @@ nvfp4_status nvfp4_json_text(json_t *value, char **out, nvfp4_reason *reason) {
   return NVFP4_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- quantisation */
-
-static bool is_w4a4(const nvfp4_model_description *model) { return model->layer_count > 0 && model->layers[0].mode == NVFP4_MODE_W4A4; }
-
-static json_t *ignore_list(const nvfp4_model_description *model) {
-  json_t *list = json_array();
-  for (size_t i = 0; i < model->excluded_count; i++) {
-    json_array_append_new(list, json_string(model->excluded[i]));
-  }
-  return list;
-}
-
-static json_t *modelopt_numbers(void) {
-  return json_pack("{s:b, s:i, s:s, s:i}", "dynamic", 0, "num_bits", 4, "type", "float", "group_size", NVFP4_BLOCK);
-}
-
-static const char *modelopt_algo(const nvfp4_model_description *model) { return is_w4a4(model) ? "NVFP4" : "W4A16_NVFP4"; }
-
-static json_t *modelopt_config(const nvfp4_model_description *model) {
-  json_t *group = json_object();
-  if (is_w4a4(model)) {
-    json_object_set_new(group, "input_activations", modelopt_numbers());
-  }
-  json_object_set_new(group, "weights", modelopt_numbers());
-  json_object_set_new(group, "targets", json_pack("[s]", "Linear"));
-  return json_pack("{s:{s:o}, s:o, s:s, s:{s:s, s:s}, s:s}", "config_groups", "group_0", group, "ignore", ignore_list(model), "quant_algo",
-                   modelopt_algo(model), "producer", "name", model->tool, "version", nvfp4_version(), "quant_method", "modelopt");
-}
-
-static json_t *ct_numbers(bool activations) {
-  json_t *numbers = activations ? json_pack("{s:s}", "dynamic", "local") : json_pack("{s:b}", "dynamic", 0);
-  json_object_set_new(numbers, "group_size", json_integer(NVFP4_BLOCK));
-  json_object_set_new(numbers, "num_bits", json_integer(4));
-  if (activations) {
-    json_object_set_new(numbers, "observer", json_string("static_minmax"));
-  }
-  json_object_set_new(numbers, "scale_dtype", json_string("torch.float8_e4m3fn"));
-  json_object_set_new(numbers, "strategy", json_string("tensor_group"));
-  json_object_set_new(numbers, "symmetric", json_true());
-  json_object_set_new(numbers, "type", json_string("float"));
-  return numbers;
-}
-
-static json_t *ct_config(const nvfp4_model_description *model) {
-  static const char format[] = "nvfp4-pack-quantized";
-  json_t *group =
-      json_pack("{s:s, s:o, s:n, s:[s], s:o}", "format", format, "input_activations", is_w4a4(model) ? ct_numbers(true) : json_null(),
-                "output_activations", "targets", "Linear", "weights", ct_numbers(false));
-  return json_pack("{s:{s:o}, s:s, s:n, s:o, s:n, s:s, s:s, s:s}", "config_groups", "group_0", group, "format", format,
-                   "global_compression_ratio", "ignore", ignore_list(model), "kv_cache_scheme", "quant_method", "compressed-tensors",
-                   "quantization_status", "compressed", "version", "0.20.0" /* whose keys these are */);
-}
-
-nvfp4_status nvfp4_hf_quant_config(const nvfp4_model_description *model, char **out, nvfp4_reason *reason) {
-  if (model->layout != NVFP4_LAYOUT_MODELOPT) {
-    *out = NULL;
-    return NVFP4_OK;
-  }
-  /* vLLM and SGLang read this file only if the producer's name is "modelopt"; who wrote it is in the version. */
-  char version[160];
-  snprintf(version, sizeof version, "%s %s", model->tool, nvfp4_version());
-  return nvfp4_json_text(
-      json_pack("{s:{s:s, s:s}, s:{s:s, s:n, s:i, s:o}}", "producer", "name", "modelopt", "version", version, "quantization", "quant_algo",
-                modelopt_algo(model), "kv_cache_quant_algo", "group_size", NVFP4_BLOCK, "exclude_modules", ignore_list(model)),
-      out, reason);
-}
-
 /* -------------------------------------------------------------------------------------------------------------------- model */
 
 typedef struct gguf_reader {
@@ -233,8 +166,7 @@ static nvfp4_status config_from_gguf(const nvfp4_model_description *model, json_
   return *out != NULL ? NVFP4_OK : no_memory(reason);
 }
 
-static nvfp4_status config_from_source(const nvfp4_model_description *model, json_t **out, nvfp4_reason *reason) {
-  const char *text = nvfp4_checkpoint_config(model->source);
+static nvfp4_status config_from_text(const nvfp4_model_description *model, const char *text, json_t **out, nvfp4_reason *reason) {
   if (text == NULL) { /* a lone .safetensors file */
     *out = json_object();
     return *out != NULL ? NVFP4_OK : no_memory(reason);
@@ -247,6 +179,10 @@ static nvfp4_status config_from_source(const nvfp4_model_description *model, jso
                         error.line, error.text);
   }
   json_t *text_config = json_object_get(config, "text_config");
+  for (int i = 0; i < 2; i++) { /* what they said of the source */
+    json_object_del(i == 0 ? config : text_config, "quantization_config");
+    json_object_del(i == 0 ? config : text_config, "quantization");
+  }
   if (model->untie) {
     json_object_set_new(config, "tie_word_embeddings", json_false());
     if (json_object_get(text_config, "tie_word_embeddings") != NULL) {
@@ -259,9 +195,31 @@ static nvfp4_status config_from_source(const nvfp4_model_description *model, jso
 
 nvfp4_status nvfp4_hf_config(const nvfp4_model_description *model, char **out, nvfp4_reason *reason) {
   json_t *config = NULL;
-  NVFP4_TRY(model->source->gguf != NULL ? config_from_gguf(model, &config, reason) : config_from_source(model, &config, reason));
-  json_t *quantisation = model->layout == NVFP4_LAYOUT_MODELOPT ? modelopt_config(model) : ct_config(model);
-  if (json_object_set_new(config, "quantization_config", quantisation) != 0) {
+  nvfp4_status status;
+  nvfp4_gguf_string kept;
+  if (model->source->gguf == NULL) {
+    status = config_from_text(model, nvfp4_checkpoint_config(model->source), &config, reason);
+  } else if (nvfp4_gguf_get_string(model->source->gguf, NVFP4_METADATA_CONFIG, &kept)) {
+    char *text = strndup(kept.text, kept.bytes);
+    status = text != NULL ? config_from_text(model, text, &config, reason) : no_memory(reason);
+    free(text);
+  } else if (nvfp4_gguf_get_string(model->source->gguf, "general.architecture", &kept) && kept.bytes == strlen(NVFP4_GGUF_NO_MODEL) &&
+             memcmp(kept.text, NVFP4_GGUF_NO_MODEL, kept.bytes) == 0) {
+    status = config_from_text(model, NULL, &config, reason);
+  } else {
+    status = config_from_gguf(model, &config, reason);
+  }
+  NVFP4_TRY(status);
+  json_t *quantisation = nvfp4_hf_quantisation(model);
+  int failed = model->layout != NVFP4_LAYOUT_COMFY && quantisation == NULL;
+  if (!failed && quantisation != NULL) {
+    failed = json_object_set(config, "quantization_config", quantisation);
+  }
+  if (!failed && model->layout == NVFP4_LAYOUT_MLX) { /* mlx-lm writes both, and reads this one */
+    failed = json_object_set(config, "quantization", quantisation);
+  }
+  json_decref(quantisation);
+  if (failed != 0) {
     json_decref(config);
     return no_memory(reason);
   }

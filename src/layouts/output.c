@@ -4,13 +4,13 @@
 #define _POSIX_C_SOURCE 200809L
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/new_file.h"
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
 #include "layouts/layouts.h"
@@ -33,14 +33,14 @@ static const char *const companions[] = {
 
 typedef struct output_file {
   char *path;
-  char *temporary; /* NULL: written by somebody else, under its final name when commit comes */
+  char *temporary; /* NULL: it has its name */
 } output_file;
 
 struct nvfp4_output {
   char *folder;
   bool made_folder, committed;
-  output_file files[24];
-  size_t count;
+  output_file *files;
+  size_t count, capacity;
 };
 
 static char *join(const char *folder, const char *name, const char *suffix) {
@@ -100,9 +100,15 @@ nvfp4_status nvfp4_output_create(const char *path, nvfp4_output **out, nvfp4_rea
 
 /* A new entry for file `name`; NULL after a refusal. */
 static output_file *new_file(nvfp4_output *output, const char *name, nvfp4_reason *reason) {
-  if (output->count == sizeof output->files / sizeof output->files[0]) {
-    nvfp4_reject(reason, NVFP4_E_INTERNAL, "%s: too many output files", output->folder);
-    return NULL;
+  if (output->count == output->capacity) {
+    size_t capacity = output->capacity > 0 ? 2 * output->capacity : 32;
+    output_file *files = realloc(output->files, capacity * sizeof *files);
+    if (files == NULL) {
+      nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the name of %s", name);
+      return NULL;
+    }
+    output->files = files;
+    output->capacity = capacity;
   }
   output_file *file = &output->files[output->count];
   file->path = join(output->folder, name, "");
@@ -119,69 +125,58 @@ static output_file *new_file(nvfp4_output *output, const char *name, nvfp4_reaso
   return file;
 }
 
-static nvfp4_status write_file(const char *path, const void *data, size_t bytes, nvfp4_reason *reason) {
-  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) {
-    return nvfp4_reject(reason, NVFP4_E_IO, "%s cannot be made: %s", path, strerror(errno));
-  }
-  const char *from = data;
-  int error = 0;
-  while (bytes > 0 && error == 0) {
-    ssize_t count = write(fd, from, bytes);
-    if (count > 0) {
-      from += count;
-      bytes -= (size_t)count;
-    } else if (count < 0 && errno != EINTR) {
-      error = errno;
-    }
-  }
-  if (error == 0 && fsync(fd) != 0 && errno != EINVAL && errno != EROFS) {
-    error = errno;
-  }
-  if (close(fd) != 0 && error == 0) {
-    error = errno;
-  }
-  return error == 0 ? NVFP4_OK : nvfp4_reject(reason, NVFP4_E_IO, "%s cannot be written: %s", path, strerror(error));
-}
-
-nvfp4_status nvfp4_output_add(nvfp4_output *output, const char *name, const void *data, size_t bytes, nvfp4_reason *reason) {
-  nvfp4_reason why = {0};
-  output_file *file = new_file(output, name, &why);
-  if (file == NULL) {
-    return nvfp4_reject(reason, why.status, "%s", why.text);
-  }
-  file->temporary = join(output->folder, name, ".tmp");
-  if (file->temporary == NULL) {
-    free(file->path);
-    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the name of %s", name);
-  }
-  output->count++;
-  return write_file(file->temporary, data, bytes, reason);
-}
-
 const char *nvfp4_output_claim(nvfp4_output *output, const char *name, nvfp4_reason *reason) {
   output_file *file = new_file(output, name, reason);
   if (file == NULL) {
     return NULL;
   }
-  file->temporary = NULL;
+  file->temporary = join(output->folder, name, ".tmp");
+  if (file->temporary == NULL) {
+    free(file->path);
+    nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the name of %s", name);
+    return NULL;
+  }
   output->count++;
-  return file->path;
+  return file->temporary;
+}
+
+nvfp4_status nvfp4_output_add(nvfp4_output *output, const char *name, const void *data, size_t bytes, nvfp4_reason *reason) {
+  nvfp4_reason why = {0};
+  const char *path = nvfp4_output_claim(output, name, &why);
+  if (path == NULL) {
+    return nvfp4_reject(reason, why.status, "%s", why.text);
+  }
+  nvfp4_new_file *file = NULL;
+  NVFP4_TRY(nvfp4_new_file_create(path, &file, reason));
+  nvfp4_status status = nvfp4_new_file_write(file, data, bytes, reason);
+  if (status == NVFP4_OK) {
+    status = nvfp4_new_file_finish(file, reason);
+  }
+  nvfp4_new_file_destroy(file);
+  return status;
+}
+
+static nvfp4_status rename_file(output_file *file, nvfp4_reason *reason) {
+  if (rename(file->temporary, file->path) != 0) {
+    return nvfp4_reject(reason, NVFP4_E_IO, "%s cannot be renamed to %s: %s", file->temporary, file->path, strerror(errno));
+  }
+  free(file->temporary);
+  file->temporary = NULL;
+  return NVFP4_OK;
 }
 
 nvfp4_status nvfp4_output_commit(nvfp4_output *output, nvfp4_reason *reason) {
-  for (size_t i = 0; i < output->count; i++) {
-    output_file *file = &output->files[i];
-    if (file->temporary == NULL) {
-      continue;
+  for (int last = 0; last < 2; last++) {
+    for (size_t i = 0; i < output->count; i++) {
+      if (ends_with(output->files[i].path, "/config.json") == (last == 1)) {
+        NVFP4_TRY(rename_file(&output->files[i], reason));
+      }
     }
-    if (rename(file->temporary, file->path) != 0) {
-      return nvfp4_reject(reason, NVFP4_E_IO, "%s cannot be renamed to %s: %s", file->temporary, file->path, strerror(errno));
-    }
-    free(file->temporary);
-    file->temporary = NULL;
   }
   output->committed = true;
+  if (output->count > 0) {
+    nvfp4_flush_folder_of(output->files[0].path);
+  }
   return NVFP4_OK;
 }
 
@@ -201,6 +196,7 @@ void nvfp4_output_destroy(nvfp4_output *output) {
   if (!output->committed && output->made_folder) {
     rmdir(output->folder);
   }
+  free(output->files);
   free(output->folder);
   free(output);
 }
@@ -214,8 +210,7 @@ nvfp4_status nvfp4_output_refuse_source(const nvfp4_checkpoint *source, const ch
   return NVFP4_OK;
 }
 
-/* The whole file; *data = NULL and NVFP4_OK if there is none. */
-static nvfp4_status read_companion(const char *folder, const char *name, char **data, size_t *bytes, nvfp4_reason *reason) {
+nvfp4_status nvfp4_read_companion(const char *folder, const char *name, char **data, size_t *bytes, nvfp4_reason *reason) {
   char path[4096];
   *data = NULL;
   if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path) {
@@ -237,6 +232,9 @@ static nvfp4_status read_companion(const char *folder, const char *name, char **
     *data = NULL;
   }
   *bytes = (size_t)info.st_size;
+  if (*data != NULL) {
+    (*data)[*bytes] = '\0';
+  }
   fclose(file);
   return status;
 }
@@ -245,7 +243,7 @@ nvfp4_status nvfp4_output_add_companions(nvfp4_output *output, const nvfp4_check
   for (size_t i = 0; i < sizeof companions / sizeof companions[0]; i++) {
     char *data;
     size_t bytes = 0;
-    NVFP4_TRY(read_companion(source->folder, companions[i], &data, &bytes, reason));
+    NVFP4_TRY(nvfp4_read_companion(source->folder, companions[i], &data, &bytes, reason));
     if (data != NULL) {
       nvfp4_status status = nvfp4_output_add(output, companions[i], data, bytes, reason);
       free(data);
