@@ -27,14 +27,7 @@
 /* A projection fused on disk has at most q, k and v. */
 #define MAX_PARTS 3
 
-/* Names and types of a convention's tensors, by nvfp4_layout_kind. */
-static const struct convention {
-  const char *weight, *scale, *global, *input; /* NULL: it has none */
-  nvfp4_dtype weight_dtype, scale_dtype;
-  int k_per_column;       /* elements of K a column of the weight tensor holds */
-  nvfp4_global_kind kind; /* of the global scale, if there is one */
-  bool global_optional;   /* without: multiplier 1 */
-} conventions[] = {
+const nvfp4_convention nvfp4_conventions[] = {
     [NVFP4_LAYOUT_MODELOPT] = {".weight", ".weight_scale", ".weight_scale_2", ".input_scale", NVFP4_DTYPE_U8, NVFP4_DTYPE_F8_E4M3, 2,
                                NVFP4_GLOBAL_MULTIPLIER, false},
     [NVFP4_LAYOUT_COMPRESSED_TENSORS] = {".weight_packed", ".weight_scale", ".weight_global_scale", ".input_global_scale", NVFP4_DTYPE_U8,
@@ -91,8 +84,7 @@ typedef struct parts {
 
 /* -------------------------------------------------------------------------------------------------------------------- names */
 
-/* The tensor named base + suffix, or NULL. */
-static const nvfp4_tensor *companion(const nvfp4_checkpoint *checkpoint, const char *base, const char *suffix) {
+const nvfp4_tensor *nvfp4_checkpoint_companion(const nvfp4_checkpoint *checkpoint, const char *base, const char *suffix) {
   size_t length = strlen(base), low = 0, high = checkpoint->tensor_count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
@@ -187,13 +179,13 @@ static nvfp4_status detect_layout(const builder *b, const nvfp4_quant_scheme *sc
     p->layout = NVFP4_LAYOUT_GGUF;
     return NVFP4_OK;
   }
-  const nvfp4_tensor *marker = companion(checkpoint, p->base, ".comfy_quant");
+  const nvfp4_tensor *marker = nvfp4_checkpoint_companion(checkpoint, p->base, ".comfy_quant");
   if (marker != NULL) {
     return read_marker(b, marker, p);
   }
-  const nvfp4_tensor *multiplier = companion(checkpoint, p->base, ".weight_scale_2");
-  const nvfp4_tensor *divisor = companion(checkpoint, p->base, ".weight_global_scale");
-  const nvfp4_tensor *scale = companion(checkpoint, p->base, ".weight_scale");
+  const nvfp4_tensor *multiplier = nvfp4_checkpoint_companion(checkpoint, p->base, ".weight_scale_2");
+  const nvfp4_tensor *divisor = nvfp4_checkpoint_companion(checkpoint, p->base, ".weight_global_scale");
+  const nvfp4_tensor *scale = nvfp4_checkpoint_companion(checkpoint, p->base, ".weight_scale");
   if (multiplier != NULL && divisor != NULL) {
     return nvfp4_reject(b->reason, NVFP4_E_FORMAT,
                         "%s: layer %s has both %s (ModelOpt's multiplier) and %s (compressed-tensors' divisor): which one counts is not "
@@ -202,7 +194,7 @@ static nvfp4_status detect_layout(const builder *b, const nvfp4_quant_scheme *sc
   }
   bool says_nvfp4 = scheme->known && (scheme->mode == NVFP4_MODE_W4A4 || scheme->mode == NVFP4_MODE_W4A16);
   if (packed) {
-    if (companion(checkpoint, p->base, ".weight") != NULL) {
+    if (nvfp4_checkpoint_companion(checkpoint, p->base, ".weight") != NULL) {
       return nvfp4_reject(b->reason, NVFP4_E_FORMAT, "%s: layer %s has both .weight and .weight_packed: remove one", p->weight->file,
                           p->base);
     }
@@ -217,7 +209,7 @@ static nvfp4_status detect_layout(const builder *b, const nvfp4_quant_scheme *sc
   if (divisor != NULL) {
     return missing(b, p->base, ".weight_packed", divisor, "so the layer follows compressed-tensors");
   }
-  const nvfp4_tensor *mlx = dtype == NVFP4_DTYPE_U32 ? companion(checkpoint, p->base, ".scales") : NULL;
+  const nvfp4_tensor *mlx = dtype == NVFP4_DTYPE_U32 ? nvfp4_checkpoint_companion(checkpoint, p->base, ".scales") : NULL;
   if (mlx != NULL && mlx->dtype == NVFP4_DTYPE_U8 && (!scheme->known || says_nvfp4)) {
     p->layout = NVFP4_LAYOUT_MLX;
   } else if (multiplier != NULL || (dtype == NVFP4_DTYPE_U8 && (scale != NULL || says_nvfp4)) || (is_plain(dtype) && scale != NULL)) {
@@ -229,7 +221,7 @@ static nvfp4_status detect_layout(const builder *b, const nvfp4_quant_scheme *sc
 /* ------------------------------------------------------------------------------------------------------------ types, shapes */
 
 static nvfp4_status check_weight(const builder *b, parts *p) {
-  const struct convention *names = &conventions[p->layout];
+  const nvfp4_convention *names = &nvfp4_conventions[p->layout];
   const nvfp4_tensor *weight = p->weight;
   char text[128];
   if (weight->dtype != names->weight_dtype) {
@@ -256,7 +248,7 @@ static nvfp4_status check_weight(const builder *b, parts *p) {
 }
 
 static nvfp4_status check_scale(builder *b, const parts *p) {
-  const struct convention *names = &conventions[p->layout];
+  const nvfp4_convention *names = &nvfp4_conventions[p->layout];
   const nvfp4_tensor *scale = p->scale;
   char text[128];
   if (scale == NULL) {
@@ -314,7 +306,7 @@ static nvfp4_status refuse_extras(const builder *b, const parts *p) {
                                           {".weight_zero_point", "zero points"},
                                           {".weight_g_idx", "an order of columns"}};
   for (size_t i = 0; i < sizeof extras / sizeof extras[0]; i++) {
-    const nvfp4_tensor *tensor = companion(b->checkpoint, p->base, extras[i][0]);
+    const nvfp4_tensor *tensor = nvfp4_checkpoint_companion(b->checkpoint, p->base, extras[i][0]);
     if (tensor != NULL) {
       return nvfp4_reject(b->reason, NVFP4_E_UNSUPPORTED, "%s: tensor %s: the NVFP4 layer has %s; not supported", tensor->file,
                           tensor->name, extras[i][1]);
@@ -382,7 +374,7 @@ static nvfp4_status part_rows(builder *b, const parts *p, int64_t count, int64_t
 
 /* Partitions of the layer; p->input NULL: no input scale. */
 static nvfp4_status make_partitions(builder *b, const parts *p, nvfp4_layer_info *layer) {
-  const struct convention *names = &conventions[p->layout];
+  const nvfp4_convention *names = &nvfp4_conventions[p->layout];
   float weights[MAX_PARTS] = {1}, inputs[MAX_PARTS] = {0};
   int64_t weight_count = 1, input_count = 1, rows[MAX_PARTS];
   if (p->global != NULL) {
@@ -484,7 +476,7 @@ static const char *note_text(builder *b, const char *format, const char *a, cons
 }
 
 static nvfp4_status choose_mode(builder *b, const nvfp4_quant_scheme *scheme, parts *p, nvfp4_layer_info *layer) {
-  const struct convention *names = &conventions[p->layout];
+  const nvfp4_convention *names = &nvfp4_conventions[p->layout];
   bool weight_only = p->weight_only || (scheme->known && scheme->mode == NVFP4_MODE_W4A16);
   if (scheme->known && scheme->mode == NVFP4_MODE_W4A4 && p->input == NULL && names->input != NULL) {
     return nvfp4_reject(b->reason, NVFP4_E_FORMAT,
@@ -505,11 +497,11 @@ static nvfp4_status choose_mode(builder *b, const nvfp4_quant_scheme *scheme, pa
 }
 
 static nvfp4_status add_nvfp4(builder *b, const nvfp4_quant_scheme *scheme, parts *p, nvfp4_layer_info *layer) {
-  const struct convention *names = &conventions[p->layout];
-  p->scale = names->scale != NULL ? companion(b->checkpoint, p->base, names->scale) : NULL;
-  p->global = companion(b->checkpoint, p->base, names->global);
-  p->input = names->input != NULL ? companion(b->checkpoint, p->base, names->input) : NULL;
-  p->bias = companion(b->checkpoint, p->base, ".bias");
+  const nvfp4_convention *names = &nvfp4_conventions[p->layout];
+  p->scale = names->scale != NULL ? nvfp4_checkpoint_companion(b->checkpoint, p->base, names->scale) : NULL;
+  p->global = nvfp4_checkpoint_companion(b->checkpoint, p->base, names->global);
+  p->input = names->input != NULL ? nvfp4_checkpoint_companion(b->checkpoint, p->base, names->input) : NULL;
+  p->bias = nvfp4_checkpoint_companion(b->checkpoint, p->base, ".bias");
   p->note = p->layout == NVFP4_LAYOUT_COMFY ? "N as on disk: up to 15 rows of it may be padding (zeros)" : "";
   NVFP4_TRY(check_weight(b, p));
   if (names->scale != NULL) {
@@ -541,7 +533,7 @@ static void add_other(builder *b, const nvfp4_quant_scheme *scheme, const parts 
   layer->k = weight->rank > 0 ? weight->shape[weight->rank - 1] : 1;
   layer->mode = weight->dtype == NVFP4_DTYPE_F8_E4M3 && weight->rank == 2 ? NVFP4_MODE_FP8 : NVFP4_MODE_UNQUANTISED;
   layer->lookup = is_embedding(p->base);
-  const nvfp4_tensor *bias = companion(b->checkpoint, p->base, ".bias");
+  const nvfp4_tensor *bias = nvfp4_checkpoint_companion(b->checkpoint, p->base, ".bias");
   layer->bias = bias != NULL && bias->rank == 1 && bias->shape[0] == layer->n && is_plain(bias->dtype) ? bias : NULL;
   bool quantised = scheme->known && scheme->mode != NVFP4_MODE_UNQUANTISED;
   if (weight->rank == 3) {
@@ -613,7 +605,8 @@ static nvfp4_status check_orphan(const builder *b, const nvfp4_tensor *tensor) {
       return nvfp4_reject(b->reason, NVFP4_E_NOMEM, "no memory to look at %s", tensor->name);
     }
     nvfp4_status status = NVFP4_OK;
-    if (companion(b->checkpoint, base, ".weight") == NULL && companion(b->checkpoint, base, ".weight_packed") == NULL) {
+    if (nvfp4_checkpoint_companion(b->checkpoint, base, ".weight") == NULL &&
+        nvfp4_checkpoint_companion(b->checkpoint, base, ".weight_packed") == NULL) {
       status = missing(b, base, i == 1 ? ".weight_packed" : ".weight", tensor, "its scale");
     }
     free(base);
@@ -708,6 +701,6 @@ const nvfp4_layer_info *nvfp4_checkpoint_find_layer(const nvfp4_checkpoint *chec
 }
 
 const nvfp4_tensor *nvfp4_layer_scales(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *layer) {
-  const char *suffix = conventions[layer->layout].scale;
-  return suffix != NULL ? companion(checkpoint, layer->name, suffix) : NULL;
+  const char *suffix = nvfp4_conventions[layer->layout].scale;
+  return suffix != NULL ? nvfp4_checkpoint_companion(checkpoint, layer->name, suffix) : NULL;
 }

@@ -7,7 +7,6 @@
 
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/gguf.h"
 #include "quantizer/quantizer.h"
 
 static bool ends_with(const char *text, const char *end) {
@@ -138,39 +137,9 @@ static nvfp4_status plan_safetensors(nvfp4_quantize_job *job, nvfp4_reason *reas
   return NVFP4_OK;
 }
 
-/* Rows of a head of q and k that lie interleaved; 0 for architectures whose rows stay as they are. */
-static nvfp4_status gguf_head_rows(const nvfp4_quantize_job *job, int64_t *head_rows, nvfp4_reason *reason) {
-  const nvfp4_gguf_metadata *metadata = job->source->gguf;
-  const char *path = nvfp4_checkpoint_path(job->source);
-  nvfp4_gguf_string arch;
-  if (!nvfp4_gguf_get_string(metadata, "general.architecture", &arch)) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: no general.architecture in the metadata", path);
-  }
-  *head_rows = 0;
-  if (arch.bytes == 5 && memcmp(arch.text, "qwen2", 5) == 0) {
-    return NVFP4_OK;
-  }
-  if (arch.bytes != 5 || memcmp(arch.text, "llama", 5) != 0) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
-                        "%s: architecture %.*s; from GGUF the quantiser does llama and qwen2: give the safetensors checkpoint", path,
-                        (int)(arch.bytes < 64 ? arch.bytes : 64), arch.text);
-  }
-  int64_t heads = 0, hidden = 0;
-  if (nvfp4_gguf_get_int(metadata, "llama.attention.key_length", head_rows) && *head_rows > 0) {
-    return NVFP4_OK;
-  }
-  if (!nvfp4_gguf_get_int(metadata, "llama.attention.head_count", &heads) ||
-      !nvfp4_gguf_get_int(metadata, "llama.embedding_length", &hidden) || heads <= 0 || hidden <= 0 || hidden % heads != 0) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT,
-                        "%s: the size of a head cannot be told from llama.attention.head_count and llama.embedding_length", path);
-  }
-  *head_rows = hidden / heads;
-  return NVFP4_OK;
-}
-
 static nvfp4_status plan_gguf(nvfp4_quantize_job *job, nvfp4_reason *reason) {
   int64_t head_rows;
-  NVFP4_TRY(gguf_head_rows(job, &head_rows, reason));
+  NVFP4_TRY(nvfp4_gguf_head_rows(job->source, &head_rows, reason));
   const nvfp4_tensor *tensor;
   for (size_t i = 0; (tensor = nvfp4_checkpoint_tensor(job->source, i)) != NULL; i++) {
     char name[256];
@@ -235,6 +204,40 @@ nvfp4_status nvfp4_quantize_plan(nvfp4_quantize_job *job, nvfp4_reason *reason) 
   return NVFP4_OK;
 }
 
+static bool has_tensor(const nvfp4_quantize_job *job, const char *name) {
+  for (size_t i = 0; i < job->tensor_count; i++) {
+    if (strcmp(job->tensors[i].name, name) == 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+nvfp4_status nvfp4_quantize_describe(nvfp4_quantize_job *job, nvfp4_model_description *out, nvfp4_reason *reason) {
+  if (job->described == NULL && (job->described = calloc(job->tensor_count + 1, sizeof *job->described)) == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the configs");
+  }
+  size_t count = 0;
+  for (size_t i = 0; i < job->tensor_count; i++) {
+    if (job->tensors[i].quantise) {
+      job->described[count++] =
+          (nvfp4_config_layer){.name = job->tensors[i].name, .mode = job->options.calibration != NULL ? NVFP4_MODE_W4A4 : NVFP4_MODE_W4A16};
+    }
+  }
+  *out = (nvfp4_model_description){.source = job->source,
+                                   .layout = job->options.layout,
+                                   .tool = job->options.tool,
+                                   .layers = job->described,
+                                   .layer_count = count,
+                                   .excluded = job->excluded,
+                                   .excluded_count = job->excluded_count,
+                                   .own_lm_head = job->own_lm_head,
+                                   .untie = job->options.lm_head,
+                                   .attention_bias = has_tensor(job, "model.layers.0.self_attn.q_proj.bias"),
+                                   .mlp_bias = has_tensor(job, "model.layers.0.mlp.up_proj.bias")};
+  return NVFP4_OK;
+}
+
 void nvfp4_quantize_plan_free(nvfp4_quantize_job *job) {
   for (size_t i = 0; i < job->tensor_count; i++) {
     free(job->tensors[i].name);
@@ -244,6 +247,8 @@ void nvfp4_quantize_plan_free(nvfp4_quantize_job *job) {
   }
   free(job->tensors);
   free(job->excluded);
+  free(job->described);
+  job->described = NULL;
   job->tensors = NULL;
   job->excluded = NULL;
   job->tensor_count = job->excluded_count = 0;

@@ -16,9 +16,10 @@ static void everything_gets_its_name_at_the_commit(void **state) {
   assert_ok(nvfp4_output_add(output, "config.json", "[1]", 3, &reason), reason);
   assert_int_equal(access(path_in(folder, "config.json", path), F_OK), -1);
   assert_int_equal(access(path_in(folder, "tokenizer.json", path), F_OK), -1);
-  assert_string_equal(claimed, path_in(folder, "model.safetensors", path));
-  write_text(folder, "model.safetensors", "weights");
+  assert_string_equal(claimed, path_in(folder, "model.safetensors.tmp", path));
+  write_text(folder, "model.safetensors.tmp", "weights");
   assert_ok(nvfp4_output_commit(output, &reason), reason);
+  assert_int_equal(access(path_in(folder, "model.safetensors", path), F_OK), 0);
   nvfp4_output_destroy(output);
   size_t bytes;
   char *text = test_read_file(path_in(folder, "config.json", path), &bytes);
@@ -36,7 +37,7 @@ static void without_a_commit_nothing_is_left(void **state) {
   assert_ok(nvfp4_output_create(folder, &output, &reason), reason);
   assert_ok(nvfp4_output_add(output, "config.json", "{}", 2, &reason), reason);
   assert_non_null(nvfp4_output_claim(output, "model.safetensors", &reason));
-  write_text(folder, "model.safetensors", "weights");
+  write_text(folder, "model.safetensors.tmp", "weights");
   nvfp4_output_destroy(output);
   assert_int_equal(count_files(parent), 0);
 
