@@ -47,13 +47,20 @@ void nvfp4_log_probs_encode(const float *logits, int64_t vocabulary, double log_
   }
 }
 
-nvfp4_status nvfp4_log_probs_create(const char *path, const nvfp4_log_probs_header *header, const int32_t *tokens, nvfp4_new_file *out,
+static nvfp4_status write_head(nvfp4_new_file *file, const nvfp4_log_probs_header *header, const int32_t *tokens, nvfp4_reason *reason) {
+  NVFP4_TRY(nvfp4_new_file_write(file, magic, sizeof magic, reason));
+  NVFP4_TRY(nvfp4_new_file_write(file, header, sizeof *header, reason));
+  return nvfp4_new_file_write(file, tokens, (size_t)header->windows * (size_t)header->window * sizeof *tokens, reason);
+}
+
+nvfp4_status nvfp4_log_probs_create(const char *path, const nvfp4_log_probs_header *header, const int32_t *tokens, nvfp4_new_file **out,
                                     nvfp4_reason *reason) {
-  NVFP4_TRY(nvfp4_new_file_open(path, out, reason));
-  fwrite(magic, 1, sizeof magic, out->stream);
-  fwrite(header, sizeof *header, 1, out->stream);
-  fwrite(tokens, sizeof *tokens, (size_t)header->windows * (size_t)header->window, out->stream);
-  return NVFP4_OK;
+  NVFP4_TRY(nvfp4_new_file_create(path, out, reason));
+  nvfp4_status status = write_head(*out, header, tokens, reason);
+  if (status != NVFP4_OK) {
+    nvfp4_new_file_destroy(*out);
+  }
+  return status;
 }
 
 /* The size of the file that a header promises. */

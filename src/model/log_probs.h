@@ -27,8 +27,8 @@ static inline size_t nvfp4_log_probs_row_bytes(int64_t vocabulary) { return 8 + 
 /* Encodes logits [vocabulary] as a row. log_sum: ln of the sum of exp(logits[i] - largest). */
 void nvfp4_log_probs_encode(const float *logits, int64_t vocabulary, double log_sum, uint8_t *row);
 
-/* Opens a new file and writes header and tokens; rows are then written to out->stream. */
-nvfp4_status nvfp4_log_probs_create(const char *path, const nvfp4_log_probs_header *header, const int32_t *tokens, nvfp4_new_file *out,
+/* Begins a new file with header and tokens; rows are written next. */
+nvfp4_status nvfp4_log_probs_create(const char *path, const nvfp4_log_probs_header *header, const int32_t *tokens, nvfp4_new_file **out,
                                     nvfp4_reason *reason);
 
 /* Opens a file: *out stands at its first row, *tokens [windows][window] is malloc'ed for the caller. Refuses a file that is not whole. */

@@ -90,10 +90,7 @@ static nvfp4_status score_rows(void *cookie, const float *logits, const int32_t 
     job->squares += job->loss[i] * job->loss[i];
   }
   job->count += rows;
-  if (job->save != NULL && fwrite(job->rows, job->row_bytes, (size_t)rows, job->save->stream) != (size_t)rows) {
-    return nvfp4_reject(reason, NVFP4_E_IO, "%s: cannot be written; is the disk full?", job->save->path);
-  }
-  return NVFP4_OK;
+  return job->save != NULL ? nvfp4_new_file_write(job->save, job->rows, (size_t)rows * job->row_bytes, reason) : NVFP4_OK;
 }
 
 static nvfp4_status run_job(perplexity_job *job, const int32_t *tokens, int64_t window, int64_t windows, const nvfp4_scorer *scorer,
@@ -102,20 +99,18 @@ static nvfp4_status run_job(perplexity_job *job, const int32_t *tokens, int64_t 
     return nvfp4_score_windows(job->model, tokens, window, windows, scorer, reason);
   }
   const nvfp4_log_probs_header header = {(int32_t)window, (int32_t)job->model->config.vocabulary, (int32_t)windows};
-  nvfp4_new_file file;
   job->row_bytes = nvfp4_log_probs_row_bytes(header.vocabulary);
   job->rows = malloc(NVFP4_SCORED_ROWS * job->row_bytes);
   if (job->rows == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for log-probabilities");
   }
-  nvfp4_status status = nvfp4_log_probs_create(save_log_probs, &header, tokens, &file, reason);
+  nvfp4_status status = nvfp4_log_probs_create(save_log_probs, &header, tokens, &job->save, reason);
   if (status == NVFP4_OK) {
-    job->save = &file;
     status = nvfp4_score_windows(job->model, tokens, window, windows, scorer, reason);
     if (status == NVFP4_OK) {
-      status = nvfp4_new_file_commit(&file, reason);
+      status = nvfp4_new_file_finish(job->save, reason);
     }
-    nvfp4_new_file_discard(&file);
+    nvfp4_new_file_destroy(job->save);
   }
   free(job->rows);
   return status;

@@ -3,7 +3,10 @@
 #include "base/new_file.h"
 
 #include <glob.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,17 +39,17 @@ static size_t parts(void) {
 static void appears_when_whole(void **state) {
   (void)state;
   nvfp4_reason reason = {0};
-  nvfp4_new_file one, two;
-  assert_ok(nvfp4_new_file_open(path, &one, &reason), reason);
-  assert_ok(nvfp4_new_file_open(path, &two, &reason), reason);
+  nvfp4_new_file *one, *two;
+  assert_ok(nvfp4_new_file_create(path, &one, &reason), reason);
+  assert_ok(nvfp4_new_file_create(path, &two, &reason), reason);
   assert_int_equal(parts(), 2);
-  fputs("one", one.stream);
-  fputs("two", two.stream);
+  assert_ok(nvfp4_new_file_write(one, "one", 3, &reason), reason);
+  assert_ok(nvfp4_new_file_write(two, "two", 3, &reason), reason);
   assert_int_equal(access(path, F_OK), -1);
-  nvfp4_new_file_discard(&two);
+  nvfp4_new_file_destroy(two);
   assert_int_equal(parts(), 1);
-  assert_ok(nvfp4_new_file_commit(&one, &reason), reason);
-  nvfp4_new_file_discard(&one);
+  assert_ok(nvfp4_new_file_finish(one, &reason), reason);
+  nvfp4_new_file_destroy(one);
   assert_int_equal(parts(), 0);
   size_t bytes;
   char *text = test_read_file(path, &bytes);
@@ -57,36 +60,36 @@ static void appears_when_whole(void **state) {
 static void says_why_not(void **state) {
   (void)state;
   nvfp4_reason reason = {0};
-  nvfp4_new_file file;
-  assert_int_equal(nvfp4_new_file_open("/nonexistent/file", &file, &reason), NVFP4_E_IO);
+  nvfp4_new_file *file;
+  assert_int_equal(nvfp4_new_file_create("/nonexistent/file", &file, &reason), NVFP4_E_IO);
   assert_non_null(strstr(reason.text, "/nonexistent/file: cannot be created: No such file"));
-  nvfp4_new_file_discard(&file);
   /* The name is taken by a folder by the time of the commit. */
   unlink(path);
-  assert_ok(nvfp4_new_file_open(path, &file, &reason), reason);
+  assert_ok(nvfp4_new_file_create(path, &file, &reason), reason);
   assert_int_equal(mkdir(path, 0777), 0);
-  assert_int_equal(nvfp4_new_file_commit(&file, &reason), NVFP4_E_IO);
-  nvfp4_new_file_discard(&file);
+  assert_int_equal(nvfp4_new_file_finish(file, &reason), NVFP4_E_IO);
+  nvfp4_new_file_destroy(file);
   assert_int_equal(parts(), 0);
   assert_int_equal(rmdir(path), 0);
 }
 
+/* A limit on the size of files stands for a full disk. */
 static void a_full_disk_is_an_error(void **state) {
   (void)state;
   nvfp4_reason reason = {0};
-  nvfp4_new_file file;
-  assert_ok(nvfp4_new_file_open(path, &file, &reason), reason);
-  FILE *full = fopen("/dev/full", "wb");
-  if (full == NULL) {
-    nvfp4_new_file_discard(&file);
-    skip();
-  }
-  fclose(file.stream);
-  file.stream = full;
-  fputs("text", full);
-  assert_int_equal(nvfp4_new_file_commit(&file, &reason), NVFP4_E_IO);
-  assert_non_null(strstr(reason.text, "No space left"));
-  nvfp4_new_file_discard(&file);
+  nvfp4_new_file *file;
+  struct rlimit before, limit;
+  static char much[1 << 20];
+  assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+  limit = (struct rlimit){1 << 16, before.rlim_max};
+  signal(SIGXFSZ, SIG_IGN);
+  assert_ok(nvfp4_new_file_create(path, &file, &reason), reason);
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  nvfp4_status status = nvfp4_new_file_write(file, much, sizeof much, &reason);
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+  assert_int_equal(status, NVFP4_E_IO);
+  assert_non_null(strstr(reason.text, "cannot be written: File too large"));
+  nvfp4_new_file_destroy(file);
   assert_int_equal(parts(), 0);
 }
 

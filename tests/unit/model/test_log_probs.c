@@ -67,15 +67,15 @@ static void encodes(void **state) {
 
 static void write_file(const nvfp4_log_probs_header *header, const int32_t *tokens, size_t rows) {
   nvfp4_reason reason = {0};
-  nvfp4_new_file file;
+  nvfp4_new_file *file;
   uint8_t row[8 + 2 * (VOCABULARY + 1)] = {0};
   assert_ok(nvfp4_log_probs_create(path, header, tokens, &file, &reason), reason);
   for (size_t i = 0; i < rows; i++) {
     row[0] = (uint8_t)i;
-    fwrite(row, sizeof row, 1, file.stream);
+    assert_ok(nvfp4_new_file_write(file, row, sizeof row, &reason), reason);
   }
-  assert_ok(nvfp4_new_file_commit(&file, &reason), reason);
-  nvfp4_new_file_discard(&file);
+  assert_ok(nvfp4_new_file_finish(file, &reason), reason);
+  nvfp4_new_file_destroy(file);
 }
 
 static void is_read_as_written(void **state) {
