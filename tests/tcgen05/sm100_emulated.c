@@ -3,7 +3,9 @@
 #define nvfp4_fatbin_sm100_w4a4 nvfp4_fatbin_sm100_emulated
 #include "kernels/cuda/sm100_w4a4.c"
 
-static nvfp4_status is_supported_here(const nvfp4_machine *machine, nvfp4_reason *reason) { return cuda_is_supported(machine, 90, 90, reason); }
+static nvfp4_status is_supported_here(const nvfp4_machine *machine, nvfp4_reason *reason) {
+  return cuda_is_supported(machine, 90, 90, reason);
+}
 
 NVFP4_API const nvfp4_plugin *nvfp4_plugin_entry(const nvfp4_host *host, uint32_t abi_major, uint32_t abi_minor);
 
