@@ -15,6 +15,13 @@ enum { EMULATED_MULTIPROCESSORS = 160, EMULATED_COLUMNS = 512, EMULATED_LANES = 
 
 __device__ static uint32_t emulated_tensor_memory[EMULATED_MULTIPROCESSORS][EMULATED_COLUMNS][EMULATED_LANES];
 
+/* Mostly short, in one of eight cases longer than an MMA takes here: so that the warps of a block meet in other orders each time. */
+__device__ inline void emulated_delay() {
+  const unsigned random = (unsigned)clock64() * 2654435761u;
+  __nanosleep(random >> 29 == 0 ? 400000 : random >> 24 & 255);
+  __syncwarp();
+}
+
 /* The word at an address: lane << 16 | column. */
 __device__ inline uint32_t *emulated_word(uint32_t address, uint32_t lane = 0) {
   unsigned multiprocessor;
@@ -103,9 +110,13 @@ __device__ inline void tensor_multiply(uint32_t d, uint64_t a, uint64_t b, uint3
   __syncwarp();
 }
 
-__device__ inline void tensor_commit(uint32_t barrier) { barrier_arrive_if(barrier, threadIdx.x % 32 == 0); }
+__device__ inline void tensor_commit(uint32_t barrier) {
+  emulated_delay();
+  barrier_arrive_if(barrier, threadIdx.x % 32 == 0);
+}
 
 __device__ inline void tensor_load(uint32_t from, float (&v)[16]) {
+  emulated_delay();
   for (uint32_t i = 0; i < 16; i++) {
     v[i] = __uint_as_float(*emulated_word(from + i, threadIdx.x % 32));
   }
