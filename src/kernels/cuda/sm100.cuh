@@ -239,6 +239,7 @@ __device__ inline void sm100_tiles(const cuda_sm100_args &a, const cuda_tensor_m
     cluster_sync();
     if (warp < CUDA_SM100_EPILOGUE_WARPS) {
       sm100_add_slices(a, shared + s.sums_at);
+      __syncwarp();
     }
     cluster_sync(); /* the others read this block's sums no more */
   }

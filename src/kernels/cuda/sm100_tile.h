@@ -79,14 +79,18 @@ static NVFP4_HOST_DEVICE inline uint32_t cuda_sm100_instruction(int columns) {
   return 1u << 7 | 1u << 10 | (uint32_t)(columns / 8) << 17 | (uint32_t)(CUDA_SM100_ROWS / 16) << 24;
 }
 
+/* A descriptor's start: of the block's own shared memory, without the upper bits that say which block of the cluster. In units of 16 bytes. */
+static NVFP4_HOST_DEVICE inline uint64_t cuda_sm100_start(uint32_t address) { return (address & 0x3FFFF) / 16; }
+
 /* Codes at an address of shared memory: K-major, swizzle of 128 bytes, 1024 bytes from 8 rows to the next. The next 64 k's: 32 bytes on, within the swizzle's row. */
 static NVFP4_HOST_DEVICE inline uint64_t cuda_sm100_operand(uint32_t address, int step) {
-  return (uint64_t)2 << 61 | (uint64_t)1 << 46 | (uint64_t)(1024 / 16) << 32 | (uint64_t)1 << 16 | (address + 32 * (uint32_t)step) / 16;
+  return (uint64_t)2 << 61 | (uint64_t)1 << 46 | (uint64_t)(1024 / 16) << 32 | (uint64_t)1 << 16 |
+         cuda_sm100_start(address + 32 * (uint32_t)step);
 }
 
 /* A tile of scales for tcgen05.cp.32x128b: not swizzled, rows of 16 bytes, 128 bytes from 8 rows to the next. */
 static NVFP4_HOST_DEVICE inline uint64_t cuda_sm100_scales(uint32_t address) {
-  return (uint64_t)1 << 46 | (uint64_t)(128 / 16) << 32 | (uint64_t)1 << 16 | address / 16;
+  return (uint64_t)1 << 46 | (uint64_t)(128 / 16) << 32 | (uint64_t)1 << 16 | cuda_sm100_start(address);
 }
 
 /* Columns of tensor memory. */

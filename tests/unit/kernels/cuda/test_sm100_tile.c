@@ -39,7 +39,9 @@ static void test_descriptors(void **state) {
                         scales[] = {0x0000400800010000, 0x0000400800010020, 0x0000400800010040, 0x0000400800010060};
   for (int step = 0; step < CUDA_SM100_STEPS; step++) {
     assert_true(cuda_sm100_operand(0, step) == operands[step]);
-    assert_true(cuda_sm100_operand(0x2C400, step) == operands[step] + 0x2C40); /* addresses in units of 16 bytes */
+    assert_true(cuda_sm100_operand(0x2C400, step) == operands[step] + 0x2C40);   /* addresses in units of 16 bytes */
+    assert_true(cuda_sm100_operand(0x702C400, step) == operands[step] + 0x2C40); /* of block 7 of a cluster */
+    assert_true(cuda_sm100_scales(0x702C400) == scales[0] + 0x2C40);
     assert_true(cuda_sm100_scales((uint32_t)step * CUDA_SM100_SCALE_BYTES) == scales[step]);
   }
 }
