@@ -123,16 +123,16 @@ static nvfp4_status convert_global(const nvfp4_item *item, const nvfp4_stored_gl
   return NVFP4_OK;
 }
 
-/* Keeps the number as metadata where the target's own tensor does not hold it. */
-static nvfp4_status keep_global(nvfp4_convert_job *job, const nvfp4_item *item, const nvfp4_stored_global *global, const char *target,
-                                nvfp4_global_kind kind, bool held, nvfp4_reason *reason) {
-  bool same_kind = held && kind == global->kind;
-  if (strcmp(global->name, target) == 0 || (same_kind && global->count == 1)) {
+/* Keeps the numbers as metadata unless the target's own tensor, with `held` of them, holds them as they are. */
+static nvfp4_status keep_global(nvfp4_convert_job *job, const nvfp4_item *item, const nvfp4_stored_global *global, nvfp4_global_kind kind,
+                                int held, nvfp4_reason *reason) {
+  bool same_kind = held > 0 && kind == global->kind;
+  if (same_kind && global->count == held) {
     return NVFP4_OK;
   }
   char text[40];
   nvfp4_global_text(global, text);
-  if (held && !same_kind) {
+  if (held > 0 && !same_kind) {
     bool exact = true;
     for (int i = 0; i < global->count; i++) {
       float there = nvfp4_global_convert(global->values[i], global->kind, kind);
@@ -154,7 +154,7 @@ static nvfp4_status emit_global(nvfp4_convert_job *job, const nvfp4_item *item, 
   float values[CONVERT_MAX_PARTS] = {1.0f};
   snprintf(name, sizeof name, "%s%s", item->name, suffix != NULL ? suffix : "");
   if (suffix == NULL) { /* MLX has no input scales */
-    return global->count > 0 ? keep_global(job, item, global, "", NVFP4_GLOBAL_MULTIPLIER, false, reason) : NVFP4_OK;
+    return global->count > 0 ? keep_global(job, item, global, NVFP4_GLOBAL_MULTIPLIER, 0, reason) : NVFP4_OK;
   }
   if (weight && item->rescale_to > 0) { /* what it was is lost */
     values[0] = nvfp4_global_convert(item->rescale_to, NVFP4_GLOBAL_MULTIPLIER, target->kind);
@@ -170,7 +170,7 @@ static nvfp4_status emit_global(nvfp4_convert_job *job, const nvfp4_item *item, 
     for (int i = 0; i < count; i++) {
       NVFP4_TRY(convert_global(item, global, i, target->kind, &values[i], reason));
     }
-    NVFP4_TRY(keep_global(job, item, global, name, target->kind, true, reason));
+    NVFP4_TRY(keep_global(job, item, global, target->kind, count, reason));
   }
   const int64_t shape[1] = {count};
   int rank = count > 1 || job->options.layout == NVFP4_LAYOUT_COMPRESSED_TENSORS || job->to_gguf ? 1 : 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Global scales. A file holds a multiplier, its inverse or the amax; 13 % of fp32 numbers have no partner of another kind that leads back
- * to them. The number that the first layout stored is therefore carried along as metadata, under the name of the tensor that held it, and counts
+ * Global scales. A file holds a multiplier, its inverse or the amax; One in six fp32 numbers has no partner of another kind that leads
+ * back to it. The number that the first layout stored is therefore carried along as metadata, under the name of the tensor that held it, and counts
  * for every later layout, as long as the number stored now is what it would be converted to: an edited scale makes the old number void.
  */
 #define _POSIX_C_SOURCE 200809L
@@ -96,7 +96,7 @@ static nvfp4_status find_origin(const nvfp4_convert_job *job, const nvfp4_item *
     const char *suffix = weight ? convention->global : convention->input;
     const char *base = l == NVFP4_LAYOUT_GGUF && gguf[0] != '\0' ? gguf : item->module;
     nvfp4_stored_global origin = {.kind = convention->kind};
-    if (suffix == NULL || snprintf(name, sizeof name, "%s%s", base, suffix) >= (int)sizeof name || strcmp(name, now->name) == 0) {
+    if (suffix == NULL || snprintf(name, sizeof name, "%s%s", base, suffix) >= (int)sizeof name) {
       continue;
     }
     snprintf(key, sizeof key, "nvfp4.global.%s", name);
