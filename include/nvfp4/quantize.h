@@ -11,18 +11,22 @@
 extern "C" {
 #endif
 
-/* How a block's E4M3 scale is found. */
+/* How a block's E4M3 scale is found. "Error": the block's squared error, each element's weighted with its column's importance. */
 typedef enum nvfp4_scale_search {
-  NVFP4_SCALES_RTN = 0,  /* e4m3_rn(amax/6 / global): round to nearest, as ModelOpt's default */
-  NVFP4_SCALES_SWEEP = 1 /* of all 126 positive finite E4M3 codes the one with least squared error; ties: the smallest code */
+  NVFP4_SCALES_RTN = 0,          /* e4m3_rn(amax/6 / global): round to nearest, as ModelOpt's default */
+  NVFP4_SCALES_SWEEP = 1,        /* of all 126 positive finite E4M3 codes the one with least error; ties: the smallest code */
+  NVFP4_SCALES_FOUR_OVER_SIX = 2 /* of the scales that make the largest magnitude 6 and 4 (Cook et al., arXiv 2512.02010) the one with less
+                                  * error. Needs headroom above the largest scale: the multiplier is the one for 1.75 * amax, amax/1536 */
 } nvfp4_scale_search;
 
 /* Quantises rows of a matrix x [n, k] (fp32, row-major, ld k) with the multiplier `global`: codes [n, k/2], scales [n, k/16] (linear). A
- * zero block gets codes 0 and scale 1.0 (0x38), as ModelOpt writes it. Non-finite input is an error that names row and column. If error is
- * not NULL, error[0] gets the sum of squared errors and error[1] the sum of squares, in double. Uses no threads: call it for ranges of
- * rows. */
-NVFP4_API nvfp4_status nvfp4_quantise_matrix(const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search, uint8_t *codes,
-                                             uint8_t *scales, double error[2], nvfp4_reason *reason);
+ * zero block gets codes 0 and scale 1.0 (0x38), as ModelOpt writes it. importance [k]: what a squared error counts in each column, finite
+ * and >= 0, such as the mean square of the layer's inputs; NULL (and blocks where all are 0): the same everywhere. Non-finite input is an error
+ * that names row and column. If error is not NULL, error[0] gets the sum of squared errors (not weighted) and error[1] the sum of squares, in
+ * double. Uses no threads: call it for ranges of rows. */
+NVFP4_API nvfp4_status nvfp4_quantise_matrix(const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search,
+                                             const float *importance, uint8_t *codes, uint8_t *scales, double error[2],
+                                             nvfp4_reason *reason);
 
 /* The multiplier for a matrix whose largest magnitude is amax: amax/2688 in fp32; 1 if amax is 0 or so small that it would vanish. */
 NVFP4_API float nvfp4_global_from_amax(float amax);

@@ -225,7 +225,7 @@ static void quantise_task(void *arg, size_t index) {
   task->error[0] = task->error[1] = 0;
   task->status = nvfp4_quantize_read_rows(b->tensor, b->first + first, rows, x, &task->reason);
   if (task->status == NVFP4_OK) {
-    task->status = nvfp4_quantise_matrix(x, rows, k, b->global, b->search, b->out + first * (k / 2),
+    task->status = nvfp4_quantise_matrix(x, rows, k, b->global, b->search, NULL, b->out + first * (k / 2),
                                          b->scales + (b->first + first) * (k / NVFP4_BLOCK), task->error, &task->reason);
   }
 }

@@ -57,7 +57,7 @@ static void check_layer(const nvfp4_checkpoint *input, const nvfp4_checkpoint *o
   assert_ok(nvfp4_tensor_to_f32(source, 0, (uint64_t)(n * k), x, &reason), reason);
   float amax = amax_of(x, n * k), stored = ct ? 2688.0f / amax : amax / 2688.0f;
   double error[2] = {0, 0};
-  assert_ok(nvfp4_quantise_matrix(x, n, k, ct ? 1.0f / stored : stored, search, codes, scales, error, &reason), reason);
+  assert_ok(nvfp4_quantise_matrix(x, n, k, ct ? 1.0f / stored : stored, search, NULL, codes, scales, error, &reason), reason);
   sums[0] += error[0];
   sums[1] += error[1];
 
