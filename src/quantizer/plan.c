@@ -235,6 +235,40 @@ nvfp4_status nvfp4_quantize_plan(nvfp4_quantize_job *job, nvfp4_reason *reason) 
   return NVFP4_OK;
 }
 
+static bool has_tensor(const nvfp4_quantize_job *job, const char *name) {
+  for (size_t i = 0; i < job->tensor_count; i++) {
+    if (strcmp(job->tensors[i].name, name) == 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+nvfp4_status nvfp4_quantize_describe(nvfp4_quantize_job *job, nvfp4_model_description *out, nvfp4_reason *reason) {
+  if (job->described == NULL && (job->described = calloc(job->tensor_count + 1, sizeof *job->described)) == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the configs");
+  }
+  size_t count = 0;
+  for (size_t i = 0; i < job->tensor_count; i++) {
+    if (job->tensors[i].quantise) {
+      job->described[count++] =
+          (nvfp4_config_layer){job->tensors[i].name, job->options.calibration != NULL ? NVFP4_MODE_W4A4 : NVFP4_MODE_W4A16};
+    }
+  }
+  *out = (nvfp4_model_description){.source = job->source,
+                                   .layout = job->options.layout,
+                                   .tool = job->options.tool,
+                                   .layers = job->described,
+                                   .layer_count = count,
+                                   .excluded = job->excluded,
+                                   .excluded_count = job->excluded_count,
+                                   .own_lm_head = job->own_lm_head,
+                                   .untie = job->options.lm_head,
+                                   .attention_bias = has_tensor(job, "model.layers.0.self_attn.q_proj.bias"),
+                                   .mlp_bias = has_tensor(job, "model.layers.0.mlp.up_proj.bias")};
+  return NVFP4_OK;
+}
+
 void nvfp4_quantize_plan_free(nvfp4_quantize_job *job) {
   for (size_t i = 0; i < job->tensor_count; i++) {
     free(job->tensors[i].name);
@@ -244,6 +278,8 @@ void nvfp4_quantize_plan_free(nvfp4_quantize_job *job) {
   }
   free(job->tensors);
   free(job->excluded);
+  free(job->described);
+  job->described = NULL;
   job->tensors = NULL;
   job->excluded = NULL;
   job->tensor_count = job->excluded_count = 0;

@@ -1,33 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A run: open, plan, measure, calibrate; then write. */
-#define _POSIX_C_SOURCE 200809L
 #include "quantizer/quantizer.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
 #include "layer/context.h"
-
-/* Files of a source folder that stand beside the weights and are taken over as they are. */
-static const char *const companions[] = {
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-};
 
 static nvfp4_status complete_options(const nvfp4_quantize_options *options, nvfp4_quantize_options *out, nvfp4_reason *reason) {
   nvfp4_quantize_options complete = {.struct_size = sizeof complete};
@@ -60,62 +40,12 @@ static nvfp4_status complete_options(const nvfp4_quantize_options *options, nvfp
   return NVFP4_OK;
 }
 
-static nvfp4_status refuse_same_folder(const nvfp4_checkpoint *source, const char *output, nvfp4_reason *reason) {
-  struct stat from, to;
-  if (source->gguf == NULL && stat(source->folder, &from) == 0 && stat(output, &to) == 0 && from.st_dev == to.st_dev &&
-      from.st_ino == to.st_ino) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "%s is the folder of the input; name another one for the output", output);
-  }
-  return NVFP4_OK;
-}
+typedef nvfp4_status (*make_text_fn)(const nvfp4_model_description *model, char **out, nvfp4_reason *reason);
 
-/* The whole file; *data = NULL and NVFP4_OK if there is none. */
-static nvfp4_status read_companion(const char *folder, const char *name, char **data, size_t *bytes, nvfp4_reason *reason) {
-  char path[4096];
-  *data = NULL;
-  if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path) {
-    return NVFP4_OK;
-  }
-  FILE *file = fopen(path, "rb");
-  if (file == NULL) {
-    return errno == ENOENT ? NVFP4_OK : nvfp4_reject(reason, NVFP4_E_IO, "%s cannot be opened: %s", path, strerror(errno));
-  }
-  struct stat info;
-  nvfp4_status status = NVFP4_OK;
-  if (fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode)) {
-    status = nvfp4_reject(reason, NVFP4_E_IO, "%s is not a file; remove it or put a file there", path);
-  } else if ((*data = malloc((size_t)info.st_size + 1)) == NULL) {
-    status = nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for %s of %lld bytes", path, (long long)info.st_size);
-  } else if (fread(*data, 1, (size_t)info.st_size, file) != (size_t)info.st_size) {
-    status = nvfp4_reject(reason, NVFP4_E_IO, "%s cannot be read: %s", path, strerror(errno));
-    free(*data);
-    *data = NULL;
-  }
-  *bytes = (size_t)info.st_size;
-  fclose(file);
-  return status;
-}
-
-static nvfp4_status copy_companions(const nvfp4_quantize_job *job, nvfp4_output *output, nvfp4_reason *reason) {
-  for (size_t i = 0; i < sizeof companions / sizeof companions[0]; i++) {
-    char *data;
-    size_t bytes = 0;
-    NVFP4_TRY(read_companion(job->source->folder, companions[i], &data, &bytes, reason));
-    if (data != NULL) {
-      nvfp4_status status = nvfp4_output_add(output, companions[i], data, bytes, reason);
-      free(data);
-      NVFP4_TRY(status);
-    }
-  }
-  return NVFP4_OK;
-}
-
-typedef nvfp4_status (*make_text_fn)(const nvfp4_quantize_job *job, char **out, nvfp4_reason *reason);
-
-static nvfp4_status add_text(const nvfp4_quantize_job *job, nvfp4_output *output, const char *name, make_text_fn make,
+static nvfp4_status add_text(const nvfp4_model_description *model, nvfp4_output *output, const char *name, make_text_fn make,
                              nvfp4_reason *reason) {
   char *text = NULL;
-  NVFP4_TRY(make(job, &text, reason));
+  NVFP4_TRY(make(model, &text, reason));
   nvfp4_status status = text != NULL ? nvfp4_output_add(output, name, text, strlen(text), reason) : NVFP4_OK;
   free(text);
   return status;
@@ -138,23 +68,29 @@ static nvfp4_status write_weights(nvfp4_quantize_job *job, nvfp4_output *output,
 }
 
 /* The small files first: they fail soonest. config.json last: its name makes the folder a checkpoint. */
-static nvfp4_status write_output(nvfp4_quantize_job *job, nvfp4_output *output, nvfp4_reason *reason) {
-  if (job->source->gguf != NULL) {
-    NVFP4_TRY(add_text(job, output, "tokenizer.json", nvfp4_hf_tokenizer, reason));
-    NVFP4_TRY(add_text(job, output, "tokenizer_config.json", nvfp4_hf_tokenizer_config, reason));
-    NVFP4_TRY(add_text(job, output, "generation_config.json", nvfp4_hf_generation_config, reason));
+static nvfp4_status write_texts(const nvfp4_model_description *model, nvfp4_output *output, nvfp4_reason *reason) {
+  if (model->source->gguf != NULL) {
+    NVFP4_TRY(add_text(model, output, "tokenizer.json", nvfp4_hf_tokenizer, reason));
+    NVFP4_TRY(add_text(model, output, "tokenizer_config.json", nvfp4_hf_tokenizer_config, reason));
+    NVFP4_TRY(add_text(model, output, "generation_config.json", nvfp4_hf_generation_config, reason));
   } else {
-    NVFP4_TRY(copy_companions(job, output, reason));
+    NVFP4_TRY(nvfp4_output_add_companions(output, model->source, reason));
   }
-  NVFP4_TRY(add_text(job, output, "hf_quant_config.json", nvfp4_hf_quant_config, reason));
-  NVFP4_TRY(add_text(job, output, "config.json", nvfp4_hf_config, reason));
+  NVFP4_TRY(add_text(model, output, "hf_quant_config.json", nvfp4_hf_quant_config, reason));
+  return add_text(model, output, "config.json", nvfp4_hf_config, reason);
+}
+
+static nvfp4_status write_output(nvfp4_quantize_job *job, nvfp4_output *output, nvfp4_reason *reason) {
+  nvfp4_model_description model;
+  NVFP4_TRY(nvfp4_quantize_describe(job, &model, reason));
+  NVFP4_TRY(write_texts(&model, output, reason));
   NVFP4_TRY(write_weights(job, output, reason));
   return nvfp4_output_commit(output, reason);
 }
 
 static nvfp4_status run(nvfp4_quantize_job *job, const char *folder, nvfp4_reason *reason) {
   NVFP4_TRY(nvfp4_quantize_plan(job, reason));
-  NVFP4_TRY(refuse_same_folder(job->source, folder, reason));
+  NVFP4_TRY(nvfp4_output_refuse_source(job->source, folder, reason));
   nvfp4_output *output = NULL;
   NVFP4_TRY(nvfp4_output_create(folder, &output, reason));
   nvfp4_status status = nvfp4_quantize_measure(job, reason);

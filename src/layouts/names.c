@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "quantizer/quantizer.h"
+#include "layouts/layouts.h"
 
 typedef struct name_pair {
   const char *gguf, *hf;

@@ -36,12 +36,12 @@ static void the_tokenizer_comes_back(void **state) {
   tiny_tokenizer(&file, "smollm");
   nvfp4_quantize_job job = open_with(&file);
   char *text = NULL;
-  assert_ok(nvfp4_hf_tokenizer(&job, &text, &reason), reason);
+  assert_ok(nvfp4_hf_tokenizer(&(const nvfp4_model_description){.source = job.source}, &text, &reason), reason);
   json_t *ours = parsed(text), *theirs = read_json(TINY, "tokenizer.json");
   assert_true(json_equal(ours, theirs));
   json_decref(ours);
   json_decref(theirs);
-  assert_ok(nvfp4_hf_tokenizer_config(&job, &text, &reason), reason);
+  assert_ok(nvfp4_hf_tokenizer_config(&(const nvfp4_model_description){.source = job.source}, &text, &reason), reason);
   ours = parsed(text);
   theirs = read_json(TINY, "tokenizer_config.json");
   assert_true(json_equal(ours, theirs));
@@ -61,7 +61,7 @@ static void pre_tokenizers(void **state) {
     gguf_bool(&file, "tokenizer.ggml.add_bos_token", i == 2);
     nvfp4_quantize_job job = open_with(&file);
     char *text = NULL;
-    assert_ok(nvfp4_hf_tokenizer(&job, &text, &reason), reason);
+    assert_ok(nvfp4_hf_tokenizer(&(const nvfp4_model_description){.source = job.source}, &text, &reason), reason);
     json_t *tokenizer = parsed(text), *pre = json_object_get(tokenizer, "pre_tokenizer");
     assert_string_equal(json_string_value(json_object_get(pre, "type")), types[i]);
     assert_int_equal(json_is_object(json_object_get(tokenizer, "normalizer")), i == 1);
@@ -81,7 +81,7 @@ static void pre_tokenizers(void **state) {
 static void expect_refused(gguf_file *file, const char *says) {
   nvfp4_quantize_job job = open_with(file);
   char *text = NULL;
-  assert_int_not_equal(nvfp4_hf_tokenizer(&job, &text, &reason), NVFP4_OK);
+  assert_int_not_equal(nvfp4_hf_tokenizer(&(const nvfp4_model_description){.source = job.source}, &text, &reason), NVFP4_OK);
   assert_null(text);
   if (strstr(reason.text, says) == NULL) {
     fail_msg("\"%s\" does not say \"%s\"", reason.text, says);
@@ -112,7 +112,7 @@ static void unused_tokens_are_left_out(void **state) {
   put_tokens(&file, tokens, 3, 3);
   nvfp4_quantize_job job = open_with(&file);
   char *text = NULL;
-  assert_ok(nvfp4_hf_tokenizer(&job, &text, &reason), reason);
+  assert_ok(nvfp4_hf_tokenizer(&(const nvfp4_model_description){.source = job.source}, &text, &reason), reason);
   json_t *tokenizer = parsed(text);
   assert_int_equal(json_object_size(json_object_get(json_object_get(tokenizer, "model"), "vocab")), 2);
   json_decref(tokenizer);
@@ -150,9 +150,9 @@ static void no_tokenizer_is_no_error(void **state) {
     }
     nvfp4_quantize_job job = open_with(&file);
     char *text = NULL;
-    assert_ok(nvfp4_hf_tokenizer(&job, &text, &reason), reason);
+    assert_ok(nvfp4_hf_tokenizer(&(const nvfp4_model_description){.source = job.source}, &text, &reason), reason);
     assert_null(text);
-    assert_ok(nvfp4_hf_tokenizer_config(&job, &text, &reason), reason);
+    assert_ok(nvfp4_hf_tokenizer_config(&(const nvfp4_model_description){.source = job.source}, &text, &reason), reason);
     assert_null(text);
     close_with(&job);
   }

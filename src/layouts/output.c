@@ -12,7 +12,24 @@
 #include <unistd.h>
 
 #include "base/reason.h"
-#include "quantizer/quantizer.h"
+#include "checkpoint/checkpoint.h"
+#include "layouts/layouts.h"
+
+/* Files of a source folder that stand beside the weights and are taken over as they are. */
+static const char *const companions[] = {
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+};
 
 typedef struct output_file {
   char *path;
@@ -186,4 +203,54 @@ void nvfp4_output_destroy(nvfp4_output *output) {
   }
   free(output->folder);
   free(output);
+}
+
+nvfp4_status nvfp4_output_refuse_source(const nvfp4_checkpoint *source, const char *output, nvfp4_reason *reason) {
+  struct stat from, to;
+  if (source->gguf == NULL && stat(source->folder, &from) == 0 && stat(output, &to) == 0 && from.st_dev == to.st_dev &&
+      from.st_ino == to.st_ino) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "%s is the folder of the input; name another one for the output", output);
+  }
+  return NVFP4_OK;
+}
+
+/* The whole file; *data = NULL and NVFP4_OK if there is none. */
+static nvfp4_status read_companion(const char *folder, const char *name, char **data, size_t *bytes, nvfp4_reason *reason) {
+  char path[4096];
+  *data = NULL;
+  if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path) {
+    return NVFP4_OK;
+  }
+  FILE *file = fopen(path, "rb");
+  if (file == NULL) {
+    return errno == ENOENT ? NVFP4_OK : nvfp4_reject(reason, NVFP4_E_IO, "%s cannot be opened: %s", path, strerror(errno));
+  }
+  struct stat info;
+  nvfp4_status status = NVFP4_OK;
+  if (fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode)) {
+    status = nvfp4_reject(reason, NVFP4_E_IO, "%s is not a file; remove it or put a file there", path);
+  } else if ((*data = malloc((size_t)info.st_size + 1)) == NULL) {
+    status = nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for %s of %lld bytes", path, (long long)info.st_size);
+  } else if (fread(*data, 1, (size_t)info.st_size, file) != (size_t)info.st_size) {
+    status = nvfp4_reject(reason, NVFP4_E_IO, "%s cannot be read: %s", path, strerror(errno));
+    free(*data);
+    *data = NULL;
+  }
+  *bytes = (size_t)info.st_size;
+  fclose(file);
+  return status;
+}
+
+nvfp4_status nvfp4_output_add_companions(nvfp4_output *output, const nvfp4_checkpoint *source, nvfp4_reason *reason) {
+  for (size_t i = 0; i < sizeof companions / sizeof companions[0]; i++) {
+    char *data;
+    size_t bytes = 0;
+    NVFP4_TRY(read_companion(source->folder, companions[i], &data, &bytes, reason));
+    if (data != NULL) {
+      nvfp4_status status = nvfp4_output_add(output, companions[i], data, bytes, reason);
+      free(data);
+      NVFP4_TRY(status);
+    }
+  }
+  return NVFP4_OK;
 }

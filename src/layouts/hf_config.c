@@ -11,7 +11,7 @@
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/gguf.h"
-#include "quantizer/quantizer.h"
+#include "layouts/layouts.h"
 
 static nvfp4_status no_memory(nvfp4_reason *reason) { return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a JSON text"); }
 
@@ -38,12 +38,12 @@ nvfp4_status nvfp4_json_text(json_t *value, char **out, nvfp4_reason *reason) {
 
 /* ------------------------------------------------------------------------------------------------------------- quantisation */
 
-static bool is_w4a4(const nvfp4_quantize_job *job) { return job->options.calibration != NULL; }
+static bool is_w4a4(const nvfp4_model_description *model) { return model->layer_count > 0 && model->layers[0].mode == NVFP4_MODE_W4A4; }
 
-static json_t *ignore_list(const nvfp4_quantize_job *job) {
+static json_t *ignore_list(const nvfp4_model_description *model) {
   json_t *list = json_array();
-  for (size_t i = 0; i < job->excluded_count; i++) {
-    json_array_append_new(list, json_string(job->excluded[i]));
+  for (size_t i = 0; i < model->excluded_count; i++) {
+    json_array_append_new(list, json_string(model->excluded[i]));
   }
   return list;
 }
@@ -52,17 +52,17 @@ static json_t *modelopt_numbers(void) {
   return json_pack("{s:b, s:i, s:s, s:i}", "dynamic", 0, "num_bits", 4, "type", "float", "group_size", NVFP4_BLOCK);
 }
 
-static const char *modelopt_algo(const nvfp4_quantize_job *job) { return is_w4a4(job) ? "NVFP4" : "W4A16_NVFP4"; }
+static const char *modelopt_algo(const nvfp4_model_description *model) { return is_w4a4(model) ? "NVFP4" : "W4A16_NVFP4"; }
 
-static json_t *modelopt_config(const nvfp4_quantize_job *job) {
+static json_t *modelopt_config(const nvfp4_model_description *model) {
   json_t *group = json_object();
-  if (is_w4a4(job)) {
+  if (is_w4a4(model)) {
     json_object_set_new(group, "input_activations", modelopt_numbers());
   }
   json_object_set_new(group, "weights", modelopt_numbers());
   json_object_set_new(group, "targets", json_pack("[s]", "Linear"));
-  return json_pack("{s:{s:o}, s:o, s:s, s:{s:s, s:s}, s:s}", "config_groups", "group_0", group, "ignore", ignore_list(job), "quant_algo",
-                   modelopt_algo(job), "producer", "name", job->options.tool, "version", nvfp4_version(), "quant_method", "modelopt");
+  return json_pack("{s:{s:o}, s:o, s:s, s:{s:s, s:s}, s:s}", "config_groups", "group_0", group, "ignore", ignore_list(model), "quant_algo",
+                   modelopt_algo(model), "producer", "name", model->tool, "version", nvfp4_version(), "quant_method", "modelopt");
 }
 
 static json_t *ct_numbers(bool activations) {
@@ -79,27 +79,27 @@ static json_t *ct_numbers(bool activations) {
   return numbers;
 }
 
-static json_t *ct_config(const nvfp4_quantize_job *job) {
+static json_t *ct_config(const nvfp4_model_description *model) {
   static const char format[] = "nvfp4-pack-quantized";
   json_t *group =
-      json_pack("{s:s, s:o, s:n, s:[s], s:o}", "format", format, "input_activations", is_w4a4(job) ? ct_numbers(true) : json_null(),
+      json_pack("{s:s, s:o, s:n, s:[s], s:o}", "format", format, "input_activations", is_w4a4(model) ? ct_numbers(true) : json_null(),
                 "output_activations", "targets", "Linear", "weights", ct_numbers(false));
   return json_pack("{s:{s:o}, s:s, s:n, s:o, s:n, s:s, s:s, s:s}", "config_groups", "group_0", group, "format", format,
-                   "global_compression_ratio", "ignore", ignore_list(job), "kv_cache_scheme", "quant_method", "compressed-tensors",
+                   "global_compression_ratio", "ignore", ignore_list(model), "kv_cache_scheme", "quant_method", "compressed-tensors",
                    "quantization_status", "compressed", "version", "0.20.0" /* whose keys these are */);
 }
 
-nvfp4_status nvfp4_hf_quant_config(const nvfp4_quantize_job *job, char **out, nvfp4_reason *reason) {
-  if (job->options.layout != NVFP4_LAYOUT_MODELOPT) {
+nvfp4_status nvfp4_hf_quant_config(const nvfp4_model_description *model, char **out, nvfp4_reason *reason) {
+  if (model->layout != NVFP4_LAYOUT_MODELOPT) {
     *out = NULL;
     return NVFP4_OK;
   }
   /* vLLM and SGLang read this file only if the producer's name is "modelopt"; who wrote it is in the version. */
   char version[160];
-  snprintf(version, sizeof version, "%s %s", job->options.tool, nvfp4_version());
+  snprintf(version, sizeof version, "%s %s", model->tool, nvfp4_version());
   return nvfp4_json_text(
       json_pack("{s:{s:s, s:s}, s:{s:s, s:n, s:i, s:o}}", "producer", "name", "modelopt", "version", version, "quantization", "quant_algo",
-                modelopt_algo(job), "kv_cache_quant_algo", "group_size", NVFP4_BLOCK, "exclude_modules", ignore_list(job)),
+                modelopt_algo(model), "kv_cache_quant_algo", "group_size", NVFP4_BLOCK, "exclude_modules", ignore_list(model)),
       out, reason);
 }
 
@@ -142,15 +142,6 @@ static double shortest(double value) {
   return value;
 }
 
-static bool has_tensor(const nvfp4_quantize_job *job, const char *name) {
-  for (size_t i = 0; i < job->tensor_count; i++) {
-    if (strcmp(job->tensors[i].name, name) == 0) {
-      return true;
-    }
-  }
-  return false;
-}
-
 static json_t *token_id(const gguf_reader *reader, const char *key) {
   int64_t id;
   return nvfp4_gguf_get_int(reader->metadata, key, &id) ? json_integer(id) : json_null();
@@ -179,24 +170,24 @@ static nvfp4_status refuse_rope(const gguf_reader *reader, int64_t head_dim, nvf
   return NVFP4_OK;
 }
 
-static json_t *gguf_model(const nvfp4_quantize_job *job, const gguf_reader *reader, const int64_t sizes[6], int64_t kv_heads,
+static json_t *gguf_model(const nvfp4_model_description *model, const gguf_reader *reader, const int64_t sizes[6], int64_t kv_heads,
                           int64_t head_dim, double eps, double theta) {
   bool qwen2 = strcmp(reader->arch, "qwen2") == 0;
   json_t *config = json_pack("{s:[s], s:f, s:o, s:o}", "architectures", qwen2 ? "Qwen2ForCausalLM" : "LlamaForCausalLM",
                              "attention_dropout", 0.0, "bos_token_id", token_id(reader, "tokenizer.ggml.bos_token_id"), "eos_token_id",
                              token_id(reader, "tokenizer.ggml.eos_token_id"));
-  json_t *model = json_pack("{s:I, s:s, s:I, s:f, s:I, s:I, s:s, s:I, s:I, s:I}", "head_dim", (json_int_t)head_dim, "hidden_act", "silu",
+  json_t *shape = json_pack("{s:I, s:s, s:I, s:f, s:I, s:I, s:s, s:I, s:I, s:I}", "head_dim", (json_int_t)head_dim, "hidden_act", "silu",
                             "hidden_size", (json_int_t)sizes[2], "initializer_range", 0.02, "intermediate_size", (json_int_t)sizes[3],
                             "max_position_embeddings", (json_int_t)sizes[1], "model_type", reader->arch, "num_attention_heads",
                             (json_int_t)sizes[4], "num_hidden_layers", (json_int_t)sizes[0], "num_key_value_heads", (json_int_t)kv_heads);
   json_t *rest =
       json_pack("{s:f, s:n, s:f, s:b, s:s, s:b, s:I}", "rms_norm_eps", eps, "rope_scaling", "rope_theta", theta, "tie_word_embeddings",
-                !job->own_lm_head, "torch_dtype", "bfloat16", "use_cache", 1, "vocab_size", (json_int_t)sizes[5]);
-  json_t *own = qwen2 ? json_pack("{s:I, s:n, s:b}", "max_window_layers", (json_int_t)sizes[0], "sliding_window", "use_sliding_window", 0)
-                      : json_pack("{s:b, s:b, s:i}", "attention_bias", has_tensor(job, "model.layers.0.self_attn.q_proj.bias"), "mlp_bias",
-                                  has_tensor(job, "model.layers.0.mlp.up_proj.bias"), "pretraining_tp", 1);
-  int failed = json_object_update(config, model) | json_object_update(config, rest) | json_object_update(config, own);
-  json_decref(model);
+                !model->own_lm_head, "torch_dtype", "bfloat16", "use_cache", 1, "vocab_size", (json_int_t)sizes[5]);
+  json_t *own =
+      qwen2 ? json_pack("{s:I, s:n, s:b}", "max_window_layers", (json_int_t)sizes[0], "sliding_window", "use_sliding_window", 0)
+            : json_pack("{s:b, s:b, s:i}", "attention_bias", model->attention_bias, "mlp_bias", model->mlp_bias, "pretraining_tp", 1);
+  int failed = json_object_update(config, shape) | json_object_update(config, rest) | json_object_update(config, own);
+  json_decref(shape);
   json_decref(rest);
   json_decref(own);
   if (failed != 0) {
@@ -206,9 +197,9 @@ static json_t *gguf_model(const nvfp4_quantize_job *job, const gguf_reader *read
   return config;
 }
 
-static nvfp4_status config_from_gguf(const nvfp4_quantize_job *job, json_t **out, nvfp4_reason *reason) {
+static nvfp4_status config_from_gguf(const nvfp4_model_description *model, json_t **out, nvfp4_reason *reason) {
   static const char *const names[5] = {"block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count"};
-  gguf_reader reader = {.metadata = job->source->gguf, .path = nvfp4_checkpoint_path(job->source)};
+  gguf_reader reader = {.metadata = model->source->gguf, .path = nvfp4_checkpoint_path(model->source)};
   nvfp4_gguf_string arch;
   if (!nvfp4_gguf_get_string(reader.metadata, "general.architecture", &arch) || arch.bytes >= sizeof reader.arch) {
     return nvfp4_reject(reason, NVFP4_E_INTERNAL, "%s: an architecture that the plan should have refused", reader.path);
@@ -218,7 +209,7 @@ static nvfp4_status config_from_gguf(const nvfp4_quantize_job *job, json_t **out
   for (int i = 0; i < 5; i++) {
     NVFP4_TRY(need_int(&reader, names[i], &sizes[i], reason));
   }
-  const nvfp4_tensor *embedding = nvfp4_checkpoint_find(job->source, "token_embd.weight");
+  const nvfp4_tensor *embedding = nvfp4_checkpoint_find(model->source, "token_embd.weight");
   if (embedding == NULL || embedding->rank != 2) {
     return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: no 2-D tensor token_embd.weight", reader.path);
   }
@@ -238,12 +229,12 @@ static nvfp4_status config_from_gguf(const nvfp4_quantize_job *job, json_t **out
   if (!nvfp4_gguf_get_float(reader.metadata, arch_key(&reader, "rope.freq_base", key), &theta)) {
     theta = 10000;
   }
-  *out = gguf_model(job, &reader, sizes, kv_heads, head_dim, shortest(eps), shortest(theta));
+  *out = gguf_model(model, &reader, sizes, kv_heads, head_dim, shortest(eps), shortest(theta));
   return *out != NULL ? NVFP4_OK : no_memory(reason);
 }
 
-static nvfp4_status config_from_source(const nvfp4_quantize_job *job, json_t **out, nvfp4_reason *reason) {
-  const char *text = nvfp4_checkpoint_config(job->source);
+static nvfp4_status config_from_source(const nvfp4_model_description *model, json_t **out, nvfp4_reason *reason) {
+  const char *text = nvfp4_checkpoint_config(model->source);
   if (text == NULL) { /* a lone .safetensors file */
     *out = json_object();
     return *out != NULL ? NVFP4_OK : no_memory(reason);
@@ -252,11 +243,11 @@ static nvfp4_status config_from_source(const nvfp4_quantize_job *job, json_t **o
   json_t *config = json_loads(text, JSON_REJECT_DUPLICATES, &error);
   if (!json_is_object(config)) {
     json_decref(config);
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: config.json is no JSON object (line %d: %s)", nvfp4_checkpoint_path(job->source),
+    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: config.json is no JSON object (line %d: %s)", nvfp4_checkpoint_path(model->source),
                         error.line, error.text);
   }
   json_t *text_config = json_object_get(config, "text_config");
-  if (job->options.lm_head) {
+  if (model->untie) {
     json_object_set_new(config, "tie_word_embeddings", json_false());
     if (json_object_get(text_config, "tie_word_embeddings") != NULL) {
       json_object_set_new(text_config, "tie_word_embeddings", json_false());
@@ -266,10 +257,10 @@ static nvfp4_status config_from_source(const nvfp4_quantize_job *job, json_t **o
   return NVFP4_OK;
 }
 
-nvfp4_status nvfp4_hf_config(const nvfp4_quantize_job *job, char **out, nvfp4_reason *reason) {
+nvfp4_status nvfp4_hf_config(const nvfp4_model_description *model, char **out, nvfp4_reason *reason) {
   json_t *config = NULL;
-  NVFP4_TRY(job->source->gguf != NULL ? config_from_gguf(job, &config, reason) : config_from_source(job, &config, reason));
-  json_t *quantisation = job->options.layout == NVFP4_LAYOUT_MODELOPT ? modelopt_config(job) : ct_config(job);
+  NVFP4_TRY(model->source->gguf != NULL ? config_from_gguf(model, &config, reason) : config_from_source(model, &config, reason));
+  json_t *quantisation = model->layout == NVFP4_LAYOUT_MODELOPT ? modelopt_config(model) : ct_config(model);
   if (json_object_set_new(config, "quantization_config", quantisation) != 0) {
     json_decref(config);
     return no_memory(reason);
@@ -277,8 +268,8 @@ nvfp4_status nvfp4_hf_config(const nvfp4_quantize_job *job, char **out, nvfp4_re
   return nvfp4_json_text(config, out, reason);
 }
 
-nvfp4_status nvfp4_hf_generation_config(const nvfp4_quantize_job *job, char **out, nvfp4_reason *reason) {
-  gguf_reader reader = {.metadata = job->source->gguf};
+nvfp4_status nvfp4_hf_generation_config(const nvfp4_model_description *model, char **out, nvfp4_reason *reason) {
+  gguf_reader reader = {.metadata = model->source->gguf};
   json_t *config = json_pack("{s:b}", "_from_model_config", 1);
   static const char *const names[3][2] = {{"bos_token_id", "tokenizer.ggml.bos_token_id"},
                                           {"eos_token_id", "tokenizer.ggml.eos_token_id"},

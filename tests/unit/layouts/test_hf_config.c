@@ -4,12 +4,14 @@
 
 static nvfp4_reason reason;
 
-typedef nvfp4_status (*make_text_fn)(const nvfp4_quantize_job *job, char **out, nvfp4_reason *reason);
+typedef nvfp4_status (*make_text_fn)(const nvfp4_model_description *model, char **out, nvfp4_reason *reason);
 
 /* The text that `make` gives, parsed; NULL if it gives none. */
-static json_t *made(const nvfp4_quantize_job *job, make_text_fn make) {
+static json_t *made(nvfp4_quantize_job *job, make_text_fn make) {
   char *text = NULL;
-  assert_ok(make(job, &text, &reason), reason);
+  nvfp4_model_description model;
+  assert_ok(nvfp4_quantize_describe(job, &model, &reason), reason);
+  assert_ok(make(&model, &text, &reason), reason);
   json_t *value = text != NULL ? json_loads(text, 0, NULL) : NULL;
   assert_true(text == NULL || value != NULL);
   free(text);
@@ -184,7 +186,9 @@ static void refuse_config(const char *key, const char *text, uint32_t number, co
   nvfp4_quantize_job job = open_job(path, NVFP4_LAYOUT_MODELOPT, 1);
   assert_ok(nvfp4_quantize_plan(&job, &reason), reason);
   char *out = NULL;
-  assert_int_not_equal(nvfp4_hf_config(&job, &out, &reason), NVFP4_OK);
+  nvfp4_model_description model;
+  assert_ok(nvfp4_quantize_describe(&job, &model, &reason), reason);
+  assert_int_not_equal(nvfp4_hf_config(&model, &out, &reason), NVFP4_OK);
   if (strstr(reason.text, says) == NULL) {
     fail_msg("\"%s\" does not say \"%s\"", reason.text, says);
   }

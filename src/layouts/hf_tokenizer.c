@@ -12,7 +12,7 @@
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/gguf.h"
-#include "quantizer/quantizer.h"
+#include "layouts/layouts.h"
 
 enum { TOKEN_CONTROL = 3, TOKEN_USER_DEFINED = 4, TOKEN_UNUSED = 5 }; /* tokenizer.ggml.token_type */
 
@@ -47,18 +47,18 @@ static bool is_text(nvfp4_gguf_string string, const char *text) {
 }
 
 /* Whether the file has a tokenizer at all; one that cannot be translated is refused. */
-static nvfp4_status find_pre_tokenizer(const nvfp4_quantize_job *job, const pre_tokenizer **out, nvfp4_reason *reason) {
-  const nvfp4_gguf_metadata *metadata = job->source->gguf;
-  const char *path = nvfp4_checkpoint_path(job->source);
-  nvfp4_gguf_string model, pre;
+static nvfp4_status find_pre_tokenizer(const nvfp4_model_description *model, const pre_tokenizer **out, nvfp4_reason *reason) {
+  const nvfp4_gguf_metadata *metadata = model->source->gguf;
+  const char *path = nvfp4_checkpoint_path(model->source);
+  nvfp4_gguf_string kind, pre;
   *out = NULL;
-  if (!nvfp4_gguf_get_string(metadata, "tokenizer.ggml.model", &model) || is_text(model, "none") || is_text(model, "no_vocab")) {
+  if (!nvfp4_gguf_get_string(metadata, "tokenizer.ggml.model", &kind) || is_text(kind, "none") || is_text(kind, "no_vocab")) {
     return NVFP4_OK;
   }
-  if (!is_text(model, "gpt2")) {
+  if (!is_text(kind, "gpt2")) {
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
                         "%s: tokenizer %.*s; only byte-level BPE (gpt2) is translated: give the safetensors checkpoint", path,
-                        (int)(model.bytes < 32 ? model.bytes : 32), model.text);
+                        (int)(kind.bytes < 32 ? kind.bytes : 32), kind.text);
   }
   if (!nvfp4_gguf_get_string(metadata, "tokenizer.ggml.pre", &pre)) {
     return nvfp4_reject(reason, NVFP4_E_FORMAT,
@@ -75,9 +75,9 @@ static nvfp4_status find_pre_tokenizer(const nvfp4_quantize_job *job, const pre_
                       (int)(pre.bytes < 32 ? pre.bytes : 32), pre.text);
 }
 
-static nvfp4_status read_vocabulary(const nvfp4_quantize_job *job, vocabulary *out, nvfp4_reason *reason) {
-  const nvfp4_gguf_metadata *metadata = job->source->gguf;
-  const char *path = nvfp4_checkpoint_path(job->source);
+static nvfp4_status read_vocabulary(const nvfp4_model_description *model, vocabulary *out, nvfp4_reason *reason) {
+  const nvfp4_gguf_metadata *metadata = model->source->gguf;
+  const char *path = nvfp4_checkpoint_path(model->source);
   nvfp4_gguf_type type;
   uint64_t types = 0;
   *out = (vocabulary){0};
@@ -127,8 +127,8 @@ static json_t *added_tokens(const vocabulary *words) {
   return list;
 }
 
-static nvfp4_status make_vocab(const nvfp4_quantize_job *job, const vocabulary *words, json_t **out, nvfp4_reason *reason) {
-  const char *path = nvfp4_checkpoint_path(job->source);
+static nvfp4_status make_vocab(const nvfp4_model_description *model, const vocabulary *words, json_t **out, nvfp4_reason *reason) {
+  const char *path = nvfp4_checkpoint_path(model->source);
   json_t *vocab = json_object();
   for (uint64_t id = 0; id < words->count; id++) {
     nvfp4_gguf_string token = words->tokens[id];
@@ -150,13 +150,13 @@ static nvfp4_status make_vocab(const nvfp4_quantize_job *job, const vocabulary *
   return NVFP4_OK;
 }
 
-static nvfp4_status make_merges(const nvfp4_quantize_job *job, json_t **out, nvfp4_reason *reason) {
-  const nvfp4_gguf_metadata *metadata = job->source->gguf;
+static nvfp4_status make_merges(const nvfp4_model_description *model, json_t **out, nvfp4_reason *reason) {
+  const nvfp4_gguf_metadata *metadata = model->source->gguf;
   nvfp4_gguf_type type;
   uint64_t count;
   if (!nvfp4_gguf_get_array(metadata, "tokenizer.ggml.merges", &type, &count) || type != NVFP4_GGUF_STRING) {
     return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: tokenizer.ggml.merges is missing or no list of strings",
-                        nvfp4_checkpoint_path(job->source));
+                        nvfp4_checkpoint_path(model->source));
   }
   nvfp4_gguf_string *merges = calloc(count + 1, sizeof *merges);
   json_t *list = json_array();
@@ -168,7 +168,7 @@ static nvfp4_status make_merges(const nvfp4_quantize_job *job, json_t **out, nvf
   if (!good) {
     json_decref(list);
     return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: tokenizer.ggml.merges cannot be read as UTF-8 texts",
-                        nvfp4_checkpoint_path(job->source));
+                        nvfp4_checkpoint_path(model->source));
   }
   *out = list;
   return NVFP4_OK;
@@ -191,8 +191,8 @@ static json_t *pre_tokenizer_json(const pre_tokenizer *pre) {
 }
 
 /* A text that begins with BOS, or nothing. */
-static json_t *post_processor(const nvfp4_quantize_job *job, const vocabulary *words) {
-  const nvfp4_gguf_metadata *metadata = job->source->gguf;
+static json_t *post_processor(const nvfp4_model_description *model, const vocabulary *words) {
+  const nvfp4_gguf_metadata *metadata = model->source->gguf;
   bool add = false;
   int64_t bos;
   if (!nvfp4_gguf_get_bool(metadata, "tokenizer.ggml.add_bos_token", &add) || !add ||
@@ -212,46 +212,46 @@ static json_t *post_processor(const nvfp4_quantize_job *job, const vocabulary *w
   return json_pack("{s:s, s:o, s:o, s:o}", "type", "TemplateProcessing", "single", single, "pair", pair, "special_tokens", table);
 }
 
-static nvfp4_status make_tokenizer(const nvfp4_quantize_job *job, const pre_tokenizer *pre, const vocabulary *words, char **out,
+static nvfp4_status make_tokenizer(const nvfp4_model_description *model, const pre_tokenizer *pre, const vocabulary *words, char **out,
                                    nvfp4_reason *reason) {
   json_t *vocab = NULL, *merges = NULL;
-  NVFP4_TRY(make_vocab(job, words, &vocab, reason));
-  nvfp4_status status = make_merges(job, &merges, reason);
+  NVFP4_TRY(make_vocab(model, words, &vocab, reason));
+  nvfp4_status status = make_merges(model, &merges, reason);
   if (status != NVFP4_OK) {
     json_decref(vocab);
     return status;
   }
-  json_t *model = json_pack("{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout", "unk_token",
-                            "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0, "ignore_merges",
-                            pre->ignore_merges, "vocab", vocab, "merges", merges);
+  json_t *bpe = json_pack("{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout", "unk_token",
+                          "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0, "ignore_merges",
+                          pre->ignore_merges, "vocab", vocab, "merges", merges);
   json_t *normalizer = pre->nfc ? json_pack("{s:s}", "type", "NFC") : json_null();
   return nvfp4_json_text(json_pack("{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:o, s:o}", "version", "1.0", "truncation", "padding",
                                    "added_tokens", added_tokens(words), "normalizer", normalizer, "pre_tokenizer", pre_tokenizer_json(pre),
-                                   "post_processor", post_processor(job, words), "decoder", byte_level(true), "model", model),
+                                   "post_processor", post_processor(model, words), "decoder", byte_level(true), "model", bpe),
                          out, reason);
 }
 
-nvfp4_status nvfp4_hf_tokenizer(const nvfp4_quantize_job *job, char **out, nvfp4_reason *reason) {
+nvfp4_status nvfp4_hf_tokenizer(const nvfp4_model_description *model, char **out, nvfp4_reason *reason) {
   const pre_tokenizer *pre;
   *out = NULL;
-  NVFP4_TRY(find_pre_tokenizer(job, &pre, reason));
+  NVFP4_TRY(find_pre_tokenizer(model, &pre, reason));
   if (pre == NULL) {
     return NVFP4_OK;
   }
   vocabulary words;
-  NVFP4_TRY(read_vocabulary(job, &words, reason));
-  nvfp4_status status = make_tokenizer(job, pre, &words, out, reason);
+  NVFP4_TRY(read_vocabulary(model, &words, reason));
+  nvfp4_status status = make_tokenizer(model, pre, &words, out, reason);
   free(words.tokens);
   free(words.types);
   return status;
 }
 
-static json_t *tokenizer_config(const nvfp4_quantize_job *job, const vocabulary *words) {
+static json_t *tokenizer_config(const nvfp4_model_description *model, const vocabulary *words) {
   static const char *const specials[][2] = {{"bos_token", "tokenizer.ggml.bos_token_id"},
                                             {"eos_token", "tokenizer.ggml.eos_token_id"},
                                             {"unk_token", "tokenizer.ggml.unknown_token_id"},
                                             {"pad_token", "tokenizer.ggml.padding_token_id"}};
-  const nvfp4_gguf_metadata *metadata = job->source->gguf;
+  const nvfp4_gguf_metadata *metadata = model->source->gguf;
   json_t *config = json_pack("{s:b}", "add_prefix_space", 0), *added = json_object();
   for (uint64_t id = 0; id < words->count; id++) {
     if (is_added(words, id)) {
@@ -281,16 +281,16 @@ static json_t *tokenizer_config(const nvfp4_quantize_job *job, const vocabulary 
   return config;
 }
 
-nvfp4_status nvfp4_hf_tokenizer_config(const nvfp4_quantize_job *job, char **out, nvfp4_reason *reason) {
+nvfp4_status nvfp4_hf_tokenizer_config(const nvfp4_model_description *model, char **out, nvfp4_reason *reason) {
   const pre_tokenizer *pre;
   *out = NULL;
-  NVFP4_TRY(find_pre_tokenizer(job, &pre, reason));
+  NVFP4_TRY(find_pre_tokenizer(model, &pre, reason));
   if (pre == NULL) {
     return NVFP4_OK;
   }
   vocabulary words;
-  NVFP4_TRY(read_vocabulary(job, &words, reason));
-  json_t *config = tokenizer_config(job, &words);
+  NVFP4_TRY(read_vocabulary(model, &words, reason));
+  json_t *config = tokenizer_config(model, &words);
   free(words.tokens);
   free(words.types);
   return nvfp4_json_text(config, out, reason);
