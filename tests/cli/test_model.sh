@@ -13,7 +13,7 @@ out_has "14 quantised to w4a4"
 for scales in rtn sweep; do
   for layout in modelopt compressed-tensors; do
     expect 0 "$nvfp4" quantize $tiny "$scratch/$layout-$scales" --layout $layout --scales $scales --json
-    json 'set(j) == {"schema", "output", "layout", "scales", "mode", "layers", "copied_tensors", "weights", "input_bytes", "output_bytes", "relative_squared_error", "worst", "seconds", "peak_rss_bytes", "peak_anonymous_bytes"}' \
+    json 'set(j) == {"schema", "output", "layout", "scales", "method", "importance", "mode", "layers", "copied_tensors", "weights", "input_bytes", "output_bytes", "bits_per_weight", "relative_squared_error", "relative_output_error", "worst", "per_layer", "seconds", "peak_rss_bytes", "peak_anonymous_bytes"}' \
       "(j['layers'], j['mode'], j['layout'], j['scales']) == (14, 'w4a16', '$layout', '$scales')"
     cp "$scratch/out" "$scratch/$layout-$scales.json"
     expect 0 "$nvfp4" inspect "$scratch/$layout-$scales" --json

@@ -30,6 +30,7 @@ static void quantise(const char *input, const char *folder, nvfp4_layout_kind la
   assert_ok(nvfp4_quantize_write(&job, writer, &reason), reason);
   assert_ok(nvfp4_safetensors_writer_finish(writer, &reason), reason);
   nvfp4_safetensors_writer_destroy(writer);
+  nvfp4_quantize_report(&job);
   assert_int_equal(job.done, job.total);
   if (stats != NULL) {
     *stats = job.stats;
