@@ -36,7 +36,7 @@ typedef void (*nvfp4_progress_fn)(void *cookie, uint64_t done, uint64_t total);
 /* How codes are found once a block has its scale. */
 typedef enum nvfp4_rounding {
   NVFP4_ROUNDING_NEAREST = 0, /* each weight by itself: the nearest value */
-  NVFP4_ROUNDING_GPTQ = 1     /* second order (Frantar et al., arXiv 2210.17323): column after column, the error of one is made up for in the
+  NVFP4_ROUNDING_GPTQ = 1 /* second order (Frantar et al., arXiv 2210.17323): column after column, the error of one is made up for in the
                                * next ones, as X^T X of the layer's calibration inputs says; block scales are found when their columns are
                                * reached. Needs a calibration text and a library built with LAPACK: nvfp4_gptq_available */
 } nvfp4_rounding;

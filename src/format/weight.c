@@ -396,8 +396,8 @@ static nvfp4_status check_matrix(const float *x, int64_t n, int64_t k, float glo
   return NVFP4_OK;
 }
 
-nvfp4_status nvfp4_quantise_matrix(const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search,
-                                   const float *importance, uint8_t *codes, uint8_t *scales, double error[2], nvfp4_reason *reason) {
+nvfp4_status nvfp4_quantise_matrix(const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search, const float *importance,
+                                   uint8_t *codes, uint8_t *scales, double error[2], nvfp4_reason *reason) {
   NVFP4_TRY(check_matrix(x, n, k, global, search, importance, codes, scales, reason));
   nvfp4_fp_env env = nvfp4_fp_env_enter();
   double errors = 0, squares = 0;

@@ -369,8 +369,8 @@ static nvfp4_status observe_blocks(load_job *job, nvfp4_model_options *options, 
 /* ----------------------------------------------------------------------------------------------------------------- public */
 
 nvfp4_status nvfp4_observe_text(nvfp4_context *context, const nvfp4_checkpoint *checkpoint, const nvfp4_model_options *options,
-                                const int32_t *tokens, size_t count, nvfp4_observer_fn observer, nvfp4_observed_fn observed,
-                                void *cookie, nvfp4_reason *reason) {
+                                const int32_t *tokens, size_t count, nvfp4_observer_fn observer, nvfp4_observed_fn observed, void *cookie,
+                                nvfp4_reason *reason) {
   if (context == NULL || checkpoint == NULL || tokens == NULL || observer == NULL || count == 0) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "context, checkpoint, tokens or observer is NULL, or there are no tokens; all are needed");
   }

@@ -21,7 +21,7 @@ nvfp4_status nvfp4_quantize_read_rows(const nvfp4_planned_tensor *tensor, int64_
 }
 
 nvfp4_status nvfp4_band_create(const nvfp4_planned_tensor *tensor, uint64_t out_bytes, uint64_t scale_bytes, int threads, nvfp4_band **out,
-                                nvfp4_reason *reason) {
+                               nvfp4_reason *reason) {
   nvfp4_band *b = calloc(1, sizeof *b);
   if (b != NULL) {
     int64_t columns = tensor->columns > 0 ? tensor->columns : 1;

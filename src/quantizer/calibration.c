@@ -36,17 +36,17 @@ enum {
   DEFAULT_TOKENS = 4096,
   DEFAULT_GPTQ_TOKENS = 32768, /* a Hessian needs some times more rows than it has columns */
   SAMPLE_ROWS = 64,
-  RANGES = 7, /* of the input scale: amax, its half, ... its 64th */
+  RANGES = 7,  /* of the input scale: amax, its half, ... its 64th */
   COLUMNS = 64 /* of a task */
 };
 
 typedef struct calibration {
   nvfp4_quantize_job *job;
   int64_t tokens;
-  const float *last_x; /* of the call before this one, */
+  const float *last_x;                     /* of the call before this one, */
   const nvfp4_planned_tensor *last_tensor; /* whose layer that was, NULL if of none to quantise, */
   nvfp4_layer_input *last_input;           /* and where x went */
-  size_t first_open; /* inputs from here on belong to the block that is being read */
+  size_t first_open;                       /* inputs from here on belong to the block that is being read */
   nvfp4_status status;
   nvfp4_reason reason;
 } calibration;
@@ -113,7 +113,8 @@ static nvfp4_status input_create(nvfp4_quantize_job *job, int64_t k, nvfp4_layer
     input->importance = calloc((size_t)k, sizeof *input->importance);
     input->sketch = calloc((size_t)k, NVFP4_SKETCH_ROWS * sizeof *input->sketch);
     input->sample = job->options.input_range == NVFP4_INPUT_MSE ? calloc((size_t)k, SAMPLE_ROWS * sizeof *input->sample) : NULL;
-    input->hessian = gptq && nvfp4_multiply((uint64_t)k, (uint64_t)k, &hessian_elems) ? calloc((size_t)hessian_elems, sizeof(double)) : NULL;
+    input->hessian =
+        gptq && nvfp4_multiply((uint64_t)k, (uint64_t)k, &hessian_elems) ? calloc((size_t)hessian_elems, sizeof(double)) : NULL;
   }
   nvfp4_layer_input **list = realloc(job->inputs, (job->input_count + 1) * sizeof *list);
   if (list != NULL) {

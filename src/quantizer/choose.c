@@ -80,6 +80,7 @@ nvfp4_status nvfp4_quantize_choose_layers(nvfp4_quantize_job *job, nvfp4_reason 
   }
   free(candidates);
   return status == NVFP4_OK && job->stats.layers == 0
-             ? nvfp4_reject(reason, NVFP4_E_ARG, "at %g bits a weight no layer would be quantised: give fewer", job->options.bits_per_weight)
+             ? nvfp4_reject(reason, NVFP4_E_ARG, "at %g bits a weight no layer would be quantised: give fewer",
+                            job->options.bits_per_weight)
              : status;
 }

@@ -89,11 +89,20 @@ nvfp4_status nvfp4_gptq_add_rows(nvfp4_threads *threads, double *hessian, int64_
   return NVFP4_OK;
 }
 
-/* H^-1 = U^T U in place; false if H is not positive definite. LAPACK's matrices lie by columns: its lower triangle is our upper one, and its L of L L^T our U. */
+/* H^-1 = U^T U in place; false if H is not positive definite, or not finite. LAPACK's matrices lie by columns: its lower triangle is our upper
+ * one, and its L of L L^T our U. */
 static bool factor_inverse(double *h, int64_t k) {
   lapack_int n = (lapack_int)k;
-  return LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', n, h, n) == 0 && LAPACKE_dpotri_work(LAPACK_COL_MAJOR, 'L', n, h, n) == 0 &&
-         LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', n, h, n) == 0;
+  if (LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', n, h, n) != 0 || LAPACKE_dpotri_work(LAPACK_COL_MAJOR, 'L', n, h, n) != 0 ||
+      LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', n, h, n) != 0) {
+    return false;
+  }
+  for (int64_t i = 0; i < k; i++) { /* a NaN passes LAPACK's checks */
+    if (!(h[i * k + i] > 0) || !isfinite(h[i * k + i])) {
+      return false;
+    }
+  }
+  return true;
 }
 
 nvfp4_status nvfp4_gptq_factor(double *hessian, int64_t k, double *damping, nvfp4_reason *reason) {
@@ -111,7 +120,7 @@ nvfp4_status nvfp4_gptq_factor(double *hessian, int64_t k, double *damping, nvfp
   mean = mean > 0 ? mean : 1; /* inputs that are all 0: any rounding will do */
   bool done = false;
   /* Tenfold each time, up to about 1. */
-  for (double tried = *damping; !done && tried < 2; tried = tried > 0 ? 10 * tried : 1e-6) {
+  for (double tried = *damping; !done && tried<2; tried = tried> 0 ? 10 * tried : 1e-6) {
     for (int64_t i = 0; i < k; i++) {
       hessian[i * k + i] = diagonal[i] + tried * mean;
       for (int64_t j = 0; j < i; j++) {
@@ -123,9 +132,10 @@ nvfp4_status nvfp4_gptq_factor(double *hessian, int64_t k, double *damping, nvfp
   }
   free(diagonal);
   return done ? NVFP4_OK
-              : nvfp4_reject(reason, NVFP4_E_FORMAT,
-                             "the Hessian of %lld inputs is not positive definite with a damping of 1 either: do they hold infinities or NaN?",
-                             (long long)k);
+              : nvfp4_reject(
+                    reason, NVFP4_E_FORMAT,
+                    "the Hessian of %lld inputs is not positive definite with a damping of 1 either: do they hold infinities or NaN?",
+                    (long long)k);
 }
 
 /* ------------------------------------------------------------------------------------------------------------------- a block */
@@ -240,8 +250,8 @@ static void round_panel(double *w, int64_t n, int64_t k, int64_t first, int64_t 
     const corner c = corner_at(factor, k, column);
     const int64_t block = column / NVFP4_BLOCK, next = column + NVFP4_BLOCK;
     for (int64_t row = 0; row < n; row++) {
-      scales[row * (k / NVFP4_BLOCK) + block] = round_block(w + row * k + column, &c, global, search,
-                                                            codes + row * (k / 2) + block * (NVFP4_BLOCK / 2), e + row * PANEL + column - first);
+      scales[row * (k / NVFP4_BLOCK) + block] = round_block(
+          w + row * k + column, &c, global, search, codes + row * (k / 2) + block * (NVFP4_BLOCK / 2), e + row * PANEL + column - first);
     }
     if (next < end) {
       cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n, (int)(end - next), NVFP4_BLOCK, -1.0, e + column - first, PANEL,
@@ -253,7 +263,8 @@ static void round_panel(double *w, int64_t n, int64_t k, int64_t first, int64_t 
 /* The squared error of a row against its codes, and its squares. */
 static void add_errors(const float *x, int64_t k, float global, const uint8_t *codes, const uint8_t *scales, double error[2]) {
   for (int64_t i = 0; i < k; i++) {
-    double level = (double)nvfp4_e2m1_to_f32(codes[i / 2] >> (i % 2 * 4) & 15), difference = (double)x[i] - level * step_of(scales[i / NVFP4_BLOCK], global);
+    double level = (double)nvfp4_e2m1_to_f32(codes[i / 2] >> (i % 2 * 4) & 15),
+           difference = (double)x[i] - level * step_of(scales[i / NVFP4_BLOCK], global);
     error[0] += difference * difference;
     error[1] += (double)x[i] * (double)x[i];
   }

@@ -110,7 +110,9 @@ static nvfp4_status add_tensor(nvfp4_quantize_job *job, const nvfp4_tensor *sour
     NVFP4_TRY(exclude(job, name, module_length, reason));
   }
   nvfp4_planned_tensor *planned = &job->tensors[job->tensor_count];
-  *planned = (nvfp4_planned_tensor){.source = source, .quantise = quantise, .head_rows = head_rows,
+  *planned = (nvfp4_planned_tensor){.source = source,
+                                    .quantise = quantise,
+                                    .head_rows = head_rows,
                                     .headroom = job->options.scales == NVFP4_SCALES_FOUR_OVER_SIX ? 1.75f : 1.0f,
                                     .input_amax = -1.0f,
                                     .rounded_at = -1};
@@ -254,8 +256,7 @@ nvfp4_status nvfp4_quantize_describe(nvfp4_quantize_job *job, nvfp4_model_descri
   size_t count = 0;
   for (size_t i = 0; i < job->tensor_count; i++) {
     if (job->tensors[i].quantise) {
-      job->described[count++] =
-          (nvfp4_config_layer){job->tensors[i].name, job->options.mode};
+      job->described[count++] = (nvfp4_config_layer){job->tensors[i].name, job->options.mode};
     }
   }
   *out = (nvfp4_model_description){.source = job->source,

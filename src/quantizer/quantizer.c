@@ -50,11 +50,11 @@ static nvfp4_status check_choices(const nvfp4_quantize_options *options, nvfp4_r
 
 /* What the options ask of a calibration text, and of LAPACK. */
 static nvfp4_status check_needs(const nvfp4_quantize_options *options, nvfp4_reason *reason) {
-  const char *needs = options->mode == NVFP4_MODE_W4A4                  ? "the input scales of W4A4"
-                      : options->importance                             ? "the importance of columns"
-                      : options->rounding == NVFP4_ROUNDING_GPTQ        ? "GPTQ's Hessian"
-                      : options->input_range == NVFP4_INPUT_MSE         ? "the range of inputs"
-                                                                        : NULL;
+  const char *needs = options->mode == NVFP4_MODE_W4A4           ? "the input scales of W4A4"
+                      : options->importance                      ? "the importance of columns"
+                      : options->rounding == NVFP4_ROUNDING_GPTQ ? "GPTQ's Hessian"
+                      : options->input_range == NVFP4_INPUT_MSE  ? "the range of inputs"
+                                                                 : NULL;
   if (needs != NULL && options->calibration == NULL) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "no calibration text, but %s comes from one: give a text of some thousand words", needs);
   }

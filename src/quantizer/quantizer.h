@@ -52,13 +52,13 @@ typedef struct nvfp4_planned_tensor {
       dtype;       /* of a copied tensor in the output; NVFP4_DTYPE_NONE: bf16 if that is exact, else F32 (decided by the first reading) */
   int64_t rows;    /* first dimension (1 of a scalar) */
   int64_t columns; /* elements of a row */
-  int64_t head_rows; /* rows of a head where GGUF keeps the halves of a head interleaved, 0 elsewhere */
-  float amax;        /* largest magnitude, of the first reading */
-  float headroom;    /* the multiplier is the one for headroom * amax */
-  float input_amax;  /* magnitude that the input scale is made for; negative: never seen */
-  nvfp4_layer_input *input;      /* the job's; NULL without calibration */
-  int64_t rounded_at;            /* where codes and scales lie in job->rounded; negative: not rounded yet */
-  bool measured;                 /* error is known */
+  int64_t head_rows;        /* rows of a head where GGUF keeps the halves of a head interleaved, 0 elsewhere */
+  float amax;               /* largest magnitude, of the first reading */
+  float headroom;           /* the multiplier is the one for headroom * amax */
+  float input_amax;         /* magnitude that the input scale is made for; negative: never seen */
+  nvfp4_layer_input *input; /* the job's; NULL without calibration */
+  int64_t rounded_at;       /* where codes and scales lie in job->rounded; negative: not rounded yet */
+  bool measured;            /* error is known */
   nvfp4_rounding_error error;
 } nvfp4_planned_tensor;
 
@@ -77,7 +77,7 @@ typedef struct nvfp4_quantize_job {
   size_t input_count;
   int rounded; /* file without a name, of what was rounded before its turn in the output comes; negative: none */
   int64_t rounded_bytes;
-  uint64_t done, total;          /* progress, in bytes of input read */
+  uint64_t done, total; /* progress, in bytes of input read */
   nvfp4_quantize_stats stats;
 } nvfp4_quantize_job;
 

@@ -71,10 +71,10 @@ static void round_task(void *arg, size_t index) {
   }
   float *x = b->x + first * k;
   uint8_t *codes = b->out + first * (k / 2), *scales = b->scales + (b->first + first) * (k / NVFP4_BLOCK);
-  task->status = job->factor != NULL ? nvfp4_gptq_round(x, rows, k, b->global, b->search, job->factor, codes, scales, task->error.weight,
-                                                        &task->reason)
-                                     : nvfp4_quantise_matrix(x, rows, k, b->global, b->search, job->importance, codes, scales,
-                                                             task->error.weight, &task->reason);
+  task->status =
+      job->factor != NULL
+          ? nvfp4_gptq_round(x, rows, k, b->global, b->search, job->factor, codes, scales, task->error.weight, &task->reason)
+          : nvfp4_quantise_matrix(x, rows, k, b->global, b->search, job->importance, codes, scales, task->error.weight, &task->reason);
   if (task->status == NVFP4_OK && job->sketch != NULL) {
     task->status = measure_outputs(job, x, rows, codes, scales, &task->error, &task->reason);
   }

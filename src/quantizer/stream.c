@@ -153,7 +153,8 @@ static nvfp4_status write_rounded(nvfp4_quantize_job *job, const nvfp4_planned_t
   while (left > 0 && status == NVFP4_OK) {
     ssize_t got = pread(job->rounded, piece, (size_t)(left < PIECE_BYTES ? left : PIECE_BYTES), at);
     if (got <= 0) {
-      status = nvfp4_reject(reason, NVFP4_E_IO, "codes of %s cannot be read back: %s", tensor->name, got < 0 ? strerror(errno) : "cut short");
+      status =
+          nvfp4_reject(reason, NVFP4_E_IO, "codes of %s cannot be read back: %s", tensor->name, got < 0 ? strerror(errno) : "cut short");
     } else {
       status = nvfp4_safetensors_writer_write(writer, piece, (size_t)got, reason);
       left -= got;

@@ -63,10 +63,10 @@ static void tell_json(const quantization *q, const char *mode) {
   json_t *layers = json_array();
   for (size_t i = 0; i < q->layer_count; i++) {
     const nvfp4_quantized_layer *layer = &q->layers[i].layer;
-    json_array_append_new(layers, json_pack("{s:o, s:I, s:I, s:s, s:o, s:o}", "layer", cli_json_text(q->layers[i].name), "n",
-                                            (json_int_t)layer->n, "k", (json_int_t)layer->k, "mode", nvfp4_mode_name(layer->mode),
-                                            "relative_squared_error", cli_json_real(layer->relative_squared_error),
-                                            "relative_output_error", error_json(layer->relative_output_error)));
+    json_array_append_new(
+        layers, json_pack("{s:o, s:I, s:I, s:s, s:o, s:o}", "layer", cli_json_text(q->layers[i].name), "n", (json_int_t)layer->n, "k",
+                          (json_int_t)layer->k, "mode", nvfp4_mode_name(layer->mode), "relative_squared_error",
+                          cli_json_real(layer->relative_squared_error), "relative_output_error", error_json(layer->relative_output_error)));
   }
   json_t *worst = json_pack("{s:o, s:o}", "layer", cli_json_text(stats->worst_layer), "relative_squared_error",
                             cli_json_real(stats->worst_relative_squared_error));
@@ -74,11 +74,10 @@ static void tell_json(const quantization *q, const char *mode) {
       "{s:o, s:s, s:s, s:s, s:b, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:f, s:I, s:I}", "output",
       cli_json_text(q->paths[1]), "layout", layout_words[q->layout], "scales", scale_words[q->scales], "method", method_words[q->method],
       "importance", q->importance, "mode", mode, "layers", (json_int_t)stats->layers, "copied_tensors", (json_int_t)stats->copied_tensors,
-      "weights", (json_int_t)stats->weights, "input_bytes", (json_int_t)stats->input_bytes, "output_bytes",
-      (json_int_t)stats->output_bytes, "bits_per_weight", cli_json_real(stats->bits_per_weight), "relative_squared_error",
-      cli_json_real(stats->relative_squared_error), "relative_output_error", error_json(stats->relative_output_error), "worst", worst,
-      "per_layer", layers, "seconds", q->seconds, "peak_rss_bytes", (json_int_t)cli_peak_rss_bytes(), "peak_anonymous_bytes",
-      (json_int_t)q->progress.peak_anonymous_bytes));
+      "weights", (json_int_t)stats->weights, "input_bytes", (json_int_t)stats->input_bytes, "output_bytes", (json_int_t)stats->output_bytes,
+      "bits_per_weight", cli_json_real(stats->bits_per_weight), "relative_squared_error", cli_json_real(stats->relative_squared_error),
+      "relative_output_error", error_json(stats->relative_output_error), "worst", worst, "per_layer", layers, "seconds", q->seconds,
+      "peak_rss_bytes", (json_int_t)cli_peak_rss_bytes(), "peak_anonymous_bytes", (json_int_t)q->progress.peak_anonymous_bytes));
 }
 
 static void tell_worst(const quantization *q) {
@@ -184,20 +183,21 @@ static int run_quantize(cli *run, int argc, char **argv) {
        "sweep)",
        CLI_CHOICE, &q.scales, 0, 0},
       {"method", "rtn|gptq",
-       "how weights are rounded (default rtn): to nearest, or by second order, each column making up for the errors of those before it; gptq "
+       "how weights are rounded (default rtn): to nearest, or by second order, each column making up for the errors of those before it; "
+       "gptq "
        "needs --calibrate, and a build with LAPACK",
        CLI_CHOICE, &q.method, 0, 0},
       {"importance", NULL, "weight squared errors with the mean square of the inputs of each column; needs --calibrate", CLI_FLAG,
        &q.importance, 0, 0},
-      {"damping", "PART", "gptq: added to the Hessian's diagonal, as a part of its mean (default 0.01); more trusts the text less", CLI_REAL,
-       &q.damping, 0, 1},
-      {"global", "amax|search", "multipliers of tensors: from the largest weight, or of nine the best (default amax)", CLI_CHOICE, &q.global,
+      {"damping", "PART", "gptq: added to the Hessian's diagonal, as a part of its mean (default 0.01); more trusts the text less",
+       CLI_REAL, &q.damping, 0, 1},
+      {"global", "amax|search", "multipliers of tensors: from the largest weight, or of nine the best (default amax)", CLI_CHOICE,
+       &q.global, 0, 0},
+      {"input-scale", "amax|mse", "from the largest input, or the one with least squared error (default amax)", CLI_CHOICE, &q.input_scale,
        0, 0},
-      {"input-scale", "amax|mse", "from the largest input, or the one with least squared error (default amax)", CLI_CHOICE, &q.input_scale, 0,
-       0},
       {"bpw", "BITS",
-       "bits a weight, 4.5 to 16, on average over the linear layers: those with the largest error for their size are not quantised", CLI_REAL,
-       &q.bits, 4, 16},
+       "bits a weight, 4.5 to 16, on average over the linear layers: those with the largest error for their size are not quantised",
+       CLI_REAL, &q.bits, 4, 16},
       {"lm-head", NULL, "quantise the output projection too", CLI_FLAG, &q.lm_head, 0, 0},
       {"calibrate", "FILE", "UTF-8 text to run the model on, a block at a time, for input scales and whatever else needs one", CLI_TEXT,
        &q.calibrate, 0, 0},
