@@ -109,7 +109,12 @@ static nvfp4_status add_tensor(nvfp4_quantize_job *job, const nvfp4_tensor *sour
     NVFP4_TRY(exclude(job, name, module_length, reason));
   }
   nvfp4_planned_tensor *planned = &job->tensors[job->tensor_count];
-  *planned = (nvfp4_planned_tensor){.source = source, .quantise = quantise, .head_rows = head_rows, .input_amax = -1.0f};
+  *planned = (nvfp4_planned_tensor){.source = source,
+                                    .quantise = quantise,
+                                    .head_rows = head_rows,
+                                    .headroom = job->options.scales == NVFP4_SCALES_FOUR_OVER_SIX ? 1.75f : 1.0f,
+                                    .input_amax = -1.0f,
+                                    .rounded_at = -1};
   planned->name = strndup(name, quantise ? module_length : strlen(name));
   if (planned->name == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the plan");
@@ -220,8 +225,7 @@ nvfp4_status nvfp4_quantize_describe(nvfp4_quantize_job *job, nvfp4_model_descri
   size_t count = 0;
   for (size_t i = 0; i < job->tensor_count; i++) {
     if (job->tensors[i].quantise) {
-      job->described[count++] =
-          (nvfp4_config_layer){.name = job->tensors[i].name, .mode = job->options.calibration != NULL ? NVFP4_MODE_W4A4 : NVFP4_MODE_W4A16};
+      job->described[count++] = (nvfp4_config_layer){.name = job->tensors[i].name, .mode = job->options.mode};
     }
   }
   *out = (nvfp4_model_description){.source = job->source,
@@ -238,6 +242,31 @@ nvfp4_status nvfp4_quantize_describe(nvfp4_quantize_job *job, nvfp4_model_descri
   return NVFP4_OK;
 }
 
+nvfp4_status nvfp4_quantize_leave(nvfp4_quantize_job *job, nvfp4_planned_tensor *tensor, nvfp4_reason *reason) {
+  size_t length = strlen(tensor->name);
+  char *name = malloc(length + sizeof ".weight");
+  if (name == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the plan");
+  }
+  memcpy(name, tensor->name, length);
+  memcpy(name + length, ".weight", sizeof ".weight");
+  nvfp4_status status = exclude(job, tensor->name, length, reason);
+  if (status != NVFP4_OK) {
+    free(name);
+    return status;
+  }
+  qsort(job->excluded, job->excluded_count, sizeof *job->excluded, by_text);
+  free(tensor->name);
+  tensor->name = name;
+  tensor->quantise = false;
+  tensor->dtype = copied_dtype(tensor->source, job->source->gguf != NULL);
+  if (tensor->dtype == NVFP4_DTYPE_NONE) { /* F32 of a GGUF file; the reading that would tell whether bf16 holds it is over */
+    tensor->dtype = NVFP4_DTYPE_F32;
+  }
+  job->stats.layers--;
+  return NVFP4_OK;
+}
+
 void nvfp4_quantize_plan_free(nvfp4_quantize_job *job) {
   for (size_t i = 0; i < job->tensor_count; i++) {
     free(job->tensors[i].name);
@@ -249,6 +278,7 @@ void nvfp4_quantize_plan_free(nvfp4_quantize_job *job) {
   free(job->excluded);
   free(job->described);
   job->described = NULL;
+  nvfp4_layer_inputs_free(job);
   job->tensors = NULL;
   job->excluded = NULL;
   job->tensor_count = job->excluded_count = 0;

@@ -1,13 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A run: open, plan, measure, calibrate; then write. */
+/* A run: open, plan, measure, calibrate, choose; then write. */
+#define _POSIX_C_SOURCE 200809L
 #include "quantizer/quantizer.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
 #include "layer/context.h"
+
+static nvfp4_status check_choices(const nvfp4_quantize_options *options, nvfp4_reason *reason) {
+  if (options->layout != NVFP4_LAYOUT_MODELOPT && options->layout != NVFP4_LAYOUT_COMPRESSED_TENSORS) {
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "layout %s cannot be written; choose modelopt or compressed-tensors",
+                        nvfp4_layout_kind_name(options->layout));
+  }
+  if (options->scales != NVFP4_SCALES_RTN && options->scales != NVFP4_SCALES_SWEEP && options->scales != NVFP4_SCALES_FOUR_OVER_SIX) {
+    return nvfp4_reject(reason, NVFP4_E_ARG,
+                        "scale search %d; choose NVFP4_SCALES_RTN (0), NVFP4_SCALES_SWEEP (1) or NVFP4_SCALES_FOUR_OVER_SIX (2)",
+                        (int)options->scales);
+  }
+  if (options->rounding != NVFP4_ROUNDING_NEAREST && options->rounding != NVFP4_ROUNDING_GPTQ) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "rounding %d; choose NVFP4_ROUNDING_NEAREST (0) or NVFP4_ROUNDING_GPTQ (1)",
+                        (int)options->rounding);
+  }
+  if (options->input_range != NVFP4_INPUT_AMAX && options->input_range != NVFP4_INPUT_MSE) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "input range %d; choose NVFP4_INPUT_AMAX (0) or NVFP4_INPUT_MSE (1)",
+                        (int)options->input_range);
+  }
+  if (options->mode != NVFP4_MODE_W4A4 && options->mode != NVFP4_MODE_W4A16) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "mode %s cannot be made; choose w4a4 or w4a16", nvfp4_mode_name(options->mode));
+  }
+  if (options->calibration_tokens < 0) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "calibration_tokens is %lld; needs 1 or more, or 0 for the default",
+                        (long long)options->calibration_tokens);
+  }
+  if (!(options->damping > 0 && options->damping <= 1)) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "damping %g; needs a number above 0 and at most 1, or 0 for 0.01", options->damping);
+  }
+  if (options->bits_per_weight != 0 && !(options->bits_per_weight >= 4.5 && options->bits_per_weight <= 16)) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "%g bits a weight; NVFP4 takes 4.5, give 4.5 to 16, or 0 for no choice of layers",
+                        options->bits_per_weight);
+  }
+  return NVFP4_OK;
+}
+
+/* What the options ask of a calibration text, and of LAPACK. */
+static nvfp4_status check_needs(const nvfp4_quantize_options *options, nvfp4_reason *reason) {
+  const char *needs = options->mode == NVFP4_MODE_W4A4           ? "the input scales of W4A4"
+                      : options->importance                      ? "the importance of columns"
+                      : options->rounding == NVFP4_ROUNDING_GPTQ ? "GPTQ's Hessian"
+                      : options->input_range == NVFP4_INPUT_MSE  ? "the range of inputs"
+                                                                 : NULL;
+  if (needs != NULL && options->calibration == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "no calibration text, but %s comes from one: give a text of some thousand words", needs);
+  }
+  return options->rounding == NVFP4_ROUNDING_GPTQ ? nvfp4_gptq_available(reason) : NVFP4_OK;
+}
 
 static nvfp4_status complete_options(const nvfp4_quantize_options *options, nvfp4_quantize_options *out, nvfp4_reason *reason) {
   nvfp4_quantize_options complete = {.struct_size = sizeof complete};
@@ -21,21 +73,17 @@ static nvfp4_status complete_options(const nvfp4_quantize_options *options, nvfp
   if (complete.layout == NVFP4_LAYOUT_NONE) {
     complete.layout = NVFP4_LAYOUT_MODELOPT;
   }
-  if (complete.layout != NVFP4_LAYOUT_MODELOPT && complete.layout != NVFP4_LAYOUT_COMPRESSED_TENSORS) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "layout %s cannot be written; choose modelopt or compressed-tensors",
-                        nvfp4_layout_kind_name(complete.layout));
+  if (complete.mode == NVFP4_MODE_UNQUANTISED) {
+    complete.mode = complete.calibration != NULL ? NVFP4_MODE_W4A4 : NVFP4_MODE_W4A16;
   }
-  if (complete.scales != NVFP4_SCALES_RTN && complete.scales != NVFP4_SCALES_SWEEP) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "scale search %d; choose NVFP4_SCALES_RTN (0) or NVFP4_SCALES_SWEEP (1)",
-                        (int)complete.scales);
-  }
-  if (complete.calibration_tokens < 0) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "calibration_tokens is %lld; needs 1 or more, or 0 for the default",
-                        (long long)complete.calibration_tokens);
+  if (complete.damping == 0) {
+    complete.damping = 0.01;
   }
   if (complete.tool == NULL) {
     complete.tool = "libnvfp4";
   }
+  NVFP4_TRY(check_choices(&complete, reason));
+  NVFP4_TRY(check_needs(&complete, reason));
   *out = complete;
   return NVFP4_OK;
 }
@@ -88,17 +136,114 @@ static nvfp4_status write_output(nvfp4_quantize_job *job, nvfp4_output *output, 
   return nvfp4_output_commit(output, reason);
 }
 
+/* A file in the output's folder that nobody else sees. */
+static nvfp4_status open_rounded(nvfp4_quantize_job *job, const char *folder, nvfp4_reason *reason) {
+  char path[4096];
+  int length = snprintf(path, sizeof path, "%s/.nvfp4-rounded-XXXXXX", folder);
+  if (length >= (int)sizeof path || (job->rounded = mkstemp(path)) < 0) {
+    return nvfp4_reject(reason, NVFP4_E_IO, "no file can be made in %s: %s", folder, strerror(errno));
+  }
+  unlink(path);
+  return NVFP4_OK;
+}
+
+static nvfp4_status calibrate(nvfp4_quantize_job *job, const char *folder, nvfp4_reason *reason) {
+  if (job->options.calibration == NULL) {
+    return NVFP4_OK;
+  }
+  if (job->options.rounding == NVFP4_ROUNDING_GPTQ) {
+    NVFP4_TRY(open_rounded(job, folder, reason));
+  }
+  return nvfp4_quantize_calibrate(job, reason);
+}
+
+static nvfp4_status choose(nvfp4_quantize_job *job, nvfp4_reason *reason) {
+  for (size_t i = 0; i < job->tensor_count; i++) {
+    if (job->tensors[i].quantise && job->tensors[i].rounded_at < 0) {
+      NVFP4_TRY(nvfp4_quantize_choose_global(job, &job->tensors[i], reason));
+    }
+  }
+  return job->options.bits_per_weight != 0 ? nvfp4_quantize_choose_layers(job, reason) : NVFP4_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------- report */
+
+/* A layer as the caller is told of it. Only layers that were to be quantised have been measured. */
+static nvfp4_quantized_layer layer_of(const nvfp4_quantize_job *job, const nvfp4_planned_tensor *tensor) {
+  return (nvfp4_quantized_layer){
+      .name = tensor->name,
+      .n = tensor->rows,
+      .k = tensor->columns,
+      .mode = tensor->quantise ? job->options.mode : NVFP4_MODE_UNQUANTISED,
+      .relative_squared_error = nvfp4_relative_error(tensor->error.weight),
+      .relative_output_error = tensor->input != NULL ? nvfp4_relative_error(tensor->error.output) : -1,
+  };
+}
+
+static void add_layer(nvfp4_quantize_stats *stats, const nvfp4_quantized_layer *layer) {
+  if (stats->worst_layer[0] == '\0' || layer->relative_squared_error > stats->worst_relative_squared_error) {
+    size_t length = strnlen(layer->name, sizeof stats->worst_layer - 1);
+    stats->worst_relative_squared_error = layer->relative_squared_error;
+    memcpy(stats->worst_layer, layer->name, length);
+    stats->worst_layer[length] = '\0';
+  }
+  stats->weights += (uint64_t)(layer->n * layer->k);
+  stats->relative_output_error += layer->relative_output_error;
+}
+
+void nvfp4_quantize_report(nvfp4_quantize_job *job) {
+  nvfp4_quantize_stats *stats = &job->stats;
+  double errors[2] = {0, 0}, bits = 0, elements = 0;
+  for (size_t i = 0; i < job->tensor_count; i++) {
+    const nvfp4_planned_tensor *tensor = &job->tensors[i];
+    stats->copied_tensors += !tensor->quantise;
+    if (!tensor->measured) {
+      continue;
+    }
+    nvfp4_quantized_layer layer = layer_of(job, tensor);
+    if (job->options.layer != NULL) {
+      job->options.layer(job->options.layer_cookie, &layer);
+    }
+    double size = (double)tensor->rows * (double)tensor->columns;
+    uint64_t row_bytes = 0;
+    nvfp4_dtype_bytes(tensor->dtype, (uint64_t)tensor->columns, &row_bytes);
+    bits += tensor->quantise ? 4.5 * size : 8.0 * (double)row_bytes * (double)tensor->rows;
+    elements += size;
+    if (tensor->quantise) {
+      add_layer(stats, &layer);
+      errors[0] += tensor->error.weight[0];
+      errors[1] += tensor->error.weight[1];
+    }
+  }
+  const nvfp4_tensor *source;
+  for (size_t i = 0; (source = nvfp4_checkpoint_tensor(job->source, i)) != NULL; i++) { /* a tied lm_head has no tensor of its own */
+    stats->input_bytes += source->bytes;
+  }
+  stats->relative_squared_error = nvfp4_relative_error(errors);
+  stats->relative_output_error = job->options.calibration != NULL ? stats->relative_output_error / (double)stats->layers : -1;
+  stats->bits_per_weight = bits / elements;
+}
+
 static nvfp4_status run(nvfp4_quantize_job *job, const char *folder, nvfp4_reason *reason) {
   NVFP4_TRY(nvfp4_quantize_plan(job, reason));
   NVFP4_TRY(nvfp4_output_refuse_source(job->source, folder, reason));
   nvfp4_output *output = NULL;
   NVFP4_TRY(nvfp4_output_create(folder, &output, reason));
   nvfp4_status status = nvfp4_quantize_measure(job, reason);
-  if (status == NVFP4_OK && job->options.calibration != NULL) {
-    status = nvfp4_quantize_calibrate(job, reason);
+  if (status == NVFP4_OK) {
+    status = calibrate(job, folder, reason);
+  }
+  if (status == NVFP4_OK) {
+    status = choose(job, reason);
   }
   if (status == NVFP4_OK) {
     status = write_output(job, output, reason);
+  }
+  if (status == NVFP4_OK) {
+    nvfp4_quantize_report(job);
+  }
+  if (job->rounded >= 0) {
+    close(job->rounded);
   }
   nvfp4_output_destroy(output);
   return status;
@@ -112,7 +257,7 @@ nvfp4_status nvfp4_quantize_checkpoint(nvfp4_context *context, const char *input
   if (stats != NULL && stats->struct_size < sizeof stats->struct_size) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "nvfp4_quantize_stats.struct_size is %u; set it to sizeof the struct", stats->struct_size);
   }
-  nvfp4_quantize_job job = {.context = context, .threads = nvfp4_context_pool(context)};
+  nvfp4_quantize_job job = {.context = context, .threads = nvfp4_context_pool(context), .rounded = -1};
   NVFP4_TRY(complete_options(options, &job.options, reason));
   nvfp4_checkpoint *source = NULL;
   NVFP4_TRY(nvfp4_checkpoint_open(input, 0, &source, reason));

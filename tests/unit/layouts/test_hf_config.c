@@ -46,7 +46,7 @@ static void configs_are_those_of_the_tools(void **state) {
   static const char *const idle[] = {"producer", "moe_sparsity_config", "sparsity_config", "transform_config", "ignore", NULL};
   for (size_t i = 0; i < 4; i++) {
     nvfp4_quantize_job job = open_job(TINY, cases[i].layout, 1);
-    job.options.calibration = cases[i].calibrated ? "text" : NULL;
+    job.options.mode = cases[i].calibrated ? NVFP4_MODE_W4A4 : NVFP4_MODE_W4A16;
     assert_ok(nvfp4_quantize_plan(&job, &reason), reason);
     json_t *golden = read_json(cases[i].golden, "config.json"), *config = made(&job, nvfp4_hf_config);
     json_t *ours = json_object_get(config, "quantization_config"), *theirs = json_object_get(golden, "quantization_config");
