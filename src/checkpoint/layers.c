@@ -522,7 +522,7 @@ static nvfp4_status add_nvfp4(builder *b, const nvfp4_quant_scheme *scheme, part
 
 /* Scales of an FP8 layer: one, or one a row; of any plain type. *values: in the arena. *count 0: there is no such tensor, or it has another shape. */
 static nvfp4_status read_fp8_scale(builder *b, const parts *p, const char *suffix, float **values, int64_t *count) {
-  const nvfp4_tensor *tensor = companion(b->checkpoint, p->base, suffix);
+  const nvfp4_tensor *tensor = nvfp4_checkpoint_companion(b->checkpoint, p->base, suffix);
   int64_t n = p->weight->shape[0], elements = 1;
   *count = 0;
   if (tensor == NULL || !is_plain(tensor->dtype)) {
