@@ -31,7 +31,7 @@ typedef void (*nvfp4_progress_fn)(void *cookie, uint64_t done, uint64_t total);
 
 typedef struct nvfp4_quantize_options {
   uint32_t struct_size;
-  nvfp4_layout_kind layout; /* NVFP4_LAYOUT_MODELOPT or NVFP4_LAYOUT_COMPRESSED_TENSORS; NONE means MODELOPT */
+  nvfp4_layout_kind layout; /* NONE means MODELOPT. GGUF, MLX and COMFY are converted from ModelOpt's, made in a folder beside the output */
   nvfp4_scale_search scales;
   bool lm_head;               /* quantise the output projection too (a tied one becomes its own tensor) */
   const char *calibration;    /* UTF-8 text, or NULL. With it the model is run and input scales are written: W4A4. Without: W4A16 */
@@ -52,8 +52,8 @@ typedef struct nvfp4_quantize_stats {
   char worst_layer[128];
 } nvfp4_quantize_stats;
 
-/* Quantises the linear layers of checkpoint `input` (f32, f16, bf16 safetensors, or GGUF) into the folder `output`: model.safetensors,
- * config.json, hf_quant_config.json, the tokenizer's files. Embeddings, norms and (unless asked) lm_head are copied. A tensor at a time:
+/* Quantises the linear layers of checkpoint `input` (f32, f16, bf16 safetensors, or GGUF) into the folder `output` (GGUF: the file; matrices
+ * whose K is no multiple of 64 stay as they are there): model.safetensors, config.json, hf_quant_config.json, the tokenizer's files. Embeddings, norms and (unless asked) lm_head are copied. A tensor at a time:
  * memory stays below a few times the largest tensor, but for calibration, which holds the model. Everything is written to temporary names
  * and renamed at the end; an existing folder is refused if it holds a checkpoint. stats may be NULL.
  *

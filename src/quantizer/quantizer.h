@@ -4,6 +4,7 @@
  *
  *   plan.c          source tensors -> output tensors: which are quantised, copied, left out
  *   stream.c        measure: the largest magnitude of every matrix (first reading); write: quantise and copy (second reading)
+ *   relayout.c      GGUF, MLX, Comfy: a ModelOpt checkpoint, converted
  *   calibration.c   runs the dense model over a text: the largest input of every linear layer
  *
  * Configs, tokenizer and the output folder: layouts/.
@@ -38,7 +39,8 @@ typedef struct nvfp4_planned_tensor {
 typedef struct nvfp4_quantize_job {
   nvfp4_threads *threads;
   nvfp4_context *context;
-  nvfp4_quantize_options options; /* complete: defaults filled in */
+  nvfp4_quantize_options options; /* complete: defaults filled in; layout: MODELOPT where that is converted */
+  int64_t k_multiple;             /* of the matrices that the final layout can hold: 16, or GGUF's 64 */
   const nvfp4_checkpoint *source;
   nvfp4_planned_tensor *tensors; /* in order of the output's names */
   size_t tensor_count;
@@ -64,6 +66,13 @@ nvfp4_status nvfp4_quantize_measure(nvfp4_quantize_job *job, nvfp4_reason *reaso
 nvfp4_status nvfp4_quantize_write(nvfp4_quantize_job *job, nvfp4_safetensors_writer *writer, nvfp4_reason *reason);
 /* stream.c: compressed-tensors' divisor for amax: 2688/amax, or 1 where that or its reciprocal is not a normal number. */
 float nvfp4_divisor_from_amax(float amax);
+
+/* relayout.c: whether the layout is made by conversion; the folder to make the ModelOpt checkpoint in, malloc'ed (NULL: refused); the
+ * conversion, which removes that folder. */
+bool nvfp4_quantize_relayouts(nvfp4_layout_kind layout);
+char *nvfp4_quantize_folder_beside(const char *output, nvfp4_reason *reason);
+nvfp4_status nvfp4_quantize_relayout(const char *folder, const char *output, nvfp4_layout_kind layout, const char *tool,
+                                     nvfp4_reason *reason);
 
 /* calibration.c: fills input_amax of every tensor to quantise. Errors: an empty text, layers that the model never ran. */
 nvfp4_status nvfp4_quantize_calibrate(nvfp4_quantize_job *job, nvfp4_reason *reason);

@@ -19,7 +19,7 @@ typedef struct quantization {
   nvfp4_quantize_stats stats;
 } quantization;
 
-static const char *const layout_words[] = {"modelopt", "compressed-tensors"};
+static const char *const layout_words[] = {"modelopt", "compressed-tensors", "gguf", "mlx", "comfy"};
 static const char *const scale_words[] = {"rtn", "sweep"};
 
 static void tell(const quantization *q) {
@@ -51,7 +51,8 @@ static void tell(const quantization *q) {
 }
 
 static int quantize(quantization *q, nvfp4_context *context, const char *calibration) {
-  static const nvfp4_layout_kind layouts[] = {NVFP4_LAYOUT_MODELOPT, NVFP4_LAYOUT_COMPRESSED_TENSORS};
+  static const nvfp4_layout_kind layouts[] = {NVFP4_LAYOUT_MODELOPT, NVFP4_LAYOUT_COMPRESSED_TENSORS, NVFP4_LAYOUT_GGUF, NVFP4_LAYOUT_MLX,
+                                              NVFP4_LAYOUT_COMFY};
   static const nvfp4_scale_search searches[] = {NVFP4_SCALES_RTN, NVFP4_SCALES_SWEEP};
   const nvfp4_quantize_options options = {.struct_size = sizeof options,
                                           .layout = layouts[q->layout],
@@ -78,7 +79,7 @@ static int quantize(quantization *q, nvfp4_context *context, const char *calibra
 static int run_quantize(cli *run, int argc, char **argv) {
   quantization q = {.run = run, .scales = 1};
   const cli_option options[] = {
-      {"layout", "modelopt|compressed-tensors", "of the files written (default modelopt)", CLI_CHOICE, &q.layout, 0, 0},
+      {"layout", "modelopt|compressed-tensors|gguf|mlx|comfy", "of the files written (default modelopt)", CLI_CHOICE, &q.layout, 0, 0},
       {"scales", "rtn|sweep",
        "how block scales are found: rounded to nearest, or of all E4M3 values the one with least squared error (default sweep)", CLI_CHOICE,
        &q.scales, 0, 0},
@@ -121,7 +122,8 @@ const cli_command cli_quantize = {
     .operands = "IN OUT",
     .summary = "makes an NVFP4 checkpoint of f32, f16 or bf16 safetensors or of a GGUF file",
     .description =
-        "OUT is a folder: model.safetensors, config.json, hf_quant_config.json and the tokenizer's files. Linear layers are quantised; "
+        "OUT is a folder: model.safetensors, config.json, hf_quant_config.json and the tokenizer's files; of --layout gguf it is one file. "
+        "Linear layers are quantised; "
         "embeddings, "
         "norms and the output projection (but see --lm-head) are copied. The error is the sum of (w - q)^2 over the sum of w^2.",
     .examples =
