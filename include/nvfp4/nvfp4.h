@@ -153,7 +153,7 @@ typedef enum nvfp4_global_kind {
 /* "multiplier", "divisor", "amax". */
 NVFP4_API const char *nvfp4_global_kind_name(nvfp4_global_kind kind);
 
-/* A global scale, kept as its checkpoint stores it, since 13 % of fp32 values have no exact partner; only the layer turns it into alpha,
+/* A global scale, kept as its checkpoint stores it, since one fp32 value in six has no exact partner; only the layer turns it into alpha,
  * from doubles, rounded once. value == 0 means: there is none. */
 typedef struct nvfp4_global {
   float value; /* finite and > 0, or 0 for none */

@@ -60,7 +60,7 @@ typedef void (*nvfp4_quantized_layer_fn)(void *cookie, const nvfp4_quantized_lay
 
 typedef struct nvfp4_quantize_options {
   uint32_t struct_size;
-  nvfp4_layout_kind layout; /* NVFP4_LAYOUT_MODELOPT or NVFP4_LAYOUT_COMPRESSED_TENSORS; NONE means MODELOPT */
+  nvfp4_layout_kind layout; /* NONE means MODELOPT. GGUF, MLX and COMFY are converted from ModelOpt's, made in a folder beside the output */
   nvfp4_scale_search scales;
   bool lm_head;               /* quantise the output projection too (a tied one becomes its own tensor) */
   const char *calibration;    /* UTF-8 text, or NULL. With it the model is run and input scales are written: W4A4. Without: W4A16 */
@@ -97,10 +97,11 @@ typedef struct nvfp4_quantize_stats {
   double bits_per_weight;       /* average over all linear layers, those left as they were included */
 } nvfp4_quantize_stats;
 
-/* Quantises the linear layers of checkpoint `input` (f32, f16, bf16 safetensors, or GGUF) into the folder `output`: model.safetensors,
- * config.json, hf_quant_config.json, the tokenizer's files. Embeddings, norms and (unless asked) lm_head are copied. A tensor at a time:
- * memory stays below a few times the largest tensor; calibration holds one block of the model, and GPTQ adds the Hessians of one
- * block, 8 K^2 bytes for each different input of its layers, and codes and scales in a file beside the output until it is written. Everything is written to temporary names
+/* Quantises the linear layers of checkpoint `input` (f32, f16, bf16 safetensors, or GGUF) into the folder `output` (GGUF: the file; matrices
+ * whose K is no multiple of 64 stay as they are there): model.safetensors, config.json, hf_quant_config.json, the tokenizer's files.
+ * Embeddings, norms and (unless asked) lm_head are copied. A tensor at a time: memory stays below a few times the largest tensor;
+ * calibration holds one block of the model, and GPTQ adds the Hessians of one block, 8 K^2 bytes for each different input of its layers,
+ * and codes and scales in a file beside the output until it is written. Everything is written to temporary names
  * and renamed at the end; an existing folder is refused if it holds a checkpoint. stats may be NULL.
  *
  * The same input and options give the same bytes with any number of threads; with GPTQ also on any machine where LAPACK gives the same bits. Each layer has a global scale of its own, also those that

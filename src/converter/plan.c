@@ -97,6 +97,12 @@ static nvfp4_dtype restored_type(const nvfp4_convert_job *job, const nvfp4_tenso
   return NVFP4_DTYPE_NONE;
 }
 
+/* Whether its weights are E4M3 with scales of rows, whatever its activations are. */
+static bool is_fp8(const nvfp4_convert_job *job, const nvfp4_layer_info *layer) {
+  return (layer->weight->dtype == NVFP4_DTYPE_F8_E4M3 && layer->weight->rank == 2) ||
+         restored_type(job, layer->weight) == NVFP4_DTYPE_F8_E4M3;
+}
+
 /* Comfy pads N; without a bias only our own metadata tell how much. */
 static int64_t rows_without_padding(const nvfp4_convert_job *job, const nvfp4_layer_info *layer) {
   char key[CONVERT_MAX_NAME + 32], text[32];
@@ -188,7 +194,7 @@ static const nvfp4_layer_info *owner(const nvfp4_convert_job *job, const nvfp4_t
   memcpy(module, tensor->name, (size_t)(dot - tensor->name));
   module[dot - tensor->name] = '\0';
   const nvfp4_layer_info *layer = nvfp4_checkpoint_find_layer(job->source, module);
-  bool fp8 = layer != NULL && (layer->mode == NVFP4_MODE_FP8 || restored_type(job, layer->weight) == NVFP4_DTYPE_F8_E4M3);
+  bool fp8 = layer != NULL && is_fp8(job, layer);
   return layer != NULL && (layer->layout != NVFP4_LAYOUT_NONE || fp8) && is_part(job, layer, dot) ? layer : NULL;
 }
 
@@ -227,7 +233,7 @@ nvfp4_status nvfp4_convert_plan(nvfp4_convert_job *job, nvfp4_reason *reason) {
   for (size_t i = 0; (layer = nvfp4_checkpoint_layer(job->source, i)) != NULL; i++) {
     if (layer->layout != NVFP4_LAYOUT_NONE) {
       NVFP4_TRY(plan_nvfp4(job, layer, head, reason));
-    } else if (layer->mode == NVFP4_MODE_FP8 || restored_type(job, layer->weight) == NVFP4_DTYPE_F8_E4M3) {
+    } else if (is_fp8(job, layer)) {
       NVFP4_TRY(plan_fp8(job, layer, head, reason));
     } else {
       NVFP4_TRY(refuse_other_formats(job, layer, reason));

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The bytes of an output tensor. Rows are read from the mapping, turned over in a band of a few MiB, and handed on; what keeps its bytes and
  * its order goes from the mapping straight to the file. */
+#define _DEFAULT_SOURCE /* madvise */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/reason.h"
@@ -20,6 +23,18 @@ enum {
 
 int64_t nvfp4_convert_source_row(const nvfp4_item *item, int64_t row) {
   return nvfp4_gguf_source_row(nvfp4_hf_source_row(row, item->target_head), item->source_head);
+}
+
+/* Tells the system that these bytes of the mapping are wanted now, all at once: page faults one by one halve the speed. Or that they are not
+ * wanted any more, so that the process does not seem to hold the whole file. Advice only: what fails does no harm. */
+static void advise(const uint8_t *data, uint64_t bytes, bool wanted) {
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data / page * page, end = (uintptr_t)data + (uintptr_t)bytes;
+#ifdef MADV_POPULATE_READ
+  if (wanted && madvise((void *)begin, end - begin, MADV_POPULATE_READ) == 0) {
+    return;
+  }
+#endif
+  (void)madvise((void *)begin, end - begin, wanted ? MADV_WILLNEED : MADV_DONTNEED);
 }
 
 static const nvfp4_partition *partition_of(const nvfp4_item *item, int64_t source_row) {
@@ -197,7 +212,12 @@ static nvfp4_status run_bands(const nvfp4_convert_job *job, const nvfp4_made_ten
   }
   for (int64_t first = 0; first < rows && status == NVFP4_OK; first += band_rows) {
     int64_t count = rows - first < band_rows ? rows - first : band_rows;
+    /* About the rows' share of the source; of a band's scales that lie elsewhere the system finds the little by itself. */
+    uint64_t share = made->from->bytes / (uint64_t)rows, at = share * (uint64_t)first;
+    const uint8_t *data = (const uint8_t *)made->from->data + at;
+    advise(data, share * (uint64_t)count, true);
     status = fill(&b, first, count, reason);
+    advise(data, share * (uint64_t)count, false);
     if (status == NVFP4_OK) {
       status = sink(cookie, b.out, (size_t)(count * b.row_bytes), reason);
     }
@@ -234,8 +254,14 @@ nvfp4_status nvfp4_convert_rows(const nvfp4_convert_job *job, const nvfp4_made_t
     return run_bands(job, made, sink, cookie, reason);
   }
   for (uint64_t done = 0; done < made->bytes; done += PIECE_BYTES) {
-    uint64_t left = made->bytes - done;
-    NVFP4_TRY(sink(cookie, data + done, (size_t)(left < PIECE_BYTES ? left : PIECE_BYTES), reason));
+    uint64_t left = made->bytes - done, piece = left < PIECE_BYTES ? left : PIECE_BYTES;
+    if (made->kind != MADE_VALUES) {
+      advise(data + done, piece, true);
+    }
+    NVFP4_TRY(sink(cookie, data + done, (size_t)piece, reason));
+    if (made->kind != MADE_VALUES) {
+      advise(data + done, piece, false);
+    }
   }
   return NVFP4_OK;
 }

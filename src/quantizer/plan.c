@@ -103,7 +103,7 @@ static nvfp4_status add_tensor(nvfp4_quantize_job *job, const nvfp4_tensor *sour
   }
   bool readable = is_float(source->dtype) || is_ggml_block(source->dtype);
   bool wanted = source->rank == 2 && readable && (is_linear_weight(name) || (job->options.lm_head && is_lm_head(name)));
-  bool quantise = wanted && source->shape[0] > 0 && source->shape[1] > 0 && source->shape[1] % NVFP4_BLOCK == 0;
+  bool quantise = wanted && source->shape[0] > 0 && source->shape[1] > 0 && source->shape[1] % job->k_multiple == 0;
   size_t module_length = ends_with(name, ".weight") ? strlen(name) - strlen(".weight") : strlen(name);
   if (!quantise && source->rank >= 2 && (readable || ends_with(name, ".weight"))) {
     NVFP4_TRY(exclude(job, name, module_length, reason));
@@ -203,8 +203,8 @@ nvfp4_status nvfp4_quantize_plan(nvfp4_quantize_job *job, nvfp4_reason *reason) 
   }
   if (job->stats.layers == 0) {
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
-                        "%s has no linear layer to quantise: needs 2-D F32, F16 or BF16 tensors named *.weight with K a multiple of 16",
-                        nvfp4_checkpoint_path(job->source));
+                        "%s has no linear layer to quantise: needs 2-D F32, F16 or BF16 tensors named *.weight with K a multiple of %d",
+                        nvfp4_checkpoint_path(job->source), (int)job->k_multiple);
   }
   return NVFP4_OK;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/reason.h"
@@ -14,9 +15,8 @@
 #include "layer/context.h"
 
 static nvfp4_status check_choices(const nvfp4_quantize_options *options, nvfp4_reason *reason) {
-  if (options->layout != NVFP4_LAYOUT_MODELOPT && options->layout != NVFP4_LAYOUT_COMPRESSED_TENSORS) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "layout %s cannot be written; choose modelopt or compressed-tensors",
-                        nvfp4_layout_kind_name(options->layout));
+  if (options->layout < NVFP4_LAYOUT_MODELOPT || options->layout > NVFP4_LAYOUT_COMFY) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "layout %d; choose modelopt, compressed-tensors, gguf, mlx or comfy", (int)options->layout);
   }
   if (options->scales != NVFP4_SCALES_RTN && options->scales != NVFP4_SCALES_SWEEP && options->scales != NVFP4_SCALES_FOUR_OVER_SIX) {
     return nvfp4_reject(reason, NVFP4_E_ARG,
@@ -249,6 +249,30 @@ static nvfp4_status run(nvfp4_quantize_job *job, const char *folder, nvfp4_reaso
   return status;
 }
 
+static nvfp4_status run_into(nvfp4_quantize_job *job, const char *output, nvfp4_reason *reason) {
+  nvfp4_layout_kind layout = job->options.layout;
+  job->k_multiple = layout == NVFP4_LAYOUT_GGUF ? GGUF_BLOCK_ELEMS : NVFP4_BLOCK;
+  if (!nvfp4_quantize_relayouts(layout)) {
+    return run(job, output, reason);
+  }
+  struct stat existing;
+  if (layout == NVFP4_LAYOUT_GGUF && stat(output, &existing) == 0) { /* soonest: the conversion would find out last */
+    return nvfp4_reject(reason, NVFP4_E_IO, "%s exists already; name a new file, or remove it first", output);
+  }
+  job->options.layout = NVFP4_LAYOUT_MODELOPT;
+  nvfp4_reason why = {0};
+  char *folder = nvfp4_quantize_folder_beside(output, &why);
+  if (folder == NULL) {
+    return nvfp4_reject(reason, why.status, "%s", why.text);
+  }
+  nvfp4_status status = run(job, folder, reason);
+  if (status == NVFP4_OK) {
+    status = nvfp4_quantize_relayout(folder, output, layout, job->options.tool, reason);
+  }
+  free(folder);
+  return status;
+}
+
 nvfp4_status nvfp4_quantize_checkpoint(nvfp4_context *context, const char *input, const char *output, const nvfp4_quantize_options *options,
                                        nvfp4_quantize_stats *stats, nvfp4_reason *reason) {
   if (context == NULL || input == NULL || output == NULL || output[0] == '\0') {
@@ -262,7 +286,7 @@ nvfp4_status nvfp4_quantize_checkpoint(nvfp4_context *context, const char *input
   nvfp4_checkpoint *source = NULL;
   NVFP4_TRY(nvfp4_checkpoint_open(input, 0, &source, reason));
   job.source = source;
-  nvfp4_status status = run(&job, output, reason);
+  nvfp4_status status = run_into(&job, output, reason);
   if (status == NVFP4_OK && stats != NULL) {
     uint32_t size = stats->struct_size < sizeof job.stats ? stats->struct_size : (uint32_t)sizeof job.stats;
     job.stats.struct_size = stats->struct_size;

@@ -4,6 +4,7 @@
  *
  *   plan.c          source tensors -> output tensors: which are quantised, copied, left out
  *   stream.c        measure: the largest magnitude of every matrix (first reading); write: quantise and copy (second reading)
+ *   relayout.c      GGUF, MLX, Comfy: a ModelOpt checkpoint, converted
  *   calibration.c   runs the dense model over a text: what every linear layer is fed
  *   round.c         a layer's codes and scales, and their error; gptq.c: the same by second order, while its block is calibrated
  *   choose.c        multipliers, and layers that stay unquantised, by measured error
@@ -65,7 +66,8 @@ typedef struct nvfp4_planned_tensor {
 typedef struct nvfp4_quantize_job {
   nvfp4_threads *threads;
   nvfp4_context *context;
-  nvfp4_quantize_options options; /* complete: defaults filled in */
+  nvfp4_quantize_options options; /* complete: defaults filled in; layout: MODELOPT where that is converted */
+  int64_t k_multiple;             /* of the matrices that the final layout can hold: 16, or GGUF's 64 */
   const nvfp4_checkpoint *source;
   nvfp4_planned_tensor *tensors; /* in order of the output's names */
   size_t tensor_count;
@@ -98,6 +100,13 @@ nvfp4_status nvfp4_quantize_measure(nvfp4_quantize_job *job, nvfp4_reason *reaso
 nvfp4_status nvfp4_quantize_write(nvfp4_quantize_job *job, nvfp4_safetensors_writer *writer, nvfp4_reason *reason);
 /* stream.c: compressed-tensors' divisor for amax: 2688/amax, or 1 where that or its reciprocal is not a normal number. */
 float nvfp4_divisor_from_amax(float amax);
+
+/* relayout.c: whether the layout is made by conversion; the folder to make the ModelOpt checkpoint in, malloc'ed (NULL: refused); the
+ * conversion, which removes that folder. */
+bool nvfp4_quantize_relayouts(nvfp4_layout_kind layout);
+char *nvfp4_quantize_folder_beside(const char *output, nvfp4_reason *reason);
+nvfp4_status nvfp4_quantize_relayout(const char *folder, const char *output, nvfp4_layout_kind layout, const char *tool,
+                                     nvfp4_reason *reason);
 
 /* stream.c: the stored global scale of a tensor's weights, and the multiplier that it stands for. */
 float nvfp4_weight_global(const nvfp4_quantize_job *job, const nvfp4_planned_tensor *tensor, float *multiplier);

@@ -31,7 +31,7 @@ typedef struct quantization {
 
 enum { WORST_LAYERS = 5 };
 
-static const char *const layout_words[] = {"modelopt", "compressed-tensors"};
+static const char *const layout_words[] = {"modelopt", "compressed-tensors", "gguf", "mlx", "comfy"};
 static const char *const scale_words[] = {"rtn", "four-over-six", "sweep"};
 static const char *const method_words[] = {"rtn", "gptq"};
 
@@ -136,7 +136,8 @@ static void tell(quantization *q) {
 }
 
 static int quantize(quantization *q, nvfp4_context *context, const char *calibration) {
-  static const nvfp4_layout_kind layouts[] = {NVFP4_LAYOUT_MODELOPT, NVFP4_LAYOUT_COMPRESSED_TENSORS};
+  static const nvfp4_layout_kind layouts[] = {NVFP4_LAYOUT_MODELOPT, NVFP4_LAYOUT_COMPRESSED_TENSORS, NVFP4_LAYOUT_GGUF, NVFP4_LAYOUT_MLX,
+                                              NVFP4_LAYOUT_COMFY};
   static const nvfp4_scale_search searches[] = {NVFP4_SCALES_RTN, NVFP4_SCALES_FOUR_OVER_SIX, NVFP4_SCALES_SWEEP};
   static const nvfp4_mode modes[] = {NVFP4_MODE_W4A4, NVFP4_MODE_W4A16};
   const nvfp4_quantize_options options = {.struct_size = sizeof options,
@@ -176,7 +177,7 @@ static int quantize(quantization *q, nvfp4_context *context, const char *calibra
 static int run_quantize(cli *run, int argc, char **argv) {
   quantization q = {.run = run, .scales = 2, .mode = -1};
   const cli_option options[] = {
-      {"layout", "modelopt|compressed-tensors", "of the files written (default modelopt)", CLI_CHOICE, &q.layout, 0, 0},
+      {"layout", "modelopt|compressed-tensors|gguf|mlx|comfy", "of the files written (default modelopt)", CLI_CHOICE, &q.layout, 0, 0},
       {"mode", "w4a4|w4a16", "activations in 4 or 16 bits (default w4a4 with --calibrate, w4a16 without)", CLI_CHOICE, &q.mode, 0, 0},
       {"scales", "rtn|four-over-six|sweep",
        "how block scales are found: rounded to nearest, of two scales, or of all E4M3 values the one with least squared error (default "
@@ -236,7 +237,8 @@ const cli_command cli_quantize = {
     .operands = "IN OUT",
     .summary = "makes an NVFP4 checkpoint of f32, f16 or bf16 safetensors or of a GGUF file",
     .description =
-        "OUT is a folder: model.safetensors, config.json, hf_quant_config.json and the tokenizer's files. Linear layers are quantised; "
+        "OUT is a folder: model.safetensors, config.json, hf_quant_config.json and the tokenizer's files; of --layout gguf it is one file. "
+        "Linear layers are quantised; "
         "embeddings, "
         "norms and the output projection (but see --lm-head) are copied. The error is the sum of (w - q)^2 over the sum of w^2.",
     .examples =

@@ -309,8 +309,8 @@ static void expect_refused(const char *input, const char *to, const nvfp4_quanti
 
 static void refusals(void **state) {
   (void)state;
-  nvfp4_quantize_options options = options_of(NVFP4_LAYOUT_GGUF, NULL);
-  expect_refused(TINY, output, &options, NVFP4_E_UNSUPPORTED, "gguf");
+  nvfp4_quantize_options options = options_of((nvfp4_layout_kind)9, NULL);
+  expect_refused(TINY, output, &options, NVFP4_E_ARG, "layout 9");
   options = options_of(NVFP4_LAYOUT_MODELOPT, NULL);
   options.scales = (nvfp4_scale_search)7;
   expect_refused(TINY, output, &options, NVFP4_E_ARG, "7");
