@@ -119,11 +119,47 @@ typedef struct nvfp4_perplexity_result {
   int64_t windows, scored_tokens;
 } nvfp4_perplexity_result;
 
-/* Cuts tokens into windows of `window` (512), runs each from an empty cache, and scores the second half of each, as llama-perplexity does. windows: at
- * most that many, 0 for all whole ones. The first token of a window is replaced by BOS only if the tokenizer asks for one. */
+/*
+ * Cuts tokens into windows of `window` (512), runs each from an empty cache, and scores the second half of each, as llama-perplexity does. windows: at
+ * most that many, 0 for all whole ones. The first token of a window is replaced by BOS only if the tokenizer asks for one.
+ * save_log_probs: NULL, or a file to be written for nvfp4_kl_divergence, in the format of llama-perplexity's --kl-divergence-base, which reads it too: the
+ * tokens, and at each scored position the log-probabilities of the whole vocabulary in 16 bits (2 bytes * vocabulary * scored tokens).
+ * The result does not depend on the number of threads.
+ */
 NVFP4_API nvfp4_status nvfp4_perplexity(nvfp4_model *model, const int32_t *tokens, size_t count, int64_t window, int64_t windows,
-                                        void (*progress)(void *cookie, uint64_t done, uint64_t total), void *progress_cookie,
-                                        nvfp4_perplexity_result *out, nvfp4_reason *reason);
+                                        const char *save_log_probs, void (*progress)(void *cookie, uint64_t done, uint64_t total),
+                                        void *progress_cookie, nvfp4_perplexity_result *out, nvfp4_reason *reason);
+
+typedef struct nvfp4_estimate {
+  double value;          /* a mean over the scored tokens, or made of such means */
+  double standard_error; /* from the tokens' spread, as if they were independent */
+} nvfp4_estimate;
+
+/* Quantiles are given at these shares of the scored tokens, interpolated between neighbours: minimum, 0.1 %, ... median ... 99.9 %, maximum. */
+#define NVFP4_QUANTILES 13
+#define NVFP4_QUANTILE_SHARES \
+  { 0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1 }
+
+/* The statistics of llama-perplexity --kl-divergence, by its formulas. Q is the model, base what the file holds; p is the probability of the text's token. */
+typedef struct nvfp4_kl_divergence_result {
+  nvfp4_estimate perplexity, base_perplexity;
+  nvfp4_estimate log_ratio, ratio,
+      difference;            /* ln(PPL(Q) / PPL(base)), PPL(Q) / PPL(base), PPL(Q) - PPL(base); correlations are taken into account */
+  double correlation;        /* of ln PPL(Q) and ln PPL(base) */
+  nvfp4_estimate divergence; /* sum of p_base (ln p_base - ln p_Q) over the vocabulary, nats */
+  double divergence_quantiles[NVFP4_QUANTILES];
+  nvfp4_estimate probability_change, probability_change_rms; /* p_Q - p_base */
+  double probability_change_quantiles[NVFP4_QUANTILES];
+  nvfp4_estimate same_top; /* share of tokens where the largest probability is that of the same token */
+  int64_t window, windows, scored_tokens;
+} nvfp4_kl_divergence_result;
+
+/* Compares the model with the log-probabilities in a file that nvfp4_perplexity or llama-perplexity has saved, on the tokens that it holds. windows: at most
+ * that many, 0 for all in the file. The result does not depend on the number of threads. Errors: NVFP4_E_FORMAT for another or a truncated file,
+ * NVFP4_E_SHAPE if the vocabulary or the context is not the model's. */
+NVFP4_API nvfp4_status nvfp4_kl_divergence(nvfp4_model *model, const char *log_probs, int64_t windows,
+                                           void (*progress)(void *cookie, uint64_t done, uint64_t total), void *progress_cookie,
+                                           nvfp4_kl_divergence_result *out, nvfp4_reason *reason);
 
 #ifdef __cplusplus
 }

@@ -136,7 +136,8 @@ typedef enum nvfp4_mode {
   NVFP4_MODE_UNQUANTISED = 0, /* a dense layer: weights are f32, f16 or bf16, activations stay what they are (W16A16) */
   NVFP4_MODE_W4A4 = 1,        /* activations are quantised to NVFP4, a block of 16 at a time, with the layer's input scale */
   NVFP4_MODE_W4A16 = 2,       /* activations stay f32, f16 or bf16 */
-  NVFP4_MODE_FP8 = 3          /* weights are E4M3: no kernel's mode; such weights are exact in bf16, and run as a dense layer's */
+  NVFP4_MODE_FP8 =
+      3 /* weights and activations are E4M3 (W8A8): both are exact in bf16, and a dense kernel adds them; no kernel's own mode */
 } nvfp4_mode;
 
 /* "unquantised", "w4a4", "w4a16", "fp8". */
@@ -162,8 +163,8 @@ typedef struct nvfp4_global {
 /* A run of output rows that share their global scales: q, k and v of a fused layer are three partitions. */
 typedef struct nvfp4_partition {
   int64_t n_first, n_rows;
-  nvfp4_global weight; /* of a dense layer: any factor of its weights */
-  nvfp4_global input;  /* value 0: none was stored (W4A16, dense) */
+  nvfp4_global weight; /* of a dense or FP8 layer: any factor of its weights */
+  nvfp4_global input;  /* value 0: none was stored (W4A16, dense); of an FP8 layer: each row of x gets its own */
 } nvfp4_partition;
 
 /* ----------------------------------------------------------------------------------------------------------------- machine */
@@ -334,16 +335,16 @@ NVFP4_API int nvfp4_context_threads(const nvfp4_context *context);
 typedef struct nvfp4_layer_desc {
   uint32_t struct_size;
   const char *name;        /* for reports; may be NULL */
-  int64_t n, k;            /* n > 0; k > 0 and, unless the layer is dense, a multiple of 16 */
+  int64_t n, k;            /* n > 0; k > 0 and, unless the layer is dense or FP8, a multiple of 16 */
   int64_t m_first, m_last; /* the M that the plan must serve; 0, 0 means 1 .. NVFP4_M_MAX. M = 0 is always allowed */
-  nvfp4_mode mode;         /* W4A4 or W4A16, what the checkpoint says; UNQUANTISED: a dense layer */
+  nvfp4_mode mode;         /* W4A4, W4A16 or FP8, what the checkpoint says; UNQUANTISED: a dense layer */
   nvfp4_dtype x_dtype;     /* F32, F16 or BF16 */
   nvfp4_dtype y_dtype;     /* F32, F16 or BF16 */
   nvfp4_dtype bias_dtype;  /* F32, F16, BF16, or NONE: this layer has no bias */
   nvfp4_device device;
   const nvfp4_partition *partitions; /* ascending, without gaps, covering n rows */
   int64_t partition_count;           /* >= 1; of a dense layer also 0: its weights have no factor */
-  nvfp4_dtype weight_dtype;          /* of a dense layer: F32, F16 or BF16; otherwise NONE */
+  nvfp4_dtype weight_dtype;          /* of a dense layer: F32, F16 or BF16; of an FP8 one F8_E4M3; otherwise NONE */
 } nvfp4_layer_desc;
 
 /* ------------------------------------------------------------------------------------------------------ selection, reports */
@@ -472,7 +473,7 @@ typedef enum nvfp4_memory { NVFP4_MEMORY_HOST = 0, NVFP4_MEMORY_MAPPED_FILE = 1,
 /* NVFP4 weights in the canonical form, borrowed: w[n,k] = e2m1(code[n,k]) * e4m3(scale[n,k/16]) * (the partition's weight global).
  * Row n's codes begin at codes + n*codes_stride_bytes, two a byte, the even k in the low nibble; its scales at scales + n*scales_stride_bytes, one
  * E4M3 byte a block, linear. A shard or a padded row needs no copy: advance the pointers, keep the strides.
- * Of a dense layer: w[n,k] = element k of the row that begins at values + n*values_stride_bytes, of any alignment. */
+ * Of a dense or FP8 layer: w[n,k] = element k of the row that begins at values + n*values_stride_bytes, of any alignment. */
 typedef struct nvfp4_weights {
   uint32_t struct_size;
   nvfp4_memory memory;
@@ -616,7 +617,7 @@ typedef struct nvfp4_layer_info {
   nvfp4_layout_kind layout;
   nvfp4_mode mode;
   int64_t n, k;
-  const nvfp4_partition *partitions; /* NULL if not NVFP4 */
+  const nvfp4_partition *partitions; /* NULL if neither NVFP4 nor FP8 (of an FP8 layer whose scales this library cannot use, too) */
   int64_t partition_count;
   const nvfp4_tensor *weight;
   const nvfp4_tensor *bias; /* NULL: none */
@@ -630,9 +631,9 @@ NVFP4_API const nvfp4_layer_info *nvfp4_checkpoint_layer(const nvfp4_checkpoint 
 NVFP4_API const nvfp4_layer_info *nvfp4_checkpoint_find_layer(const nvfp4_checkpoint *checkpoint, const char *name);
 
 /* The weights of a layer in the canonical form. ModelOpt, compressed-tensors and MLX files hold it as it is (*out borrows the mapping), and so are
- * dense weights of type F32, F16 and BF16; GGUF and Comfy are re-ordered into memory that *owned then points to and the caller frees with
- * nvfp4_weights_free (NULL if nothing was copied). Other weights become dense ones in such memory: E4M3 (FP8) bf16, exact, without the layer's
- * weight_scale, which belongs into a partition; F64 and GGUF's Q4_0, Q4_1 and Q8_0 f32, as nvfp4_tensor_to_f32 has them. NVFP4_E_UNSUPPORTED: of
+ * FP8 and dense weights of type F32, F16 and BF16; GGUF and Comfy are re-ordered into memory that *owned then points to and the caller frees with
+ * nvfp4_weights_free (NULL if nothing was copied). Other weights become dense ones in such memory: E4M3 of a layer that is not FP8 bf16, exact, without the layer's
+ * weight_scale, which is in its partitions; F64 and GGUF's Q4_0, Q4_1 and Q8_0 f32, as nvfp4_tensor_to_f32 has them. NVFP4_E_UNSUPPORTED: of
  * another type, or not two-dimensional. */
 NVFP4_API nvfp4_status nvfp4_checkpoint_weights(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *layer, nvfp4_weights *out,
                                                 void **owned, nvfp4_reason *reason);

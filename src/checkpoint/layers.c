@@ -528,8 +528,62 @@ static nvfp4_status add_nvfp4(builder *b, const nvfp4_quant_scheme *scheme, part
   return NVFP4_OK;
 }
 
+/* Scales of an FP8 layer: one, or one a row; of any plain type. *values: in the arena. *count 0: there is no such tensor, or it has another shape. */
+static nvfp4_status read_fp8_scale(builder *b, const parts *p, const char *suffix, float **values, int64_t *count) {
+  const nvfp4_tensor *tensor = companion(b->checkpoint, p->base, suffix);
+  int64_t n = p->weight->shape[0], elements = 1;
+  *count = 0;
+  if (tensor == NULL || !is_plain(tensor->dtype)) {
+    return NVFP4_OK;
+  }
+  for (int i = 0; i < tensor->rank; i++) {
+    bool rows = i == 0 && tensor->shape[0] == n;
+    elements = tensor->shape[i] == 1 || rows ? elements * tensor->shape[i] : 0;
+  }
+  if (elements == 0) {
+    return NVFP4_OK;
+  }
+  *values = nvfp4_checkpoint_alloc(b->checkpoint, (size_t)elements * sizeof **values);
+  if (*values == NULL) {
+    return nvfp4_reject(b->reason, NVFP4_E_NOMEM, "no memory for the scales of %s", p->base);
+  }
+  *count = elements;
+  return nvfp4_tensor_to_f32(tensor, 0, (uint64_t)elements, *values, b->reason);
+}
+
+/*
+ * E4M3 weights. With an input_scale, or where the config says that activations are FP8 too (then each row gets its own scale), an FP8 layer; otherwise a dense one,
+ * whose weights have a factor. Without a usable weight_scale (there are scales of blocks) the layer has no partitions, and cannot be run.
+ */
+static nvfp4_status add_fp8(builder *b, const nvfp4_quant_scheme *scheme, const parts *p, nvfp4_layer_info *layer) {
+  float *weights, *inputs;
+  int64_t weight_count, input_count;
+  NVFP4_TRY(read_fp8_scale(b, p, ".weight_scale", &weights, &weight_count));
+  NVFP4_TRY(read_fp8_scale(b, p, ".input_scale", &inputs, &input_count));
+  bool quantised = input_count == 1 || (scheme->known && scheme->mode == NVFP4_MODE_FP8);
+  layer->mode = quantised || weight_count == 0 ? NVFP4_MODE_FP8 : NVFP4_MODE_UNQUANTISED;
+  layer->note = weight_count == 0  ? "FP8 layer without a weight_scale that can be used: not NVFP4"
+                : !quantised       ? "FP8 weights, 16-bit activations: not NVFP4"
+                : input_count == 0 ? "FP8 layer, an activation scale a token: not NVFP4"
+                                   : "FP8 layer: not NVFP4";
+  if (weight_count == 0) {
+    return NVFP4_OK;
+  }
+  nvfp4_partition *partitions = nvfp4_checkpoint_alloc(b->checkpoint, (size_t)weight_count * sizeof *partitions);
+  if (partitions == NULL) {
+    return nvfp4_reject(b->reason, NVFP4_E_NOMEM, "no memory for the partitions of %s", p->base);
+  }
+  for (int64_t i = 0; i < weight_count; i++) {
+    partitions[i] = (nvfp4_partition){.n_first = i, .n_rows = layer->n / weight_count, .weight.value = weights[i]};
+    partitions[i].input.value = input_count == 1 ? inputs[0] : 0;
+  }
+  layer->partitions = partitions;
+  layer->partition_count = weight_count;
+  return NVFP4_OK;
+}
+
 /* A weight that is not NVFP4: what it is, and why. */
-static void add_other(builder *b, const nvfp4_quant_scheme *scheme, const parts *p, nvfp4_layer_info *layer) {
+static nvfp4_status add_other(builder *b, const nvfp4_quant_scheme *scheme, const parts *p, nvfp4_layer_info *layer) {
   const nvfp4_tensor *weight = p->weight;
   layer->n = 1;
   for (int i = 0; i + 1 < weight->rank; i++) {
@@ -539,15 +593,14 @@ static void add_other(builder *b, const nvfp4_quant_scheme *scheme, const parts 
     }
   }
   layer->k = weight->rank > 0 ? weight->shape[weight->rank - 1] : 1;
-  layer->mode = weight->dtype == NVFP4_DTYPE_F8_E4M3 && weight->rank == 2 ? NVFP4_MODE_FP8 : NVFP4_MODE_UNQUANTISED;
   layer->lookup = is_embedding(p->base);
   const nvfp4_tensor *bias = companion(b->checkpoint, p->base, ".bias");
   layer->bias = bias != NULL && bias->rank == 1 && bias->shape[0] == layer->n && is_plain(bias->dtype) ? bias : NULL;
   bool quantised = scheme->known && scheme->mode != NVFP4_MODE_UNQUANTISED;
   if (weight->rank == 3) {
     layer->note = "weights of several layers in one tensor (3 dimensions): not supported";
-  } else if (layer->mode == NVFP4_MODE_FP8) {
-    layer->note = "FP8 layer: not NVFP4";
+  } else if (weight->dtype == NVFP4_DTYPE_F8_E4M3 && weight->rank == 2) {
+    NVFP4_TRY(add_fp8(b, scheme, p, layer));
   } else if (!is_plain(weight->dtype)) {
     layer->note = note_text(b, "%s weight%s: not NVFP4", weight->dtype_name, "");
   } else if (is_embedding(p->base)) {
@@ -561,6 +614,7 @@ static void add_other(builder *b, const nvfp4_quant_scheme *scheme, const parts 
   if (bias != NULL && layer->bias == NULL) {
     layer->note = note_text(b, "%s does not fit and is left out%s", bias->name, "");
   }
+  return NVFP4_OK;
 }
 
 static nvfp4_status add_layer(builder *b, const nvfp4_tensor *weight, bool packed, size_t base_length) {
@@ -579,7 +633,7 @@ static nvfp4_status add_layer(builder *b, const nvfp4_tensor *weight, bool packe
   if (p.layout != NVFP4_LAYOUT_NONE) {
     NVFP4_TRY(add_nvfp4(b, &scheme, &p, layer));
   } else {
-    add_other(b, &scheme, &p, layer);
+    NVFP4_TRY(add_other(b, &scheme, &p, layer));
   }
   b->count++;
   return NVFP4_OK;

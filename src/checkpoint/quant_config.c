@@ -517,7 +517,7 @@ static nvfp4_status read_group(nvfp4_quant_config *config, const char *key, cons
   nvfp4_mode mode = NVFP4_MODE_UNQUANTISED; /* integers, and what else there is: the tensors will say */
   if (is_float_bits(weights, 4)) {
     NVFP4_TRY(nvfp4_group_mode(group, own != NULL ? own : format, &mode, reason));
-  } else if (is_float_bits(weights, 8)) {
+  } else if (is_float_bits(weights, 8) && !is_nothing(json_object_get(group, "input_activations"))) {
     mode = NVFP4_MODE_FP8;
   }
   return add_strings(&config->targets, SYNTAX_COMPRESSED_TENSORS, json_object_get(group, "targets"), mode, what, reason);

@@ -3,16 +3,13 @@
 #define _POSIX_C_SOURCE 200809L
 #include "checkpoint/safetensors_writer.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <jansson.h>
 
 #include "base/alloc.h"
+#include "base/new_file.h"
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
 
@@ -21,8 +18,8 @@
 typedef enum writer_state { DECLARING, WRITING, FINISHED, FAILED } writer_state;
 
 struct nvfp4_safetensors_writer {
-  char *path, *temporary;
-  FILE *file; /* NULL once closed */
+  char *path;
+  nvfp4_new_file *file;
   json_t *header;
   writer_state state;
   uint64_t declared_bytes, written_bytes;
@@ -42,42 +39,13 @@ static nvfp4_status expect_state(const nvfp4_safetensors_writer *writer, writer_
 }
 
 /* The operating system refused: what is left to do is to destroy the writer. */
-static nvfp4_status io_error(nvfp4_safetensors_writer *writer, const char *what, int error, nvfp4_reason *reason) {
-  writer->state = FAILED;
-  return nvfp4_reject(reason, NVFP4_E_IO, "%s: cannot be %s: %s", writer->path, what, strerror(error));
-}
-
-/* A new file beside the path, since rename works within a file system only. Not mkstemp: its files are readable by their owner alone. */
-static nvfp4_status open_temporary(nvfp4_safetensors_writer *writer, nvfp4_reason *reason) {
-  size_t size = strlen(writer->path) + 48;
-  writer->temporary = malloc(size);
-  if (writer->temporary == NULL) {
-    return no_memory(writer->path, reason);
-  }
-  int fd = -1;
-  for (int attempt = 0; attempt < 100 && fd < 0; attempt++) {
-    snprintf(writer->temporary, size, "%s.%ld.%d.part", writer->path, (long)getpid(), attempt);
-    fd = open(writer->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0 && errno != EEXIST) {
-      break;
-    }
-  }
-  writer->file = fd >= 0 ? fdopen(fd, "wb") : NULL;
-  if (writer->file != NULL) {
-    return NVFP4_OK;
-  }
-  nvfp4_status status = io_error(writer, "created", errno, reason);
-  if (fd >= 0) {
-    close(fd);
-    unlink(writer->temporary);
-  }
-  free(writer->temporary); /* the name may be another's file, not to be removed by destroy */
-  writer->temporary = NULL;
+static nvfp4_status check_io(nvfp4_safetensors_writer *writer, nvfp4_status status) {
+  writer->state = status == NVFP4_OK ? writer->state : FAILED;
   return status;
 }
 
 nvfp4_status nvfp4_safetensors_writer_create(const char *path, nvfp4_safetensors_writer **out, nvfp4_reason *reason) {
-  if (path == NULL || path[0] == '\0') {
+  if (path == NULL) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "path is empty; the path of the file to write is needed");
   }
   nvfp4_safetensors_writer *writer = calloc(1, sizeof *writer);
@@ -86,7 +54,8 @@ nvfp4_status nvfp4_safetensors_writer_create(const char *path, nvfp4_safetensors
   }
   writer->path = strdup(path);
   writer->header = json_object();
-  nvfp4_status status = writer->path == NULL || writer->header == NULL ? no_memory(path, reason) : open_temporary(writer, reason);
+  nvfp4_status status =
+      writer->path == NULL || writer->header == NULL ? no_memory(path, reason) : nvfp4_new_file_create(path, &writer->file, reason);
   if (status != NVFP4_OK) {
     nvfp4_safetensors_writer_destroy(writer);
     return status;
@@ -172,15 +141,16 @@ nvfp4_status nvfp4_safetensors_writer_begin(nvfp4_safetensors_writer *writer, nv
   for (int i = 0; i < 8; i++) {
     size[i] = (uint8_t)((uint64_t)(length + padding) >> (8 * i));
   }
-  fwrite(size, 1, sizeof size, writer->file);
-  fwrite(text, 1, length, writer->file);
-  fwrite("        ", 1, padding, writer->file);
+  nvfp4_status status = nvfp4_new_file_write(writer->file, size, sizeof size, reason);
+  if (status == NVFP4_OK) {
+    status = nvfp4_new_file_write(writer->file, text, length, reason);
+  }
   free(text);
-  if (ferror(writer->file)) {
-    return io_error(writer, "written", errno, reason);
+  if (status == NVFP4_OK) {
+    status = nvfp4_new_file_write(writer->file, "        ", padding, reason);
   }
   writer->state = WRITING;
-  return NVFP4_OK;
+  return check_io(writer, status);
 }
 
 nvfp4_status nvfp4_safetensors_writer_write(nvfp4_safetensors_writer *writer, const void *data, size_t bytes, nvfp4_reason *reason) {
@@ -189,23 +159,8 @@ nvfp4_status nvfp4_safetensors_writer_write(nvfp4_safetensors_writer *writer, co
     return nvfp4_reject(reason, NVFP4_E_ARG, "%s: %zu bytes more after %llu; its tensors were declared with %llu bytes", writer->path,
                         bytes, (unsigned long long)writer->written_bytes, (unsigned long long)writer->declared_bytes);
   }
-  if (bytes > 0 && fwrite(data, 1, bytes, writer->file) != bytes) {
-    return io_error(writer, "written", errno, reason);
-  }
   writer->written_bytes += bytes;
-  return NVFP4_OK;
-}
-
-/* The rename itself must reach the disk; a file system that cannot flush a folder (some network ones) is no reason to fail. */
-static void flush_folder(const char *path) {
-  const char *slash = strrchr(path, '/');
-  char *folder = slash == NULL ? strdup(".") : strndup(path, slash == path ? 1 : (size_t)(slash - path));
-  int fd = folder != NULL ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-  if (fd >= 0) {
-    fsync(fd);
-    close(fd);
-  }
-  free(folder);
+  return check_io(writer, nvfp4_new_file_write(writer->file, data, bytes, reason));
 }
 
 nvfp4_status nvfp4_safetensors_writer_finish(nvfp4_safetensors_writer *writer, nvfp4_reason *reason) {
@@ -214,34 +169,17 @@ nvfp4_status nvfp4_safetensors_writer_finish(nvfp4_safetensors_writer *writer, n
     return nvfp4_reject(reason, NVFP4_E_ARG, "%s: %llu bytes of data were written; its tensors were declared with %llu", writer->path,
                         (unsigned long long)writer->written_bytes, (unsigned long long)writer->declared_bytes);
   }
-  if (fflush(writer->file) != 0 || fsync(fileno(writer->file)) != 0) {
-    return io_error(writer, "written", errno, reason);
-  }
-  int closed = fclose(writer->file);
-  writer->file = NULL;
-  if (closed != 0) {
-    return io_error(writer, "written", errno, reason);
-  }
-  if (rename(writer->temporary, writer->path) != 0) {
-    return io_error(writer, "renamed", errno, reason);
-  }
+  nvfp4_status status = nvfp4_new_file_finish(writer->file, reason);
   writer->state = FINISHED;
-  flush_folder(writer->path);
-  return NVFP4_OK;
+  return check_io(writer, status);
 }
 
 void nvfp4_safetensors_writer_destroy(nvfp4_safetensors_writer *writer) {
   if (writer == NULL) {
     return;
   }
-  if (writer->file != NULL) {
-    fclose(writer->file);
-  }
-  if (writer->temporary != NULL && writer->state != FINISHED) {
-    unlink(writer->temporary);
-  }
+  nvfp4_new_file_destroy(writer->file);
   json_decref(writer->header);
-  free(writer->temporary);
   free(writer->path);
   free(writer);
 }

@@ -32,7 +32,7 @@ static void repack_comfy(const uint8_t *in, const uint8_t *tiles, int64_t n, int
   nvfp4_scales_to_linear(NVFP4_SCALES_128X4, tiles, n, k / NVFP4_BLOCK, scales, k / NVFP4_BLOCK);
 }
 
-/* The type that a weight has as a dense one; NONE: this library does not convert it. */
+/* The type that a weight has as a dense one; NONE: this library does not convert it. E4M3 stays what it is in a layer whose activations are FP8, too. */
 static nvfp4_dtype dense_dtype(const nvfp4_layer_info *layer) {
   switch (layer->weight->rank == 2 ? layer->weight->dtype : NVFP4_DTYPE_NONE) {
     case NVFP4_DTYPE_F32:
@@ -40,7 +40,7 @@ static nvfp4_dtype dense_dtype(const nvfp4_layer_info *layer) {
     case NVFP4_DTYPE_BF16:
       return layer->weight->dtype;
     case NVFP4_DTYPE_F8_E4M3:
-      return NVFP4_DTYPE_BF16;
+      return layer->mode == NVFP4_MODE_FP8 ? NVFP4_DTYPE_F8_E4M3 : NVFP4_DTYPE_BF16;
     case NVFP4_DTYPE_F64:
     case NVFP4_DTYPE_Q4_0:
     case NVFP4_DTYPE_Q4_1:
@@ -81,7 +81,7 @@ static nvfp4_status dense_weights(const nvfp4_layer_info *layer, nvfp4_weights *
   if (dtype == NVFP4_DTYPE_NONE) {
     return not_dense(layer, reason);
   }
-  int64_t stride = layer->k * (dtype == NVFP4_DTYPE_F32 ? 4 : 2);
+  int64_t stride = layer->k * (dtype == NVFP4_DTYPE_F32 ? 4 : dtype == NVFP4_DTYPE_F8_E4M3 ? 1 : 2);
   nvfp4_weights weights = {.struct_size = sizeof weights, .n = layer->n, .k = layer->k, .dtype = dtype, .values_stride_bytes = stride};
   if (dtype == layer->weight->dtype) {
     weights.memory = NVFP4_MEMORY_MAPPED_FILE;
@@ -156,11 +156,15 @@ nvfp4_status nvfp4_layer_desc_from_checkpoint(const nvfp4_layer_info *info, nvfp
   if (dense && weight_dtype == NVFP4_DTYPE_NONE) {
     return not_dense(info, reason);
   }
+  if (weight_dtype == NVFP4_DTYPE_F8_E4M3 && info->partition_count == 0) {
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "layer %s: %s; needs a weight_scale of the whole tensor or of each row", info->name,
+                        info->note);
+  }
   *out = (nvfp4_layer_desc){.struct_size = sizeof *out,
                             .name = info->name,
                             .n = info->n,
                             .k = info->k,
-                            .mode = dense ? NVFP4_MODE_UNQUANTISED : info->mode,
+                            .mode = info->mode,
                             .x_dtype = NVFP4_DTYPE_BF16,
                             .y_dtype = NVFP4_DTYPE_BF16,
                             .bias_dtype = info->bias != NULL ? info->bias->dtype : NVFP4_DTYPE_NONE,

@@ -9,7 +9,7 @@
 nvfp4_status nvfp4_partition_alpha(const nvfp4_partition *partition, nvfp4_mode mode, float *alpha, nvfp4_reason *reason) {
   double above = 1.0, below = 1.0;
   nvfp4_global_multiply(partition->weight, &above, &below);
-  if (mode == NVFP4_MODE_W4A4) {
+  if (mode == NVFP4_MODE_W4A4 || (mode == NVFP4_MODE_FP8 && partition->input.value != 0)) {
     nvfp4_global_multiply(partition->input, &above, &below);
   }
   float value = (float)(above / below);

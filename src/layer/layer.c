@@ -16,10 +16,10 @@ typedef struct layer_run {
   const nvfp4_partition *partitions; /* in the plan's description */
   int64_t partition_count;
   nvfp4_layer_desc desc; /* of these rows alone */
-  float s_a;
-  float *alpha_w4a4;    /* [n_rows], on the layer's device; NULL without an input global */
-  float *alpha_w4a16;   /* of dense layers, too */
-  nvfp4_packed *packed; /* [layout_count] */
+  float s_a;             /* of FP8: the input scale itself, 0 for one a row */
+  float *alpha_w4a4;     /* [n_rows], on the layer's device; NULL without an input global */
+  float *alpha_w4a16;    /* of dense and FP8 layers, too */
+  nvfp4_packed *packed;  /* [layout_count] */
 } layer_run;
 
 struct nvfp4_layer {
@@ -34,10 +34,12 @@ struct nvfp4_layer {
 
 /* ---------------------------------------------------------------------------------------------------------- checking weights */
 
-static size_t elem_bytes(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : 2; }
+static size_t elem_bytes(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : dtype == NVFP4_DTYPE_F8_E4M3 ? 1 : 2; }
+
+static bool is_fp8(const nvfp4_layer *layer) { return layer->plan->desc.mode == NVFP4_MODE_FP8; }
 
 static nvfp4_status check_weights(const nvfp4_weights *w, const nvfp4_layer_desc *desc, nvfp4_reason *reason) {
-  bool dense = desc->mode == NVFP4_MODE_UNQUANTISED;
+  bool dense = nvfp4_is_dense(desc->mode);
   if (w->struct_size != sizeof *w || (dense ? w->values == NULL : w->codes == NULL || w->scales == NULL)) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "the weights lack %s, or struct_size = %zu", dense ? "values" : "codes, scales", sizeof *w);
   }
@@ -134,7 +136,7 @@ static nvfp4_status pack_run(nvfp4_layer *layer, const nvfp4_visit *visit, layer
 
 /* Alphas and packed weights of one run. What it makes is freed by nvfp4_layer_destroy, on errors too; what it uploads is freed before it returns. */
 static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_weights *weights, nvfp4_visit *visit, nvfp4_reason *reason) {
-  run->desc = layer->plan->desc;
+  run->desc = nvfp4_dense_view(&layer->plan->desc);
   run->desc.n = run->n_rows;
   run->desc.partitions = run->partitions;
   run->desc.partition_count = run->partition_count;
@@ -142,8 +144,10 @@ static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_wei
   if (run->packed == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer");
   }
-  NVFP4_TRY(make_alpha(visit, run, NVFP4_MODE_W4A16, &run->alpha_w4a16, reason));
-  if (run->partitions[0].input.value != 0.0f) {
+  NVFP4_TRY(make_alpha(visit, run, is_fp8(layer) ? NVFP4_MODE_FP8 : NVFP4_MODE_W4A16, &run->alpha_w4a16, reason));
+  if (is_fp8(layer)) {
+    run->s_a = run->partitions[0].input.value;
+  } else if (run->partitions[0].input.value != 0.0f) {
     run->s_a = nvfp4_activation_factor(run->partitions[0].input);
     NVFP4_TRY(make_alpha(visit, run, NVFP4_MODE_W4A4, &run->alpha_w4a4, reason));
   }
@@ -157,9 +161,14 @@ static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_wei
     part.scales += run->n_first * weights->scales_stride_bytes;
   }
   NVFP4_TRY(nvfp4_place_weights(visit, &part, &there, &uploaded, reason));
-  nvfp4_status packed = pack_run(layer, visit, run, &there, reason);
+  void *decoded = NULL;
+  nvfp4_status packed = is_fp8(layer) ? nvfp4_fp8_decode_weights(layer->context->threads, &there, &there, &decoded, reason) : NVFP4_OK;
+  if (packed == NVFP4_OK) {
+    packed = pack_run(layer, visit, run, &there, reason);
+  }
   nvfp4_status finished = nvfp4_place_wait(visit, packed == NVFP4_OK ? reason : NULL);
   nvfp4_place_free(&layer->place, uploaded);
+  free(decoded);
   return packed != NVFP4_OK ? packed : finished;
 }
 
@@ -270,7 +279,8 @@ size_t nvfp4_layer_workspace_bytes(const nvfp4_layer *layer, int64_t m) {
   size_t most = 0;
   const nvfp4_kernel *kernel = m > 0 ? kernel_for(layer, m) : NULL;
   for (size_t i = 0; kernel != NULL && i < layer->run_count; i++) {
-    size_t bytes = kernel->workspace_bytes(&layer->runs[i].desc, m);
+    const nvfp4_layer_desc *desc = &layer->runs[i].desc;
+    size_t bytes = kernel->workspace_bytes(desc, m) + (is_fp8(layer) ? nvfp4_fp8_scratch_of(desc, m).kernel : 0);
     most = bytes > most ? bytes : most;
   }
   return most;
@@ -339,9 +349,47 @@ static nvfp4_status check_workspace(const nvfp4_layer *layer, const nvfp4_apply_
   return NVFP4_OK;
 }
 
+/* x is quantised, a dense kernel adds, and what it cannot do comes after it. */
+static nvfp4_status apply_fp8(const nvfp4_layer *layer, const layer_run *run, const nvfp4_kernel *kernel, const nvfp4_packed *packed,
+                              nvfp4_kernel_args *call, nvfp4_reason *reason) {
+  const nvfp4_fp8_scratch at = nvfp4_fp8_scratch_of(&run->desc, call->m);
+  char *workspace = call->workspace;
+  const nvfp4_fp8_call fp8 = {.m = call->m,
+                              .n = call->n,
+                              .k = call->k,
+                              .x = call->x,
+                              .x_dtype = call->x_dtype,
+                              .y_dtype = call->y_dtype,
+                              .bias_dtype = call->bias_dtype,
+                              .ldx_elems = call->ldx_elems,
+                              .ldy_elems = call->ldy_elems,
+                              .input_scale = run->s_a,
+                              .q = (uint16_t *)(workspace + at.x),
+                              .scales = (float *)(workspace + at.scales),
+                              .sums = (const float *)(workspace + at.y),
+                              .bias = call->bias,
+                              .y = call->y};
+  nvfp4_fp8_quantise(layer->context->threads, &fp8);
+  call->x = fp8.q;
+  call->ldx_elems = fp8.k;
+  call->x_dtype = NVFP4_DTYPE_BF16;
+  call->workspace = workspace + at.kernel;
+  call->workspace_bytes -= at.kernel;
+  if (fp8.input_scale != 0) {
+    return kernel->apply_weights(&layer->context->host, packed, call, reason);
+  }
+  call->y = workspace + at.y;
+  call->ldy_elems = fp8.n;
+  call->y_dtype = NVFP4_DTYPE_F32;
+  call->bias = NULL;
+  NVFP4_TRY(kernel->apply_weights(&layer->context->host, packed, call, reason));
+  nvfp4_fp8_finish(layer->context->threads, &fp8);
+  return NVFP4_OK;
+}
+
 static nvfp4_status apply_run(const nvfp4_layer *layer, const layer_run *run, const nvfp4_kernel *kernel, const nvfp4_apply_args *args,
                               nvfp4_reason *reason) {
-  const nvfp4_layer_desc *desc = &run->desc;
+  const nvfp4_layer_desc *desc = &layer->plan->desc;
   bool w4a4 = kernel->numerics.mode == NVFP4_MODE_W4A4;
   size_t layout = 0;
   while (layer->layouts[layout] != kernel->layout) {
@@ -367,7 +415,8 @@ static nvfp4_status apply_run(const nvfp4_layer *layer, const layer_run *run, co
       .workspace_bytes = args->workspace_bytes,
       .stream = args->stream,
   };
-  return kernel->apply_weights(&layer->context->host, &run->packed[layout], &call, reason);
+  return is_fp8(layer) ? apply_fp8(layer, run, kernel, &run->packed[layout], &call, reason)
+                       : kernel->apply_weights(&layer->context->host, &run->packed[layout], &call, reason);
 }
 
 nvfp4_status nvfp4_layer_apply(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason) {

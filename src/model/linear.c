@@ -3,14 +3,11 @@
 #include "model/linear.h"
 
 #include <inttypes.h>
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/reason.h"
-#include "format/e4m3.h"
 #include "format/half.h"
 
 /* -------------------------------------------------------------------------------------------------------------- creation */
@@ -30,31 +27,6 @@ static nvfp4_status read_bias(const nvfp4_layer_info *info, nvfp4_linear *linear
   return nvfp4_tensor_to_f32(info->bias, 0, (uint64_t)info->n, linear->bias, reason);
 }
 
-/* "<layer>.<suffix>", one positive finite number; 0 if there is no such tensor. */
-static nvfp4_status read_scalar(const nvfp4_checkpoint *checkpoint, const char *layer, const char *suffix, float *out,
-                                nvfp4_reason *reason) {
-  char name[512];
-  snprintf(name, sizeof name, "%s.%s", layer, suffix);
-  const nvfp4_tensor *tensor = nvfp4_checkpoint_find(checkpoint, name);
-  *out = 0;
-  if (tensor == NULL) {
-    return NVFP4_OK;
-  }
-  int64_t elements = 1;
-  for (int i = 0; i < tensor->rank; i++) {
-    elements = tensor->shape[i] == 1 ? elements : 0;
-  }
-  if (elements != 1) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s has more than one element; FP8 layers are run with one scale for the whole tensor",
-                        name);
-  }
-  NVFP4_TRY(nvfp4_tensor_to_f32(tensor, 0, 1, out, reason));
-  if (!isfinite(*out) || *out <= 0) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s is %g; needs a finite number > 0", name, (double)*out);
-  }
-  return NVFP4_OK;
-}
-
 nvfp4_status nvfp4_linear_try_row(const nvfp4_tensor *weight, int64_t k, nvfp4_reason *reason) {
   float *row = malloc((size_t)k * sizeof *row);
   if (row == NULL) {
@@ -65,33 +37,34 @@ nvfp4_status nvfp4_linear_try_row(const nvfp4_tensor *weight, int64_t k, nvfp4_r
   return status;
 }
 
-/* FP8: the factor of the weights, and of activations that become FP8 too. */
-static nvfp4_status read_fp8_scales(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *info, const nvfp4_model_options *options,
-                                    nvfp4_partition *partition, nvfp4_linear *linear, nvfp4_reason *reason) {
-  NVFP4_TRY(read_scalar(checkpoint, info->name, "weight_scale", &partition->weight.value, reason));
-  if (partition->weight.value == 0) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "an FP8 layer without %s.weight_scale; it is needed", info->name);
+/* An FP8 layer as a dense one: weights with their factor, activations as they are. *partitions is malloc'ed. */
+static nvfp4_status keep_activations(const nvfp4_layer_info *info, nvfp4_layer_info *out, nvfp4_partition **partitions,
+                                     nvfp4_reason *reason) {
+  *out = *info;
+  out->mode = NVFP4_MODE_UNQUANTISED;
+  *partitions = malloc((size_t)info->partition_count * sizeof **partitions + 1);
+  if (*partitions == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the scales of a layer");
   }
-  return options->mode != NVFP4_MODE_W4A16 ? read_scalar(checkpoint, info->name, "input_scale", &linear->input_scale, reason) : NVFP4_OK;
+  for (int64_t i = 0; i < info->partition_count; i++) {
+    (*partitions)[i] = info->partitions[i];
+    (*partitions)[i].input.value = 0;
+  }
+  out->partitions = *partitions;
+  return NVFP4_OK;
 }
 
 static nvfp4_status create_layer(nvfp4_context *context, const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *info,
                                  const nvfp4_model_options *options, nvfp4_linear *linear, nvfp4_reason *reason) {
   nvfp4_layer_desc desc = {.struct_size = sizeof desc};
-  nvfp4_partition whole = {.n_rows = info->n};
   NVFP4_TRY(nvfp4_layer_desc_from_checkpoint(info, &desc, reason));
-  if (info->mode == NVFP4_MODE_FP8) {
-    NVFP4_TRY(read_fp8_scales(checkpoint, info, options, &whole, linear, reason));
-    desc.partitions = &whole;
-    desc.partition_count = 1;
-  }
   desc.m_first = 1;
   desc.m_last = options->batch_tokens;
-  desc.x_dtype = linear->input_scale != 0 ? NVFP4_DTYPE_F32 : options->activation;
+  desc.x_dtype = options->activation;
   desc.y_dtype = NVFP4_DTYPE_F32;
   desc.bias_dtype = linear->bias != NULL ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE;
-  linear->nvfp4 = desc.mode != NVFP4_MODE_UNQUANTISED;
-  desc.device = linear->nvfp4 ? options->device : (nvfp4_device){NVFP4_DEVICE_CPU, 0}; /* no kernel for dense layers on GPUs yet */
+  linear->nvfp4 = desc.mode == NVFP4_MODE_W4A4 || desc.mode == NVFP4_MODE_W4A16;
+  desc.device = linear->nvfp4 ? options->device : (nvfp4_device){NVFP4_DEVICE_CPU, 0}; /* no kernel for others on GPUs yet */
   linear->device = desc.device.kind;
   if (linear->nvfp4 && options->mode == NVFP4_MODE_W4A16) {
     desc.mode = NVFP4_MODE_W4A16;
@@ -121,9 +94,16 @@ nvfp4_status nvfp4_linear_create(nvfp4_context *context, const nvfp4_checkpoint 
   if (status == NVFP4_OK) {
     status = read_bias(info, &linear, reason);
   }
+  nvfp4_layer_info dense;
+  nvfp4_partition *partitions = NULL;
+  if (status == NVFP4_OK && info->mode == NVFP4_MODE_FP8 && options->mode == NVFP4_MODE_W4A16) {
+    status = keep_activations(info, &dense, &partitions, reason);
+    info = &dense;
+  }
   if (status == NVFP4_OK) {
     status = create_layer(context, checkpoint, info, options, &linear, reason);
   }
+  free(partitions);
   if (status != NVFP4_OK) {
     nvfp4_linear_destroy(&linear);
     return nvfp4_reason_prefix(reason, status, "layer %s: ", info->name);
@@ -149,7 +129,7 @@ void nvfp4_linear_workspace_need(nvfp4_linear_workspace *workspace, const nvfp4_
   if (linear->device == NVFP4_DEVICE_CPU) { /* nvfp4_layer_apply_host takes what it needs */
     workspace->layer_bytes = larger(workspace->layer_bytes, nvfp4_layer_workspace_bytes(linear->layer, m));
   }
-  if (workspace->activation != NVFP4_DTYPE_F32 || linear->input_scale != 0) {
+  if (workspace->activation != NVFP4_DTYPE_F32) {
     workspace->x_bytes = larger(workspace->x_bytes, (size_t)m * (size_t)linear->k * sizeof(float));
   }
 }
@@ -177,36 +157,21 @@ void nvfp4_linear_workspace_free(nvfp4_linear_workspace *workspace) {
 typedef struct round_job {
   const float *x;
   int64_t k;
-  float input_scale;
   nvfp4_dtype activation;
-  void *out;
+  uint16_t *out;
 } round_job;
 
-/* Row `index` of x as the layer is fed it: as activation, or through FP8 as fp32. */
+/* Row `index` of x as the layer is fed it. */
 static void round_task(void *arg, size_t index) {
   const round_job *job = arg;
-  const float *x = job->x + index * (size_t)job->k;
-  if (job->input_scale == 0) {
-    nvfp4_from_f32(x, job->activation, (uint16_t *)job->out + index * (size_t)job->k, job->k);
-    return;
-  }
-  float *out = (float *)job->out + index * (size_t)job->k;
-  for (int64_t i = 0; i < job->k; i++) {
-    float value = x[i];
-    if (job->activation == NVFP4_DTYPE_BF16) {
-      value = nvfp4_bf16_to_f32(nvfp4_bf16_from_f32(value));
-    } else if (job->activation == NVFP4_DTYPE_F16) {
-      value = nvfp4_f16_to_f32(nvfp4_f16_from_f32(value));
-    }
-    out[i] = nvfp4_e4m3_to_f32(nvfp4_e4m3_from_f32(value / job->input_scale)) * job->input_scale;
-  }
+  nvfp4_from_f32(job->x + index * (size_t)job->k, job->activation, job->out + index * (size_t)job->k, job->k);
 }
 
 nvfp4_status nvfp4_linear_apply(const nvfp4_linear *linear, const nvfp4_linear_workspace *workspace, const float *x, int64_t m, float *y,
                                 nvfp4_reason *reason) {
   const void *fed = x;
-  if (workspace->activation != NVFP4_DTYPE_F32 || linear->input_scale != 0) {
-    round_job job = {x, linear->k, linear->input_scale, workspace->activation, workspace->x};
+  if (workspace->activation != NVFP4_DTYPE_F32) {
+    round_job job = {x, linear->k, workspace->activation, workspace->x};
     nvfp4_parallel_for(workspace->threads, (size_t)m, round_task, &job);
     fed = workspace->x;
   }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A linear layer of a model, NVFP4 or dense. Dense ones are those of F32, F16 and BF16, of FP8 (as bf16, with the weight scale as a factor) and of GGUF's other blocks (as fp32).
+ * A linear layer of a model, NVFP4 or dense. Dense ones are those of F32, F16 and BF16, FP8 layers, and those of GGUF's other blocks (as fp32).
  */
 #ifndef NVFP4_MODEL_LINEAR_H
 #define NVFP4_MODEL_LINEAR_H
@@ -19,14 +19,13 @@ typedef struct nvfp4_linear {
   nvfp4_report *report;
   void *owned_weights; /* what the layer borrows, if the checkpoint made a copy; otherwise NULL */
   bool nvfp4;          /* otherwise dense */
-  float input_scale;   /* FP8 with static activations: x becomes e4m3(x / input_scale) * input_scale; otherwise 0 */
 } nvfp4_linear;
 
 /* What the linear layers of a model share. */
 typedef struct nvfp4_linear_workspace {
   nvfp4_threads *threads;
   nvfp4_dtype activation; /* what layers are fed: F32, BF16 or F16 */
-  void *x;                /* x in that type, or quantised to FP8 and back */
+  void *x;                /* x in that type, if it is not F32 */
   void *layer;            /* nvfp4_layer_apply's; 64-byte aligned */
   size_t x_bytes, layer_bytes;
 } nvfp4_linear_workspace;

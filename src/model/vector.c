@@ -131,6 +131,91 @@ NVFP4_CLONES_FMA static float softmax_lanes(float *x, int64_t count, float scale
 
 float nvfp4_softmax(float *x, int64_t count, float scale) { return softmax_lanes(x, count, scale); }
 
+typedef double double_lanes __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
+
+static inline double add_double_lanes(const double_lanes *sum) {
+  double part[LANES];
+  memcpy(part, sum, sizeof part);
+  for (int half = LANES / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) {
+      part[i] += part[i + half];
+    }
+  }
+  return part[0];
+}
+
+NVFP4_CLONES_FMA static float largest_lanes(const float *x, int64_t count) {
+  int64_t whole = count / LANES * LANES;
+  lanes most = SPLAT(x[0]);
+  for (int64_t i = 0; i < whole; i += LANES) {
+    lanes at = *(const lanes *)(x + i);
+    most = CHOOSE(at > most, at, most);
+  }
+  float largest = most[0];
+  for (int l = 1; l < LANES; l++) {
+    largest = most[l] > largest ? most[l] : largest;
+  }
+  for (int64_t i = whole; i < count; i++) {
+    largest = x[i] > largest ? x[i] : largest;
+  }
+  return largest;
+}
+
+float nvfp4_largest(const float *x, int64_t count, int64_t *index) {
+  float largest = largest_lanes(x, count);
+  int64_t i = 0;
+  while (i + 1 < count && x[i] != largest) {
+    i++;
+  }
+  *index = i;
+  return largest;
+}
+
+NVFP4_CLONES_FMA static double exp_sum_lanes(const float *x, int64_t count, float shift) {
+  double_lanes sum = {0};
+  for (int64_t i = 0; i < count; i += LANES) {
+    lanes e = SPLAT(0.0f);
+    int64_t left = count - i;
+    memcpy(&e, x + i, (size_t)(left < LANES ? left : LANES) * sizeof(float));
+    e = e - shift;
+    exp_lanes(&e);
+    for (int64_t l = left; l < LANES; l++) {
+      e[l] = 0;
+    }
+    sum += __builtin_convertvector(e, double_lanes);
+  }
+  return add_double_lanes(&sum);
+}
+
+double nvfp4_exp_sum(const float *x, int64_t count, float shift) { return exp_sum_lanes(x, count, shift); }
+
+typedef uint16_t code_lanes __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+NVFP4_CLONES_FMA static double divergence_lanes(const uint16_t *code, float least, float step, const float *x, float shift, double log_sum,
+                                                int64_t count) {
+  double_lanes sum = {0}, mass = {0};
+  for (int64_t i = 0; i < count; i += LANES) {
+    code_lanes c = {0};
+    lanes at = {0};
+    size_t left = (size_t)(count - i < LANES ? count - i : LANES);
+    memcpy(&c, code + i, left * sizeof *code);
+    memcpy(&at, x + i, left * sizeof *x);
+    lanes log_p = __builtin_convertvector(c, lanes) * step + least, p = log_p;
+    exp_lanes(&p);
+    p = CHOOSE(log_p > SPLAT(-16.0f), p, SPLAT(0.0f));
+    for (size_t l = left; l < LANES; l++) {
+      p[l] = 0;
+    }
+    sum += __builtin_convertvector(p * (log_p - (at - shift)), double_lanes);
+    mass += __builtin_convertvector(p, double_lanes);
+  }
+  return add_double_lanes(&sum) + log_sum * add_double_lanes(&mass);
+}
+
+double nvfp4_divergence(const uint16_t *code, float least, float step, const float *x, float shift, double log_sum, int64_t count) {
+  return divergence_lanes(code, least, step, x, shift, log_sum, count);
+}
+
 static inline __attribute__((always_inline)) void swiglu_vector(lanes *gate, const lanes *up) {
   lanes e = -*gate;
   exp_lanes(&e);

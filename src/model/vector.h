@@ -19,6 +19,16 @@ void nvfp4_weighted_rows(const float *a, int64_t lda, int64_t rows, int64_t coun
  * lanes are added in a tree. Writes x up to the next multiple of NVFP4_VECTOR_LANES. */
 float nvfp4_softmax(float *x, int64_t count, float scale);
 
+/* The largest of x[0..count), count >= 1, and into *index its first place. */
+float nvfp4_largest(const float *x, int64_t count, int64_t *index);
+
+/* The sum of exp(x[i] - shift), the exponentials in fp32, added in double: lanes and tree as above. */
+double nvfp4_exp_sum(const float *x, int64_t count, float shift);
+
+/* Of p(i) = exp(least + step * code[i]) from q(i) = exp(x[i] - shift - log_sum): the sum of p(i) (ln p(i) - ln q(i)) over those i with ln p(i) > -16. Terms in fp32,
+ * added in double as above. */
+double nvfp4_divergence(const uint16_t *code, float least, float step, const float *x, float shift, double log_sum, int64_t count);
+
 /* gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i] */
 void nvfp4_swiglu(float *gate, const float *up, int64_t count);
 

@@ -193,7 +193,7 @@ static bool is_for_layer(const nvfp4_select_input *input, const char *list) {
       *(is_dense(&input->candidates[i]) ? &names_dense : &names_nvfp4) = true;
     }
   }
-  return input->desc->mode == NVFP4_MODE_UNQUANTISED ? names_dense : names_nvfp4 || !names_dense;
+  return nvfp4_is_dense(input->desc->mode) ? names_dense : names_nvfp4 || !names_dense;
 }
 
 nvfp4_status nvfp4_force_from_policy(const nvfp4_select_input *input, nvfp4_force *out, nvfp4_reason *reason) {

@@ -196,7 +196,7 @@ char *nvfp4_no_plan_text(nvfp4_selecting *s) {
   }
   nvfp4_m_text(s->desc.m_first, s->desc.m_last, range);
   fprintf(out, "layer %s (%s, N=%" PRId64 ", K=%" PRId64 ", %s, %s): ", s->desc.name != NULL ? s->desc.name : "(without a name)",
-          nvfp4_mode_name(s->desc.mode), s->desc.n, s->desc.k, range, nvfp4_device_name(s->desc.device, device));
+          nvfp4_mode_name(s->input->desc->mode), s->desc.n, s->desc.k, range, nvfp4_device_name(s->desc.device, device));
   if (s->force.list != NULL && !any_listed) {
     fprintf(out, "%s=%s stands for %s, and there is no such kernel; open its plug-in (NVFP4_PLUGINS)", s->force.source, s->force.shown,
             s->force.list);

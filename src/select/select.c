@@ -16,7 +16,7 @@ static bool is_activation(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 |
 
 static nvfp4_status check_shape(const nvfp4_layer_desc *desc, const char *name, nvfp4_reason *reason) {
   int64_t bytes; /* of dense weights, at most */
-  int block = desc->mode == NVFP4_MODE_UNQUANTISED ? 1 : NVFP4_BLOCK;
+  int block = nvfp4_is_dense(desc->mode) ? 1 : NVFP4_BLOCK;
   if (desc->n <= 0 || desc->k <= 0 || desc->k % block != 0 || __builtin_mul_overflow(desc->n, desc->k, &bytes) ||
       __builtin_mul_overflow(bytes, 4, &bytes)) {
     return nvfp4_reject(reason, NVFP4_E_SHAPE,
@@ -41,15 +41,21 @@ static nvfp4_status check_types(const nvfp4_layer_desc *desc, const char *name, 
     return nvfp4_reject(reason, NVFP4_E_DTYPE, "layer %s: bias is %s; needs F32, F16, BF16 or none", name,
                         nvfp4_dtype_name(desc->bias_dtype));
   }
-  if (desc->mode != NVFP4_MODE_W4A4 && desc->mode != NVFP4_MODE_W4A16 && desc->mode != NVFP4_MODE_UNQUANTISED) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "layer %s is %s; needs w4a4, w4a16 or, of a dense layer, unquantised", name,
-                        nvfp4_mode_name(desc->mode));
+  nvfp4_mode mode = desc->mode;
+  if (mode != NVFP4_MODE_W4A4 && mode != NVFP4_MODE_W4A16 && !nvfp4_is_dense(mode)) {
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "layer %s is %s; needs w4a4, w4a16, fp8 or, of a dense layer, unquantised", name,
+                        nvfp4_mode_name(mode));
   }
-  if (desc->mode == NVFP4_MODE_UNQUANTISED ? !is_activation(desc->weight_dtype) : desc->weight_dtype != NVFP4_DTYPE_NONE) {
-    return nvfp4_reject(reason, NVFP4_E_DTYPE,
-                        "layer %s is %s, and its weight_dtype is %s; needs F32, F16 or BF16 of an unquantised layer, "
-                        "none of the others",
-                        name, nvfp4_mode_name(desc->mode), nvfp4_dtype_name(desc->weight_dtype));
+  if (mode == NVFP4_MODE_UNQUANTISED ? !is_activation(desc->weight_dtype)
+                                     : desc->weight_dtype != (mode == NVFP4_MODE_FP8 ? NVFP4_DTYPE_F8_E4M3 : NVFP4_DTYPE_NONE)) {
+    return nvfp4_reject(
+        reason, NVFP4_E_DTYPE,
+        "layer %s is %s, and its weight_dtype is %s; needs F32, F16 or BF16 of an unquantised layer, F8_E4M3 of an fp8 one, "
+        "none of the others",
+        name, nvfp4_mode_name(mode), nvfp4_dtype_name(desc->weight_dtype));
+  }
+  if (mode == NVFP4_MODE_FP8 && desc->device.kind != NVFP4_DEVICE_CPU) {
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "layer %s is fp8, on a GPU; fp8 layers run on the CPU", name);
   }
   if ((desc->device.kind != NVFP4_DEVICE_CPU && desc->device.kind != NVFP4_DEVICE_CUDA) || desc->device.ordinal < 0 ||
       desc->device.ordinal >= NVFP4_MAX_GPUS) {
@@ -85,6 +91,13 @@ static nvfp4_status check_partitions(const nvfp4_layer_desc *desc, const char *n
     if (dense && p->input.value != 0) {
       return nvfp4_reject(reason, NVFP4_E_ARG, "layer %s: partition %" PRId64 " has the input global %g; an unquantised layer needs 0",
                           name, i, (double)p->input.value);
+    }
+    if (desc->mode == NVFP4_MODE_FP8 && ((p->input.value == 0) != (desc->partitions[0].input.value == 0) ||
+                                         (p->input.value != 0 && p->input.kind != NVFP4_GLOBAL_MULTIPLIER))) {
+      return nvfp4_reject(reason, NVFP4_E_ARG,
+                          "layer %s: partition %" PRId64
+                          " has the input %s %g; an fp8 layer needs a multiplier in all partitions, or 0 in all",
+                          name, i, nvfp4_global_kind_name(p->input.kind), (double)p->input.value);
     }
     next += p->n_rows;
   }
@@ -270,7 +283,7 @@ static void judge_and_rank(nvfp4_selecting *s) {
 static nvfp4_status prepare(nvfp4_selecting *s, const nvfp4_select_input *input, nvfp4_reason *reason) {
   NVFP4_TRY(nvfp4_layer_desc_check(input->desc, reason));
   s->input = input;
-  s->desc = *input->desc;
+  s->desc = nvfp4_dense_view(input->desc);
   if (s->desc.m_last == 0) {
     s->desc.m_first = 1;
     s->desc.m_last = NVFP4_M_MAX;

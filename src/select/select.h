@@ -65,6 +65,24 @@ typedef struct nvfp4_select_input {
  * are its own copies. The report is there on NVFP4_OK and NVFP4_E_POLICY; on any other status (no memory, a bad description) it is NULL. */
 nvfp4_status nvfp4_select(const nvfp4_select_input *input, nvfp4_selection *selection, nvfp4_report **report, nvfp4_reason *reason);
 
+/* Whether dense kernels serve layers of that mode. */
+static inline bool nvfp4_is_dense(nvfp4_mode mode) { return mode == NVFP4_MODE_UNQUANTISED || mode == NVFP4_MODE_FP8; }
+
+/* A layer as its kernels see it. An FP8 layer is to them a dense one of bf16: its x, E4M3 numbers, is bf16 too. With an input scale a row, what remains after the
+ * kernel's sums is done in fp32 by the layer. */
+static inline nvfp4_layer_desc nvfp4_dense_view(const nvfp4_layer_desc *desc) {
+  nvfp4_layer_desc view = *desc;
+  if (desc->mode == NVFP4_MODE_FP8) {
+    view.mode = NVFP4_MODE_UNQUANTISED;
+    view.weight_dtype = view.x_dtype = NVFP4_DTYPE_BF16;
+    if (desc->partitions[0].input.value == 0) {
+      view.y_dtype = NVFP4_DTYPE_F32;
+      view.bias_dtype = NVFP4_DTYPE_NONE;
+    }
+  }
+  return view;
+}
+
 /* Checks a description: shape, types, M range, partitions. */
 nvfp4_status nvfp4_layer_desc_check(const nvfp4_layer_desc *desc, nvfp4_reason *reason);
 

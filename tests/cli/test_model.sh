@@ -106,13 +106,31 @@ expect 0 "$nvfp4" perplexity "$scratch/w4a4" "$scratch/text" --window 64 --windo
 out_has "perplexity "
 out_has "4 windows of 64 tokens"
 expect 0 "$nvfp4" perplexity "$scratch/w4a4" "$scratch/text" --window 64 --windows 4 --threads 1 --json
-json 'set(j) == {"schema", "perplexity", "standard_error", "window", "windows", "scored_tokens", "text_tokens", "seconds", "tokens_per_s", "kernels", "threads", "peak_rss_bytes", "peak_anonymous_bytes"}' \
+json 'set(j) == {"schema", "perplexity", "standard_error", "window", "windows", "scored_tokens", "text_tokens", "comparison", "seconds", "tokens_per_s", "kernels", "threads", "peak_rss_bytes", "peak_anonymous_bytes"}' \
   '(j["window"], j["windows"], j["threads"]) == (64, 4, 1) and j["perplexity"] > 1 and j["standard_error"] > 0'
 cp "$scratch/out" "$scratch/first.json"
 expect 0 "$nvfp4" perplexity "$scratch/w4a4" "$scratch/text" --window 64 --windows 4 --threads 2 --json
 json "j['perplexity'] == json.load(open('$scratch/first.json'))['perplexity']"
 expect 0 "$nvfp4" perplexity $tiny "$scratch/text" --window 64 --windows 1 --json
 json 'len(j["kernels"]) == 1 and "w16a16" in j["kernels"][0]["id"] and j["kernels"][0]["layers"] == 15'
+
+# The log-probabilities of one model, and another's distance from them.
+base=$scratch/base.kld
+expect 0 "$nvfp4" perplexity $tiny "$scratch/text" --window 64 --windows 4 --kl-divergence-base "$base"
+expect 0 "$nvfp4" perplexity "$scratch/w4a4" --kl-divergence-base "$base" --kl-divergence
+out_has "Mean    KLD:"
+out_has "RMS Δp    :"
+out_has "Same top p:"
+out_has "4 windows of 64 tokens"
+expect 0 "$nvfp4" perplexity "$scratch/w4a4" --kl-divergence-base "$base" --kl-divergence --json
+json 'j["text_tokens"] is None and j["comparison"]["kl_divergence"]["value"] > 0 and 0 < j["comparison"]["same_top"]["value"] <= 1' \
+  "abs(j['perplexity'] - json.load(open('$scratch/first.json'))['perplexity']) < 1e-9 * j['perplexity']" \
+  'len(j["comparison"]["kl_divergence_quantiles"]) == 13 and j["comparison"]["probability_change_quantiles"][6]["share"] == 0.5'
+refuse "neither TEXT nor --window" "$nvfp4" perplexity "$scratch/w4a4" "$scratch/text" --kl-divergence-base "$base" --kl-divergence
+refuse "kl-divergence-base FILE" "$nvfp4" perplexity "$scratch/w4a4" --kl-divergence
+refuse "is an input" "$nvfp4" perplexity "$scratch/w4a4" "$scratch/text" --kl-divergence-base "$scratch/text"
+refuse "1 of 2 arguments" "$nvfp4" perplexity "$scratch/w4a4"
+refuse "does not begin with" "$nvfp4" perplexity "$scratch/w4a4" --kl-divergence-base "$scratch/text" --kl-divergence
 
 # On a terminal there is a progress bar, and it is wiped out at the end.
 if script --version >/dev/null 2>&1; then

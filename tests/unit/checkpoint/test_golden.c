@@ -71,7 +71,8 @@ static void every_layer_has_its_mode(void **state) {
       if (layer->layout == NVFP4_LAYOUT_NONE) {
         fp8 += layer->mode == NVFP4_MODE_FP8;
         plain += layer->mode == NVFP4_MODE_UNQUANTISED;
-        assert_null(layer->partitions);
+        assert_int_equal(layer->partition_count, layer->mode == NVFP4_MODE_FP8);
+        assert_true(layer->mode != NVFP4_MODE_FP8 || (layer->partitions[0].n_rows == layer->n && layer->partitions[0].input.value > 0));
         assert_string_not_equal(layer->note, "");
         continue;
       }

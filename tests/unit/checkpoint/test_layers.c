@@ -177,7 +177,7 @@ static void other_layers_are_listed(void **state) {
   } cases[] = {{"embed_tokens", NVFP4_DTYPE_BF16, NVFP4_MODE_UNQUANTISED, "embedding"},
                {"lm_head", NVFP4_DTYPE_F16, NVFP4_MODE_UNQUANTISED, "not quantised: exclude_modules: lm_head"},
                {"gate", NVFP4_DTYPE_F32, NVFP4_MODE_UNQUANTISED, "F32 weight, but the config says it is quantised (quant_algo NVFP4)"},
-               {"q", NVFP4_DTYPE_F8_E4M3, NVFP4_MODE_FP8, "FP8 layer: not NVFP4"},
+               {"q", NVFP4_DTYPE_F8_E4M3, NVFP4_MODE_FP8, "FP8 layer without a weight_scale that can be used: not NVFP4"},
                {"z", NVFP4_DTYPE_Q8_0, NVFP4_MODE_UNQUANTISED, "Q8_0 weight: not NVFP4"}};
   nvfp4_checkpoint *checkpoint = empty();
   checkpoint->quant_config = nvfp4_config;

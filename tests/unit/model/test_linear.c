@@ -110,43 +110,38 @@ static void every_stored_type(void **state) {
   }
 }
 
-/* Weights times weight_scale; activations through E4M3 with input_scale, unless W4A16 is asked for. */
+/* Activations are E4M3 with the input scale, unless W4A16 is asked for. */
 static void fp8(void **state) {
   (void)state;
   static float want[M * N], fed[M * K];
-  float weight_scale = 0.03f, input_scale = 0.007f;
+  nvfp4_partition whole = {.n_rows = N, .weight.value = 0.03f, .input.value = 0.007f};
   test_random random = {4};
   fill_x(&random);
-  nvfp4_tensor scales[] = {
-      {.name = "w.input_scale", .dtype = NVFP4_DTYPE_F32, .data = &input_scale, .bytes = 4},
-      {.name = "w.weight_scale", .dtype = NVFP4_DTYPE_F32, .rank = 1, .shape = {1}, .data = &weight_scale, .bytes = 4},
-  };
-  nvfp4_checkpoint checkpoint = {.tensors = scales, .tensor_count = 2};
+  const nvfp4_checkpoint checkpoint = {0};
   nvfp4_tensor weight = random_weight(NVFP4_DTYPE_F8_E4M3, &random);
-  nvfp4_layer_info info = {.name = "w", .mode = NVFP4_MODE_FP8, .n = N, .k = K, .weight = &weight, .note = ""};
+  nvfp4_layer_info info = {
+      .name = "w", .mode = NVFP4_MODE_FP8, .n = N, .k = K, .weight = &weight, .partitions = &whole, .partition_count = 1, .note = ""};
   nvfp4_model_options options = {.activation = NVFP4_DTYPE_F32, .batch_tokens = M};
   for (int j = 0; j < M * K; j++) {
-    fed[j] = nvfp4_e4m3_to_f32(nvfp4_e4m3_from_f32(x[j] / input_scale)) * input_scale;
+    fed[j] = nvfp4_e4m3_to_f32(nvfp4_e4m3_from_f32(x[j] / whole.input.value));
   }
-  expect(&weight, weight_scale, fed, false, want);
+  expect(&weight, (float)((double)whole.weight.value * (double)whole.input.value), fed, false, want);
   check(&checkpoint, &info, options, want);
   options.mode = NVFP4_MODE_W4A16;
-  expect(&weight, weight_scale, x, false, want);
+  expect(&weight, whole.weight.value, x, false, want);
   check(&checkpoint, &info, options, want);
 
   nvfp4_context *context = NULL;
   nvfp4_reason reason = {0};
   assert_ok(nvfp4_context_create(NULL, &context, &reason), reason);
   nvfp4_linear linear;
-  scales[1].shape[0] = 2;
+  options.mode = NVFP4_MODE_UNQUANTISED;
+  whole.weight.value = -1;
+  assert_int_equal(nvfp4_linear_create(context, &checkpoint, &info, &options, &linear, &reason), NVFP4_E_ARG);
+  assert_non_null(strstr(reason.text, "weight global -1"));
+  info.partition_count = 0;
   assert_int_equal(nvfp4_linear_create(context, &checkpoint, &info, &options, &linear, &reason), NVFP4_E_UNSUPPORTED);
-  assert_non_null(strstr(reason.text, "w.weight_scale has more than one element"));
-  scales[1].shape[0] = 1;
-  weight_scale = -1;
-  assert_int_equal(nvfp4_linear_create(context, &checkpoint, &info, &options, &linear, &reason), NVFP4_E_FORMAT);
-  checkpoint.tensor_count = 1;
-  assert_int_equal(nvfp4_linear_create(context, &checkpoint, &info, &options, &linear, &reason), NVFP4_E_UNSUPPORTED);
-  assert_non_null(strstr(reason.text, "layer w: "));
+  assert_non_null(strstr(reason.text, "needs a weight_scale"));
   weight.dtype = NVFP4_DTYPE_I8;
   info.mode = NVFP4_MODE_UNQUANTISED;
   assert_int_equal(nvfp4_linear_create(context, &checkpoint, &info, &options, &linear, &reason), NVFP4_E_UNSUPPORTED);

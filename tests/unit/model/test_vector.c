@@ -64,6 +64,37 @@ static void softmax(void **state) {
   assert_true(isnan(nvfp4_softmax(x, 2, 1)));
 }
 
+/* Against double: terms of fp32 are 4 units off at most (above), the subtraction before them 2^-24 |x - shift|. */
+static void sums(void **state) {
+  (void)state;
+  test_random random = {13};
+  static float x[80];
+  static uint16_t code[80];
+  for (int64_t count = 1; count <= 70; count++) {
+    int64_t top = 0, found;
+    for (int64_t i = 0; i < count; i++) {
+      x[i] = 4 * test_random_gauss(&random);
+      code[i] = (uint16_t)(test_random_u64(&random) >> 48);
+      top = x[i] > x[top] ? i : top;
+    }
+    x[count - 1] = x[top]; /* a second largest: the first place counts */
+    assert_f32_bits(nvfp4_largest(x, count, &found), x[top]);
+    assert_int_equal(found, top);
+    double wanted = 0, divergence = 0, absolute = 0, log_sum = 0.75;
+    for (int64_t i = 0; i < count; i++) {
+      wanted += exp((double)x[i] - (double)x[top]);
+      float log_p = (float)code[i] * 0x1p-12f + -17.0f; /* -17 to -1, exact */
+      double p = log_p > -16.0f ? exp((double)log_p) : 0, term = (double)log_p - ((double)x[i] - (double)x[top] - log_sum);
+      divergence += p * term;
+      absolute += p * (fabs((double)log_p) + fabs((double)x[i] - (double)x[top]) + log_sum);
+    }
+    assert_true(fabs(nvfp4_exp_sum(x, count, x[top]) - wanted) <= 8 * 0x1p-24 * wanted);
+    assert_true(fabs(nvfp4_divergence(code, -17.0f, 0x1p-12f, x, x[top], log_sum, count) - divergence) <= 8 * 0x1p-24 * absolute);
+  }
+  x[1] = NAN;
+  assert_true(isnan(nvfp4_exp_sum(x, 3, 0)));
+}
+
 static void swiglu(void **state) {
   (void)state;
   test_random random = {12};
@@ -88,6 +119,7 @@ static void swiglu(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(weighted_rows), cmocka_unit_test(softmax), cmocka_unit_test(swiglu)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(weighted_rows), cmocka_unit_test(softmax), cmocka_unit_test(sums),
+                                     cmocka_unit_test(swiglu)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

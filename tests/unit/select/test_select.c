@@ -538,7 +538,8 @@ static void test_descriptions(void **state) {
   BAD(x_dtype, NVFP4_DTYPE_U8, NVFP4_E_DTYPE, "x is U8, y is BF16; needs F32, F16 or BF16");
   BAD(y_dtype, NVFP4_DTYPE_NONE, NVFP4_E_DTYPE, "y is none");
   BAD(bias_dtype, NVFP4_DTYPE_F64, NVFP4_E_DTYPE, "bias is F64");
-  BAD(mode, NVFP4_MODE_FP8, NVFP4_E_UNSUPPORTED, "layer fake is fp8; needs w4a4, w4a16 or, of a dense layer, unquantised");
+  BAD(mode, 4, NVFP4_E_UNSUPPORTED, "; needs w4a4, w4a16, fp8 or, of a dense layer, unquantised");
+  BAD(mode, NVFP4_MODE_FP8, NVFP4_E_DTYPE, "layer fake is fp8, and its weight_dtype is none; needs");
   BAD(device.ordinal, NVFP4_MAX_GPUS, NVFP4_E_ARG, "ordinal 16; needs cpu, or cuda:0 to cuda:15");
   BAD(partition_count, 0, NVFP4_E_ARG, "no partitions");
   BAD(partitions, NULL, NVFP4_E_ARG, "no partitions");
@@ -559,6 +560,42 @@ static nvfp4_layer_desc dense_desc(void) {
   desc.partition_count = 0;
   desc.k = 77;
   return desc;
+}
+
+/* An FP8 layer is for dense kernels: one of bf16; without an input scale what is behind their sums is the layer's own. */
+static void test_fp8_descriptions(void **state) {
+  (void)state;
+  nvfp4_partition parts[] = {{0, 100, {0.5f, NVFP4_GLOBAL_MULTIPLIER}, {0.25f, NVFP4_GLOBAL_MULTIPLIER}},
+                             {100, 156, {2.0f, NVFP4_GLOBAL_MULTIPLIER}, {0.25f, NVFP4_GLOBAL_MULTIPLIER}}};
+  nvfp4_layer_desc desc = dense_desc();
+  desc.mode = NVFP4_MODE_FP8;
+  desc.weight_dtype = NVFP4_DTYPE_F8_E4M3;
+  desc.x_dtype = desc.y_dtype = desc.bias_dtype = NVFP4_DTYPE_F16;
+  nvfp4_reason reason = {.text = ""};
+  assert_int_equal(nvfp4_layer_desc_check(&desc, &reason), NVFP4_E_ARG);
+  assert_contains(reason.text, "has no partitions");
+  desc.partitions = parts;
+  desc.partition_count = 2;
+  assert_ok(nvfp4_layer_desc_check(&desc, &reason), reason);
+  nvfp4_layer_desc view = nvfp4_dense_view(&desc);
+  assert_int_equal(view.mode, NVFP4_MODE_UNQUANTISED);
+  assert_int_equal(view.weight_dtype, NVFP4_DTYPE_BF16);
+  assert_int_equal(view.x_dtype, NVFP4_DTYPE_BF16);
+  assert_int_equal(view.y_dtype, NVFP4_DTYPE_F16);
+  assert_int_equal(view.bias_dtype, NVFP4_DTYPE_F16);
+  parts[1].input.value = 0;
+  assert_int_equal(nvfp4_layer_desc_check(&desc, &reason), NVFP4_E_ARG);
+  assert_contains(reason.text, "partition 1 has the input multiplier 0; an fp8 layer needs");
+  parts[0].input.value = 0;
+  assert_ok(nvfp4_layer_desc_check(&desc, &reason), reason);
+  view = nvfp4_dense_view(&desc);
+  assert_int_equal(view.y_dtype, NVFP4_DTYPE_F32);
+  assert_int_equal(view.bias_dtype, NVFP4_DTYPE_NONE);
+  parts[0].input = parts[1].input = (nvfp4_global){4, NVFP4_GLOBAL_DIVISOR};
+  assert_int_equal(nvfp4_layer_desc_check(&desc, &reason), NVFP4_E_ARG);
+  desc.device.kind = NVFP4_DEVICE_CUDA;
+  assert_int_equal(nvfp4_layer_desc_check(&desc, &reason), NVFP4_E_UNSUPPORTED);
+  assert_contains(reason.text, "fp8 layers run on the CPU");
 }
 
 static void test_dense_descriptions(void **state) {
@@ -666,6 +703,7 @@ int main(void) {
       cmocka_unit_test(test_tuned_plans_are_the_fastest),
       cmocka_unit_test(test_gpu_of_the_layer),
       cmocka_unit_test(test_descriptions),
+      cmocka_unit_test(test_fp8_descriptions),
       cmocka_unit_test(test_dense_descriptions),
       cmocka_unit_test(test_two_kinds),
       cmocka_unit_test(test_arguments),
