@@ -38,7 +38,7 @@ typedef enum nvfp4_rounding {
   NVFP4_ROUNDING_NEAREST = 0, /* each weight by itself: the nearest value */
   NVFP4_ROUNDING_GPTQ = 1 /* second order (Frantar et al., arXiv 2210.17323): column after column, the error of one is made up for in the
                                * next ones, as X^T X of the layer's calibration inputs says; block scales are found when their columns are
-                               * reached. Needs a calibration text and a library built with LAPACK: nvfp4_gptq_available */
+                               * reached. Needs a calibration text, and OpenBLAS at run time: nvfp4_gptq_available */
 } nvfp4_rounding;
 
 /* How a layer's input scale is found: it is made for inputs of the magnitude `range`, as range/2688. */
@@ -81,7 +81,7 @@ typedef struct nvfp4_quantize_options {
   void *layer_cookie;
 } nvfp4_quantize_options;
 
-/* Whether this library can do NVFP4_ROUNDING_GPTQ; if not, reason says what is missing. */
+/* Whether NVFP4_ROUNDING_GPTQ can be done here: opens OpenBLAS (libopenblas.so.0), which stays loaded. If not, reason says what to install. */
 NVFP4_API nvfp4_status nvfp4_gptq_available(nvfp4_reason *reason);
 
 typedef struct nvfp4_quantize_stats {
@@ -104,12 +104,12 @@ typedef struct nvfp4_quantize_stats {
  * and codes and scales in a file beside the output until it is written. Everything is written to temporary names
  * and renamed at the end; an existing folder is refused if it holds a checkpoint. stats may be NULL.
  *
- * The same input and options give the same bytes with any number of threads; with GPTQ also on any machine where LAPACK gives the same bits. Each layer has a global scale of its own, also those that
+ * The same input and options give the same bytes with any number of threads; with GPTQ, on processors for which OpenBLAS gives the same bits. Each layer has a global scale of its own, also those that
  * engines fuse (q/k/v, gate/up): this library keeps them apart. Copied tensors keep their bits; from GGUF, F32 tensors become bf16 where
  * that is exact, and blocks (a Q8_0 embedding) are rounded to bf16.
  *
  * Errors: NVFP4_E_UNSUPPORTED for an input that is quantised already, has no linear layer or cannot be translated (GGUF files of another
- * architecture than llama and qwen2), and for GPTQ without LAPACK; NVFP4_E_ARG for options that need a calibration text without one;
+ * architecture than llama and qwen2), and for GPTQ without OpenBLAS; NVFP4_E_ARG for options that need a calibration text without one;
  * NVFP4_E_FORMAT for weights that are not finite; NVFP4_E_IO. After an error no file is left behind. */
 NVFP4_API nvfp4_status nvfp4_quantize_checkpoint(nvfp4_context *context, const char *input, const char *output,
                                                  const nvfp4_quantize_options *options, nvfp4_quantize_stats *stats, nvfp4_reason *reason);

@@ -189,7 +189,7 @@ static nvfp4_status reduce(const calibration *c, nvfp4_layer_input *input, const
   }
   free(job.amax_bits);
   input->rows += m;
-  return input->hessian != NULL ? nvfp4_gptq_add_rows(c->job->threads, input->hessian, input->k, x, m, reason) : NVFP4_OK;
+  return input->hessian != NULL ? nvfp4_gptq_add_rows(&c->job->blas, c->job->threads, input->hessian, input->k, x, m, reason) : NVFP4_OK;
 }
 
 static void observe(void *cookie, const char *layer, const float *x, int64_t m, int64_t k) {
@@ -295,7 +295,7 @@ static nvfp4_status put_rounded(void *cookie, const void *data, size_t bytes, nv
 
 static nvfp4_status round_layers(nvfp4_quantize_job *job, nvfp4_layer_input *input, nvfp4_reason *reason) {
   double damping = job->options.damping;
-  NVFP4_TRY(nvfp4_gptq_factor(input->hessian, input->k, &damping, reason));
+  NVFP4_TRY(nvfp4_gptq_factor(&job->blas, input->hessian, input->k, &damping, reason));
   for (size_t i = 0; i < job->tensor_count; i++) {
     nvfp4_planned_tensor *tensor = &job->tensors[i];
     if (tensor->input == input) {
@@ -380,10 +380,13 @@ nvfp4_status nvfp4_quantize_calibrate(nvfp4_quantize_job *job, nvfp4_reason *rea
     count = count < limit ? count : limit;
     nvfp4_model_options options = {.struct_size = sizeof options, .activation = NVFP4_DTYPE_F32, .batch_tokens = WINDOW_TOKENS};
     calibration c = {.job = job, .tokens = (int64_t)count};
-    int blas_threads = gptq ? nvfp4_blas_enter() : 0;
+    const int blas_threads = gptq ? job->blas.get_threads() : 0;
+    if (gptq) {
+      job->blas.set_threads(1);
+    }
     status = nvfp4_observe_text(job->context, job->source, &options, tokens, count, observe, close_inputs, &c, reason);
     if (gptq) {
-      nvfp4_blas_leave(blas_threads);
+      job->blas.set_threads(blas_threads);
     }
   }
   if (status == NVFP4_OK) {

@@ -3,33 +3,6 @@
 
 #include "base/reason.h"
 
-#ifndef NVFP4_LAPACK
-
-nvfp4_status nvfp4_gptq_available(nvfp4_reason *reason) {
-  return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
-                      "GPTQ needs LAPACK, and this library was built without: install OpenBLAS and LAPACKE (Debian: libopenblas-dev "
-                      "liblapacke-dev) and build again, or round to nearest");
-}
-int nvfp4_blas_enter(void) { return 0; }
-void nvfp4_blas_leave(int threads) { (void)threads; }
-nvfp4_status nvfp4_gptq_add_rows(nvfp4_threads *threads, double *hessian, int64_t k, const float *x, int64_t m, nvfp4_reason *reason) {
-  (void)threads, (void)hessian, (void)k, (void)x, (void)m;
-  return nvfp4_gptq_available(reason);
-}
-nvfp4_status nvfp4_gptq_factor(double *hessian, int64_t k, double *damping, nvfp4_reason *reason) {
-  (void)hessian, (void)k, (void)damping;
-  return nvfp4_gptq_available(reason);
-}
-nvfp4_status nvfp4_gptq_round(const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search, const double *factor,
-                              uint8_t *codes, uint8_t *scales, double error[2], nvfp4_reason *reason) {
-  (void)x, (void)n, (void)k, (void)global, (void)search, (void)factor, (void)codes, (void)scales, (void)error;
-  return nvfp4_gptq_available(reason);
-}
-
-#else
-
-#include <cblas.h>
-#include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,21 +21,14 @@ enum {
 };
 
 nvfp4_status nvfp4_gptq_available(nvfp4_reason *reason) {
-  (void)reason;
-  return NVFP4_OK;
+  nvfp4_blas blas;
+  return nvfp4_blas_open(NULL, &blas, reason);
 }
-
-int nvfp4_blas_enter(void) {
-  int threads = openblas_get_num_threads();
-  openblas_set_num_threads(1);
-  return threads;
-}
-
-void nvfp4_blas_leave(int threads) { openblas_set_num_threads(threads); }
 
 /* --------------------------------------------------------------------------------------------------------------- the Hessian */
 
 typedef struct add_job {
+  const nvfp4_blas *blas;
   double *hessian;
   const double *x;
   int64_t k, m;
@@ -71,11 +37,12 @@ typedef struct add_job {
 static void add_panel(void *arg, size_t index) {
   const add_job *job = arg;
   int64_t first = (int64_t)index * PANEL, k = job->k, rows = k - first < PANEL ? k - first : PANEL;
-  cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)rows, (int)(k - first), (int)job->m, 1.0, job->x + first, (int)k,
-              job->x + first, (int)k, 1.0, job->hessian + first * k + first, (int)k);
+  job->blas->dgemm(NVFP4_BLAS_ROW_MAJOR, NVFP4_BLAS_TRANS, NVFP4_BLAS_NO_TRANS, (int)rows, (int)(k - first), (int)job->m, 1.0,
+                   job->x + first, (int)k, job->x + first, (int)k, 1.0, job->hessian + first * k + first, (int)k);
 }
 
-nvfp4_status nvfp4_gptq_add_rows(nvfp4_threads *threads, double *hessian, int64_t k, const float *x, int64_t m, nvfp4_reason *reason) {
+nvfp4_status nvfp4_gptq_add_rows(const nvfp4_blas *blas, nvfp4_threads *threads, double *hessian, int64_t k, const float *x, int64_t m,
+                                 nvfp4_reason *reason) {
   double *wide = malloc((size_t)(m * k) * sizeof *wide);
   if (wide == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for %lld rows of %lld inputs", (long long)m, (long long)k);
@@ -83,7 +50,7 @@ nvfp4_status nvfp4_gptq_add_rows(nvfp4_threads *threads, double *hessian, int64_
   for (int64_t i = 0; i < m * k; i++) {
     wide[i] = (double)x[i];
   }
-  add_job job = {hessian, wide, k, m};
+  add_job job = {blas, hessian, wide, k, m};
   nvfp4_parallel_for(threads, (size_t)((k + PANEL - 1) / PANEL), add_panel, &job);
   free(wide);
   return NVFP4_OK;
@@ -91,10 +58,17 @@ nvfp4_status nvfp4_gptq_add_rows(nvfp4_threads *threads, double *hessian, int64_
 
 /* H^-1 = U^T U in place; false if H is not positive definite, or not finite. LAPACK's matrices lie by columns: its lower triangle is our upper
  * one, and its L of L L^T our U. */
-static bool factor_inverse(double *h, int64_t k) {
-  lapack_int n = (lapack_int)k;
-  if (LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', n, h, n) != 0 || LAPACKE_dpotri_work(LAPACK_COL_MAJOR, 'L', n, h, n) != 0 ||
-      LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', n, h, n) != 0) {
+static bool factor_inverse(const nvfp4_blas *blas, double *h, int64_t k) {
+  const int n = (int)k;
+  int info = 0;
+  blas->dpotrf("L", &n, h, &n, &info, 1);
+  if (info == 0) {
+    blas->dpotri("L", &n, h, &n, &info, 1);
+  }
+  if (info == 0) {
+    blas->dpotrf("L", &n, h, &n, &info, 1);
+  }
+  if (info != 0) {
     return false;
   }
   for (int64_t i = 0; i < k; i++) { /* a NaN passes LAPACK's checks */
@@ -105,7 +79,7 @@ static bool factor_inverse(double *h, int64_t k) {
   return true;
 }
 
-nvfp4_status nvfp4_gptq_factor(double *hessian, int64_t k, double *damping, nvfp4_reason *reason) {
+nvfp4_status nvfp4_gptq_factor(const nvfp4_blas *blas, double *hessian, int64_t k, double *damping, nvfp4_reason *reason) {
   double *diagonal = malloc((size_t)k * sizeof *diagonal), mean = 0;
   if (diagonal == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a diagonal of %lld", (long long)k);
@@ -127,7 +101,7 @@ nvfp4_status nvfp4_gptq_factor(double *hessian, int64_t k, double *damping, nvfp
         hessian[j * k + i] = hessian[i * k + j];
       }
     }
-    done = factor_inverse(hessian, k);
+    done = factor_inverse(blas, hessian, k);
     *damping = done ? tried : *damping;
   }
   free(diagonal);
@@ -244,8 +218,8 @@ static corner corner_at(const double *factor, int64_t k, int64_t column) {
 }
 
 /* Rounds columns first .. end of all rows; e [n, PANEL] gets their errors. */
-static void round_panel(double *w, int64_t n, int64_t k, int64_t first, int64_t end, float global, nvfp4_scale_search search,
-                        const double *factor, uint8_t *codes, uint8_t *scales, double *e) {
+static void round_panel(const nvfp4_blas *blas, double *w, int64_t n, int64_t k, int64_t first, int64_t end, float global,
+                        nvfp4_scale_search search, const double *factor, uint8_t *codes, uint8_t *scales, double *e) {
   for (int64_t column = first; column < end; column += NVFP4_BLOCK) {
     const corner c = corner_at(factor, k, column);
     const int64_t block = column / NVFP4_BLOCK, next = column + NVFP4_BLOCK;
@@ -254,8 +228,8 @@ static void round_panel(double *w, int64_t n, int64_t k, int64_t first, int64_t 
           w + row * k + column, &c, global, search, codes + row * (k / 2) + block * (NVFP4_BLOCK / 2), e + row * PANEL + column - first);
     }
     if (next < end) {
-      cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n, (int)(end - next), NVFP4_BLOCK, -1.0, e + column - first, PANEL,
-                  factor + column * k + next, (int)k, 1.0, w + next, (int)k);
+      blas->dgemm(NVFP4_BLAS_ROW_MAJOR, NVFP4_BLAS_NO_TRANS, NVFP4_BLAS_NO_TRANS, (int)n, (int)(end - next), NVFP4_BLOCK, -1.0,
+                  e + column - first, PANEL, factor + column * k + next, (int)k, 1.0, w + next, (int)k);
     }
   }
 }
@@ -270,8 +244,8 @@ static void add_errors(const float *x, int64_t k, float global, const uint8_t *c
   }
 }
 
-nvfp4_status nvfp4_gptq_round(const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search, const double *factor,
-                              uint8_t *codes, uint8_t *scales, double error[2], nvfp4_reason *reason) {
+nvfp4_status nvfp4_gptq_round(const nvfp4_blas *blas, const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search,
+                              const double *factor, uint8_t *codes, uint8_t *scales, double error[2], nvfp4_reason *reason) {
   double *w = malloc((size_t)(n * k) * sizeof *w), *e = malloc((size_t)(n * PANEL) * sizeof *e);
   if (w == NULL || e == NULL) {
     free(w);
@@ -283,10 +257,10 @@ nvfp4_status nvfp4_gptq_round(const float *x, int64_t n, int64_t k, float global
   }
   for (int64_t first = 0; first < k; first += PANEL) {
     const int64_t end = first + PANEL < k ? first + PANEL : k;
-    round_panel(w, n, k, first, end, global, search, factor, codes, scales, e);
+    round_panel(blas, w, n, k, first, end, global, search, factor, codes, scales, e);
     if (end < k) {
-      cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)n, (int)(k - end), (int)(end - first), -1.0, e, PANEL,
-                  factor + first * k + end, (int)k, 1.0, w + end, (int)k);
+      blas->dgemm(NVFP4_BLAS_ROW_MAJOR, NVFP4_BLAS_NO_TRANS, NVFP4_BLAS_NO_TRANS, (int)n, (int)(k - end), (int)(end - first), -1.0, e,
+                  PANEL, factor + first * k + end, (int)k, 1.0, w + end, (int)k);
     }
   }
   error[0] = error[1] = 0;
@@ -297,5 +271,3 @@ nvfp4_status nvfp4_gptq_round(const float *x, int64_t n, int64_t k, float global
   free(e);
   return NVFP4_OK;
 }
-
-#endif

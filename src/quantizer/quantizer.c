@@ -48,7 +48,7 @@ static nvfp4_status check_choices(const nvfp4_quantize_options *options, nvfp4_r
   return NVFP4_OK;
 }
 
-/* What the options ask of a calibration text, and of LAPACK. */
+/* What the options ask of a calibration text. */
 static nvfp4_status check_needs(const nvfp4_quantize_options *options, nvfp4_reason *reason) {
   const char *needs = options->mode == NVFP4_MODE_W4A4           ? "the input scales of W4A4"
                       : options->importance                      ? "the importance of columns"
@@ -58,7 +58,7 @@ static nvfp4_status check_needs(const nvfp4_quantize_options *options, nvfp4_rea
   if (needs != NULL && options->calibration == NULL) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "no calibration text, but %s comes from one: give a text of some thousand words", needs);
   }
-  return options->rounding == NVFP4_ROUNDING_GPTQ ? nvfp4_gptq_available(reason) : NVFP4_OK;
+  return NVFP4_OK;
 }
 
 static nvfp4_status complete_options(const nvfp4_quantize_options *options, nvfp4_quantize_options *out, nvfp4_reason *reason) {
@@ -283,6 +283,9 @@ nvfp4_status nvfp4_quantize_checkpoint(nvfp4_context *context, const char *input
   }
   nvfp4_quantize_job job = {.context = context, .threads = nvfp4_context_pool(context), .rounded = -1};
   NVFP4_TRY(complete_options(options, &job.options, reason));
+  if (job.options.rounding == NVFP4_ROUNDING_GPTQ) {
+    NVFP4_TRY(nvfp4_blas_open(NULL, &job.blas, reason));
+  }
   nvfp4_checkpoint *source = NULL;
   NVFP4_TRY(nvfp4_checkpoint_open(input, 0, &source, reason));
   job.source = source;

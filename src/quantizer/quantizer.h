@@ -6,7 +6,7 @@
  *   stream.c        measure: the largest magnitude of every matrix (first reading); write: quantise and copy (second reading)
  *   relayout.c      GGUF, MLX, Comfy: a ModelOpt checkpoint, converted
  *   calibration.c   runs the dense model over a text: what every linear layer is fed
- *   round.c         a layer's codes and scales, and their error; gptq.c: the same by second order, while its block is calibrated
+ *   round.c         a layer's codes and scales, and their error; gptq.c: the same by second order, while its block is calibrated; blas.c: OpenBLAS
  *   choose.c        multipliers, and layers that stay unquantised, by measured error
  *   bands.c         a tensor in bands of rows, for the threads
  *
@@ -24,6 +24,7 @@
 #include "base/threads.h"
 #include "checkpoint/safetensors_writer.h"
 #include "layouts/layouts.h"
+#include "quantizer/blas.h"
 
 /* Random combinations of the rows of a layer's inputs, in which output errors are measured. */
 enum { NVFP4_SKETCH_ROWS = 32 };
@@ -77,7 +78,8 @@ typedef struct nvfp4_quantize_job {
   nvfp4_config_layer *described; /* one a quantised tensor, for the configs */
   nvfp4_layer_input **inputs;    /* in the order in which calibration meets them */
   size_t input_count;
-  int rounded; /* file without a name, of what was rounded before its turn in the output comes; negative: none */
+  nvfp4_blas blas; /* with GPTQ */
+  int rounded;     /* file without a name, of what was rounded before its turn in the output comes; negative: none */
   int64_t rounded_bytes;
   uint64_t done, total; /* progress, in bytes of input read */
   nvfp4_quantize_stats stats;

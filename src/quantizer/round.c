@@ -10,6 +10,7 @@
 #include "quantizer/gptq.h"
 
 typedef struct round_job {
+  const nvfp4_blas *blas; /* with a factor */
   nvfp4_band *band;
   const float *importance; /* [k] or NULL */
   const double *factor;    /* [k, k] or NULL */
@@ -73,7 +74,7 @@ static void round_task(void *arg, size_t index) {
   uint8_t *codes = b->out + first * (k / 2), *scales = b->scales + (b->first + first) * (k / NVFP4_BLOCK);
   task->status =
       job->factor != NULL
-          ? nvfp4_gptq_round(x, rows, k, b->global, b->search, job->factor, codes, scales, task->error.weight, &task->reason)
+          ? nvfp4_gptq_round(job->blas, x, rows, k, b->global, b->search, job->factor, codes, scales, task->error.weight, &task->reason)
           : nvfp4_quantise_matrix(x, rows, k, b->global, b->search, job->importance, codes, scales, task->error.weight, &task->reason);
   if (task->status == NVFP4_OK && job->sketch != NULL) {
     task->status = measure_outputs(job, x, rows, codes, scales, &task->error, &task->reason);
@@ -93,7 +94,8 @@ nvfp4_status nvfp4_quantize_round(nvfp4_quantize_job *job, const nvfp4_planned_t
   const nvfp4_layer_input *input = tensor->input;
   nvfp4_band *b;
   NVFP4_TRY(nvfp4_band_create(tensor, code_bytes, scale_bytes, nvfp4_threads_count(job->threads), &b, reason));
-  round_job rounding = {.band = b,
+  round_job rounding = {.blas = &job->blas,
+                        .band = b,
                         .importance = input != NULL && job->options.importance ? input->importance : NULL,
                         .factor = factor,
                         .sketch = input != NULL ? input->sketch : NULL};

@@ -29,7 +29,7 @@ PYTHON
 expect 0 "$nvfp4" quantize $tiny "$scratch/lm_head" --lm-head --json
 json 'j["layers"] == 15'
 
-# Everything a calibration text is good for; without one, or without LAPACK, a reason.
+# Everything a calibration text is good for; without one, or without OpenBLAS, a reason.
 calibrated=(--calibrate "$scratch/text" --calibration-tokens 256 --mode w4a16)
 expect 0 "$nvfp4" quantize $tiny "$scratch/plain" "${calibrated[@]}" --json
 json 'j["mode"] == "w4a16" and len(j["per_layer"]) == 14 and all(0 < l["relative_output_error"] < 0.1 for l in j["per_layer"])'
@@ -42,7 +42,7 @@ out_has "worst layers"
 if "$nvfp4" quantize $tiny "$scratch/gptq" "${calibrated[@]}" --method gptq --json >"$scratch/out" 2>"$scratch/err"; then
   json "j['method'] == 'gptq' and j['relative_output_error'] < json.load(open('$scratch/plain.json'))['relative_output_error']"
 else
-  err_has "liblapacke-dev"
+  err_has "libopenblas0"
 fi
 refuse "no calibration text" "$nvfp4" quantize $tiny "$scratch/refused" --importance
 refuse "no calibration text" "$nvfp4" quantize $tiny "$scratch/refused" --method gptq

@@ -186,7 +186,7 @@ static int run_quantize(cli *run, int argc, char **argv) {
       {"method", "rtn|gptq",
        "how weights are rounded (default rtn): to nearest, or by second order, each column making up for the errors of those before it; "
        "gptq "
-       "needs --calibrate, and a build with LAPACK",
+       "needs --calibrate, and OpenBLAS",
        CLI_CHOICE, &q.method, 0, 0},
       {"importance", NULL, "weight squared errors with the mean square of the inputs of each column; needs --calibrate", CLI_FLAG,
        &q.importance, 0, 0},

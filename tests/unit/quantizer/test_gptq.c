@@ -2,6 +2,7 @@
 #include "quantizer/gptq.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "format/e2m1.h"
@@ -11,26 +12,12 @@
 
 static nvfp4_reason reason;
 
-#ifndef NVFP4_LAPACK
-
-static void it_says_what_to_install(void **state) {
-  (void)state;
-  assert_int_equal(nvfp4_gptq_available(&reason), NVFP4_E_UNSUPPORTED);
-  assert_non_null(strstr(reason.text, "liblapacke-dev"));
-}
-
-int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(it_says_what_to_install)};
-  return cmocka_run_group_tests(tests, NULL, NULL);
-}
-
-#else
-
+static nvfp4_blas blas;
 static nvfp4_threads *threads;
 
 static int set_up(void **state) {
   (void)state;
-  assert_ok(nvfp4_gptq_available(&reason), reason);
+  blas.set_threads(1);
   return nvfp4_threads_create(2, NULL, NULL, &threads, &reason);
 }
 
@@ -68,7 +55,7 @@ static float *correlated(int64_t m, int64_t k, uint64_t seed) {
 
 static double *hessian_of(const float *x, int64_t m, int64_t k) {
   double *h = doubles(k * k);
-  assert_ok(nvfp4_gptq_add_rows(threads, h, k, x, m, &reason), reason);
+  assert_ok(nvfp4_gptq_add_rows(&blas, threads, h, k, x, m, &reason), reason);
   return h;
 }
 
@@ -198,14 +185,14 @@ static void it_is_the_plain_algorithm(void **state) {
     }
   }
   double *inverse_h = inverse(full, K);
-  assert_ok(nvfp4_gptq_factor(h, K, &damping, &reason), reason);
+  assert_ok(nvfp4_gptq_factor(&blas, h, K, &damping, &reason), reason);
   assert_true(damping == 0.01);
   const nvfp4_scale_search searches[] = {NVFP4_SCALES_RTN, NVFP4_SCALES_FOUR_OVER_SIX, NVFP4_SCALES_SWEEP};
   for (int s = 0; s < 3; s++) {
     uint8_t codes[N * K / 2], scales[N * K / 16], want_scales[K / 16];
     double error[2], sum = 0;
     const float global = 0.002f;
-    assert_ok(nvfp4_gptq_round(w, N, K, global, searches[s], h, codes, scales, error, &reason), reason);
+    assert_ok(nvfp4_gptq_round(&blas, w, N, K, global, searches[s], h, codes, scales, error, &reason), reason);
     for (int row = 0; row < N; row++) {
       float want[K];
       reference_row(w + row * K, inverse_h, K, global, searches[s], want, want_scales);
@@ -234,7 +221,7 @@ static void hessians_are_sums(void **state) {
   nvfp4_threads *one;
   assert_ok(nvfp4_threads_create(1, NULL, NULL, &one, &reason), reason);
   for (int first = 0; first < M; first += 10) {
-    assert_ok(nvfp4_gptq_add_rows(one, pieces, K, x + first * K, M - first < 10 ? M - first : 10, &reason), reason);
+    assert_ok(nvfp4_gptq_add_rows(&blas, one, pieces, K, x + first * K, M - first < 10 ? M - first : 10, &reason), reason);
   }
   for (int i = 0; i < K; i++) {
     for (int j = i; j < K; j++) {
@@ -265,11 +252,11 @@ static void the_identity_gives_the_search_alone(void **state) {
     h[i * K + i] = 1;
     w[5 * K + i] = 0; /* zero blocks too */
   }
-  assert_ok(nvfp4_gptq_factor(h, K, &damping, &reason), reason);
+  assert_ok(nvfp4_gptq_factor(&blas, h, K, &damping, &reason), reason);
   for (int s = 0; s < 3; s++) {
     uint8_t codes[N * K / 2], scales[N * K / 16], want_codes[N * K / 2], want_scales[N * K / 16];
     double error[2], want_error[2];
-    assert_ok(nvfp4_gptq_round(w, N, K, 0.001f, searches[s], h, codes, scales, error, &reason), reason);
+    assert_ok(nvfp4_gptq_round(&blas, w, N, K, 0.001f, searches[s], h, codes, scales, error, &reason), reason);
     assert_ok(nvfp4_quantise_matrix(w, N, K, 0.001f, searches[s], NULL, want_codes, want_scales, want_error, &reason), reason);
     assert_memory_equal(codes, want_codes, sizeof codes);
     assert_memory_equal(scales, want_scales, sizeof scales);
@@ -302,10 +289,10 @@ static void outputs_gain(void **state) {
   float *x = correlated(M, K, 5), *w = gaussian(N * K, 6);
   double *h = hessian_of(x, M, K), damping = 0.01, error[2];
   uint8_t codes[N * K / 2], scales[N * K / 16];
-  assert_ok(nvfp4_gptq_factor(h, K, &damping, &reason), reason);
+  assert_ok(nvfp4_gptq_factor(&blas, h, K, &damping, &reason), reason);
   assert_ok(nvfp4_quantise_matrix(w, N, K, 0.001f, NVFP4_SCALES_SWEEP, NULL, codes, scales, error, &reason), reason);
   double before = output_error(w, N, K, codes, scales, 0.001f, x, M);
-  assert_ok(nvfp4_gptq_round(w, N, K, 0.001f, NVFP4_SCALES_SWEEP, h, codes, scales, error, &reason), reason);
+  assert_ok(nvfp4_gptq_round(&blas, w, N, K, 0.001f, NVFP4_SCALES_SWEEP, h, codes, scales, error, &reason), reason);
   assert_true(output_error(w, N, K, codes, scales, 0.001f, x, M) < 0.5 * before);
   free(x);
   free(w);
@@ -318,7 +305,7 @@ static void damping_grows(void **state) {
   enum { K = 64, M = 8 };
   float *x = gaussian(M * K, 7);
   double *h = hessian_of(x, M, K), damping = 0.01;
-  assert_ok(nvfp4_gptq_factor(h, K, &damping, &reason), reason);
+  assert_ok(nvfp4_gptq_factor(&blas, h, K, &damping, &reason), reason);
   assert_true(damping == 0.01);
   free(h);
   h = hessian_of(x, M, K);
@@ -326,11 +313,11 @@ static void damping_grows(void **state) {
   damping = 0.0001;
   double *again = doubles(K * K), enough;
   memcpy(again, h, K * K * sizeof *h);
-  assert_ok(nvfp4_gptq_factor(h, K, &damping, &reason), reason);
+  assert_ok(nvfp4_gptq_factor(&blas, h, K, &damping, &reason), reason);
   assert_true(fabs(damping - 0.1) < 0.01);
   /* What failed before left no trace. */
   enough = damping;
-  assert_ok(nvfp4_gptq_factor(again, K, &enough, &reason), reason);
+  assert_ok(nvfp4_gptq_factor(&blas, again, K, &enough, &reason), reason);
   assert_true(enough == damping);
   for (int i = 0; i < K; i++) {
     for (int j = i; j < K; j++) {
@@ -340,13 +327,13 @@ static void damping_grows(void **state) {
   for (int i = 0; i < K * K; i++) { /* inputs that are all 0 */
     h[i] = 0;
   }
-  assert_ok(nvfp4_gptq_factor(h, K, &damping, &reason), reason);
+  assert_ok(nvfp4_gptq_factor(&blas, h, K, &damping, &reason), reason);
   h[K + 2] = NAN;
   damping = 0.01;
   for (int i = 0; i < K; i++) {
     h[i * K + i] = 1;
   }
-  assert_int_equal(nvfp4_gptq_factor(h, K, &damping, &reason), NVFP4_E_FORMAT);
+  assert_int_equal(nvfp4_gptq_factor(&blas, h, K, &damping, &reason), NVFP4_E_FORMAT);
   assert_non_null(strstr(reason.text, "positive definite"));
   free(x);
   free(h);
@@ -361,7 +348,9 @@ int main(void) {
       cmocka_unit_test(outputs_gain),
       cmocka_unit_test(damping_grows),
   };
+  if (nvfp4_blas_open(NULL, &blas, &reason) != NVFP4_OK) {
+    printf("skipped: %s\n", reason.text);
+    return 0;
+  }
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
-
-#endif
