@@ -301,33 +301,36 @@ static int mock_free(nvfp4_cu_address address) {
 
 static void *pointer(nvfp4_cu_address address) { return (void *)(uintptr_t)address; }
 
+static void compute_copy(void *const *arguments, unsigned blocks, unsigned threads) {
+  const nvfp4_cu_copy_2d *copy = arguments[0];
+  (void)blocks, (void)threads;
+  for (size_t row = 0; row < copy->height; row++) {
+    memcpy((char *)pointer(copy->target_device) + row * copy->target_pitch,
+           (const char *)pointer(copy->source_device) + row * copy->source_pitch, copy->width_bytes);
+  }
+}
+
+static int enqueue(const mock_kernel *kernel, unsigned blocks, unsigned threads, nvfp4_cu_stream stream, void **parameters);
+
+/* At once, or into the graph that captures. */
+static int enqueue_copy(nvfp4_cu_copy_2d copy, nvfp4_cu_stream stream) {
+  static const mock_kernel kernel = {"copy", {sizeof copy}, compute_copy};
+  void *parameters[] = {&copy};
+  return enqueue(&kernel, 1, 1, stream, parameters);
+}
+
 static int mock_copy(nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream) {
-  (void)stream;
   NEEDS_CONTEXT("cuMemcpyAsync");
-  pthread_mutex_lock(&mock.lock);
-  open_memory(PROT_READ | PROT_WRITE);
-  memcpy(pointer(to), pointer(from), bytes);
-  open_memory(PROT_NONE);
-  pthread_mutex_unlock(&mock.lock);
-  return OK;
+  return enqueue_copy((nvfp4_cu_copy_2d){.source_device = from, .target_device = to, .width_bytes = bytes, .height = 1}, stream);
 }
 
 static int mock_copy_2d(const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream) {
-  (void)stream;
   NEEDS_CONTEXT("cuMemcpy2DAsync");
   if (copy->source_type != NVFP4_CU_MEMORY_UNIFIED || copy->target_type != NVFP4_CU_MEMORY_UNIFIED ||
       copy->width_bytes > copy->source_pitch || copy->width_bytes > copy->target_pitch) {
     return INVALID_VALUE;
   }
-  pthread_mutex_lock(&mock.lock);
-  open_memory(PROT_READ | PROT_WRITE);
-  for (size_t row = 0; row < copy->height; row++) {
-    memcpy((char *)pointer(copy->target_device) + row * copy->target_pitch,
-           (const char *)pointer(copy->source_device) + row * copy->source_pitch, copy->width_bytes);
-  }
-  open_memory(PROT_NONE);
-  pthread_mutex_unlock(&mock.lock);
-  return OK;
+  return enqueue_copy(*copy, stream);
 }
 
 static int mock_fill(nvfp4_cu_address to, unsigned char value, size_t bytes, nvfp4_cu_stream stream) {
