@@ -53,14 +53,14 @@ static int64_t tiles_of(const tile_kernel *tile, int64_t m, int64_t n) {
   return sm120_row_tiles(tile->shape, n) * sm120_column_tiles(tile->shape, m);
 }
 
-/* Few rows of x: weights are what has to be brought, by many warps. Many: large tiles, of which there should be nearly as many as multiprocessors. */
-static const tile_kernel *choose(int64_t m, int64_t n, int multiprocessors) {
+/* Few rows of x: weights are what has to be brought, by many warps. Many: large tiles if there are nearly as many as multiprocessors, or if K is too short to be cut, which is also the self-test's. */
+static const tile_kernel *choose(int64_t m, int64_t n, int slices, int multiprocessors) {
   if (m <= 32) {
     return m <= 16 ? &split16 : &split32;
   }
   const tile_kernel *const large[] = {&sequence128, &sequence64};
   for (size_t i = m <= 64 ? 1 : 0; i < sizeof large / sizeof large[0]; i++) {
-    if (4 * tiles_of(large[i], m, n) >= 3 * (int64_t)multiprocessors) {
+    if (slices == 1 || 4 * tiles_of(large[i], m, n) >= 3 * (int64_t)multiprocessors) {
       return large[i];
     }
   }
@@ -74,7 +74,8 @@ static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *pa
   NVFP4_TRY(nvfp4_cuda_check(host->cuda, "cuCtxGetDevice", api->context_get_device(&device), reason));
   NVFP4_TRY(nvfp4_cuda_check(host->cuda, "cuDeviceGetAttribute",
                              api->device_get_attribute(&multiprocessors, NVFP4_CU_ATTRIBUTE_MULTIPROCESSOR_COUNT, device), reason));
-  const tile_kernel *tile = choose(args->m, args->n, multiprocessors);
+  const int slices = slices_of(args->n, args->k);
+  const tile_kernel *tile = choose(args->m, args->n, slices, multiprocessors);
   if (args->m > MOST_ROWS || args->n > MOST_ROWS || args->k > MOST_K || tiles_of(tile, args->m, args->n) > INT32_MAX) {
     return nvfp4_reject(
         reason, NVFP4_E_SHAPE,
@@ -97,8 +98,11 @@ static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *pa
                        .ldy_elems = args->ldy_elems,
                        .y_dtype = (int32_t)args->y_dtype,
                        .bias_dtype = (int32_t)args->bias_dtype,
-                       .slices = slices_of(args->n, args->k)};
-  const int groups = tile->shape.slabs == 1 ? a.slices : 1;
+                       .slices = slices};
+  const int groups = tile->shape.slabs == 1 ? slices : 1;
+  /* Programmatic launch: weights are read while the quantiser is at work, and nothing else before it has ended. */
+  const nvfp4_cu_launch_attribute overlap = {.id = NVFP4_CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION,
+                                             .value.programmatic_stream_serialization = 1};
   const nvfp4_cu_launch launch = {.grid_x = (unsigned)tiles_of(tile, args->m, args->n),
                                   .grid_y = 1,
                                   .grid_z = 1,
@@ -106,7 +110,9 @@ static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *pa
                                   .block_y = 1,
                                   .block_z = 1,
                                   .shared_bytes = (unsigned)(groups * sm120_group_bytes(tile->shape)),
-                                  .stream = args->stream};
+                                  .stream = args->stream,
+                                  .attributes = &overlap,
+                                  .attribute_count = 1};
   void *parameters[] = {&a};
   return nvfp4_cuda_launch(host->cuda, &tile->kernel, &launch, parameters, reason);
 }

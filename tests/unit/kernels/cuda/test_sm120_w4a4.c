@@ -25,7 +25,7 @@ static void test_one_order(void **state) {
   static const char *const gpus[] = {"sm=120,multiprocessors=170,shared=101376", "sm=121,multiprocessors=48,shared=101376",
                                      "sm=120,multiprocessors=2,shared=101376"};
   static const int64_t ms[] = {1, 16, 17, 33, 64, 65, 150};
-  enum { N = 390, K = 1040, MOST_M = 150 };
+  enum { N = 200, K = 560, MOST_M = 150 };
   if (!test_cuda_is_mock()) {
     skip();
   }
