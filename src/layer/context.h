@@ -23,7 +23,7 @@ typedef struct nvfp4_known_kernel {
   nvfp4_stage missing;  /* if kernel is NULL */
   char *missing_reason; /* own copy, if kernel is NULL */
   nvfp4_self_test self_test[NVFP4_SELF_TEST_DEVICES];
-  char *self_test_reason[NVFP4_SELF_TEST_DEVICES]; /* if failed */
+  char *self_test_reason[NVFP4_SELF_TEST_DEVICES]; /* if failed or unsupported */
 } nvfp4_known_kernel;
 
 struct nvfp4_context {

@@ -11,6 +11,7 @@
 #include "kernels/cuda/mma_layout.h"
 #include "kernels/ref/spec.h"
 #include "mock.h"
+#include "sm120/simulate.h"
 #include "tcgen05/simulate.h"
 
 static void check_scales(void *const *arguments, unsigned grid, unsigned block) {
@@ -367,6 +368,14 @@ static void sm100_w4a4(void *const *arguments, unsigned grid, unsigned block) {
   }
 }
 
+#define SM120_KERNEL(name, ...)                                                     \
+  static void sm120_##name(void *const *arguments, unsigned grid, unsigned block) { \
+    sm120_simulate((sm120_shape){__VA_ARGS__}, arguments[0], grid, block);          \
+  }
+SM120_SHAPES(SM120_KERNEL)
+
+#define SM120_ROW(name, ...) {"nvfp4_sm120_" #name, {sizeof(cuda_sm120_args)}, sm120_##name},
+
 const mock_kernel mock_kernels[] = {
     {"nvfp4_read", {sizeof(void *), sizeof(long long), sizeof(void *)}, read_buffer},
     {"nvfp4_check_scales", {sizeof(void *), sizeof(long long), sizeof(long long), sizeof(long long), sizeof(void *)}, check_scales},
@@ -402,5 +411,5 @@ const mock_kernel mock_kernels[] = {
     SM90_PREFILL(sliced128),
     SM90_PREFILL(sliced192),
     {"nvfp4_sm100_w4a4", {sizeof(cuda_sm100_args), sizeof(nvfp4_cu_tensor_map), sizeof(nvfp4_cu_tensor_map)}, sm100_w4a4},
-    {NULL, {0}, NULL},
+    SM120_SHAPES(SM120_ROW){NULL, {0}, NULL},
 };

@@ -3,7 +3,7 @@
  * A CUDA driver without a GPU, for tests: libcuda.so.1 in a folder of its own, put in front by LD_LIBRARY_PATH. It does what the library asks of a driver: devices, contexts, memory,
  * streams, graphs, and the kernels that kernels.c knows, which it computes on the CPU. It is stricter than a real one:
  *
- *   - memory of the device is inaccessible but during a call, so that a host that reads it crashes; new memory holds no zeros
+ *   - memory of the device is inaccessible but during a call, so that a host that reads it crashes; new memory holds no zeros (in its first 16 MiB)
  *   - work without a current context, memory that is freed twice, allocation or waiting while a stream is captured are errors
  *
  * The environment says what to play, when cuInit is called: MOCK_CUDA="devices=2,sm=90,multiprocessors=132,shared=232448,driver=13000,absent=cuLaunchKernelEx,fail=cuMemAlloc:2". `fail` is of all calls of that function; 100 from
@@ -29,7 +29,7 @@ enum {
   NOT_FOUND = 500,
   CAPTURING = 900
 };
-enum { MOST_DEVICES = 20, MOST_NODES = 1024, DEEP = 16 };
+enum { MOST_DEVICES = 20, MOST_NODES = 1024, DEEP = 16, MOST_FILLED = 16 << 20 };
 
 struct CUctx_st {
   int device, retained;
@@ -269,7 +269,7 @@ static int mock_alloc(nvfp4_cu_address *address, size_t bytes) {
     free(b);
     return OUT_OF_MEMORY;
   }
-  memset(b->data, 0xCB, b->bytes);
+  memset(b->data, 0xCB, b->bytes < MOST_FILLED ? b->bytes : MOST_FILLED);
   mprotect(b->data, b->bytes, PROT_NONE);
   pthread_mutex_lock(&mock.lock);
   b->next = mock.blocks;
@@ -520,27 +520,15 @@ static int mock_kernel_set_attribute(int attribute, int value, nvfp4_cu_kernel k
   return attribute == NVFP4_CU_FUNCTION_MAX_DYNAMIC_SHARED_BYTES && value <= mock.shared ? OK : INVALID_VALUE;
 }
 
-static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function, void **parameters, void **extra) {
-  const mock_kernel *kernel = ((nvfp4_cu_kernel)(void *)function)->kernel;
-  NEEDS_CONTEXT("cuLaunchKernelEx");
-  if (extra != NULL || launch->grid_x == 0 || launch->block_x == 0 || launch->block_x > 1024) {
-    return INVALID_VALUE;
-  }
-  node n = {.kernel = kernel, .grid = launch->grid_x, .block = launch->block_x, .shape = {1, launch->shared_bytes}};
-  for (unsigned i = 0; i < launch->attribute_count; i++) {
-    if (launch->attributes[i].id == NVFP4_CU_LAUNCH_CLUSTER_DIMENSION) {
-      n.shape.cluster = launch->attributes[i].value.cluster.x;
-    }
-  }
-  if (launch->grid_x % n.shape.cluster != 0) {
-    return INVALID_VALUE;
-  }
+static int enqueue(const mock_kernel *kernel, unsigned blocks, unsigned threads, mock_shape shape, nvfp4_cu_stream stream,
+                   void **parameters) {
+  node n = {.kernel = kernel, .grid = blocks, .block = threads, .shape = shape};
   for (int i = 0; i < MOCK_ARGUMENTS && kernel->sizes[i] != 0; i++) {
     n.arguments[i] = malloc(kernel->sizes[i]);
     memcpy(n.arguments[i], parameters[i], kernel->sizes[i]);
   }
-  if (launch->stream != NULL && launch->stream->capture != NULL) {
-    struct CUgraph_st *graph = launch->stream->capture;
+  if (stream != NULL && stream->capture != NULL) {
+    struct CUgraph_st *graph = stream->capture;
     if (graph->count == MOST_NODES) {
       return OUT_OF_MEMORY;
     }
@@ -552,6 +540,28 @@ static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function
     free(n.arguments[i]);
   }
   return OK;
+}
+
+static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function, void **parameters, void **extra) {
+  NEEDS_CONTEXT("cuLaunchKernelEx");
+  if (extra != NULL || launch->grid_x == 0 || launch->block_x == 0 || launch->block_x > 1024) {
+    return INVALID_VALUE;
+  }
+  mock_shape shape = {1, launch->shared_bytes};
+  for (unsigned i = 0; i < launch->attribute_count; i++) {
+    if (launch->attributes[i].id == NVFP4_CU_LAUNCH_CLUSTER_DIMENSION) {
+      shape.cluster = launch->attributes[i].value.cluster.x;
+    }
+  }
+  if (launch->grid_x % shape.cluster != 0) {
+    return INVALID_VALUE;
+  }
+  return enqueue(((nvfp4_cu_kernel)(void *)function)->kernel, launch->grid_x, launch->block_x, shape, launch->stream, parameters);
+}
+
+int mock_cuda_launch(const mock_kernel *kernel, nvfp4_cu_stream stream, void **arguments) {
+  NEEDS_CONTEXT("mock_cuda_launch");
+  return enqueue(kernel, 1, 1, (mock_shape){1, 0}, stream, arguments);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- the entrance */

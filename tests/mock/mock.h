@@ -25,6 +25,9 @@ extern mock_shape mock_launched;
 /* Ends with a NULL name. */
 extern const mock_kernel mock_kernels[];
 
+/* For mock libraries that compute on the device: enqueues such a kernel, as cuLaunchKernelEx does one of the library's. Returns a CUresult. */
+__attribute__((visibility("default"))) int mock_cuda_launch(const mock_kernel *kernel, nvfp4_cu_stream stream, void **arguments);
+
 /* Exported for tests: what was made and is not freed. */
 __attribute__((visibility("default"))) size_t mock_cuda_live(void);
 /* Bytes of memory, in whole pages, that were taken at most since the last call; from now on those that are taken now. */
