@@ -36,7 +36,7 @@ static void copy_scales(multiprocessor *sm, uint32_t to, uint64_t descriptor) {
   for (uint32_t lane = 0; lane < LANES; lane++) {
     for (uint32_t byte = 0; byte < 16; byte++) {
       const uint32_t from = tcgen05_address(descriptor, lane % 32, byte);
-      sm->tensor[lane][to + byte / 4][byte % 4] = tcgen05_descriptor_is_valid(descriptor) ? sm->shared[from] : 0x7F;
+      sm->tensor[lane][to + byte / 4][byte % 4] = tcgen05_descriptor_is_valid(descriptor) ? sm->shared[from % sizeof sm->shared] : 0x7F;
     }
   }
 }

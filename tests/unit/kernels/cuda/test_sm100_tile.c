@@ -178,7 +178,7 @@ static int64_t count_wrong(problem *p, const sm100_fault *fault) {
   for (int64_t m = 0; m < p->m; m++) {
     for (int64_t n = 0; n < p->n; n++) {
       const int64_t blocks_of_row = p->k / NVFP4_BLOCK;
-      uint8_t w[512], v[512]; /* signs cleared: the sum of magnitudes */
+      uint8_t w[1024], v[1024]; /* signs cleared: the sum of magnitudes */
       for (int64_t i = 0; i < p->k / 2; i++) {
         w[i] = p->w_codes[n * (p->k / 2) + i] & 0x77;
         v[i] = p->x_codes[m * (p->k / 2) + i] & 0x77;
