@@ -32,10 +32,12 @@ extern "C" {
 
 /* Same major: compatible. A minor adds fields at the ends of structs, never elsewhere. */
 #define NVFP4_ABI_MAJOR 1
-#define NVFP4_ABI_MINOR 1
+#define NVFP4_ABI_MINOR 2
 
-/* The CUDA driver as the library uses it (src/cuda/cuda.h): opaque to plug-ins, whose CUDA kernels open the driver themselves. */
+/* The CUDA driver as the library uses it (src/cuda/cuda.h): opaque to plug-ins. */
 struct nvfp4_cuda;
+struct nvfp4_layout;
+struct nvfp4_kernel_args;
 
 /* What the core lends a kernel. A plug-in links nothing of ours: it calls through this table. Lives as long as the context. */
 typedef struct nvfp4_host {
@@ -62,6 +64,27 @@ typedef struct nvfp4_host {
   /* Minor 1. For the CUDA kernels of this tree; NULL if there is no driver. Whenever the core calls a CUDA kernel or its layout, the CUDA context of the
    * layer is current. */
   struct nvfp4_cuda *cuda;
+  /* Minor 2. For CUDA kernels of plug-ins; all but cuda_fp4 are for calls of the core to a kernel or its layout, which make the layer's CUDA context current. Errors of the driver come as
+   * NVFP4_E_DEVICE or NVFP4_E_NOMEM with its words. Without a driver (`cuda` is NULL) they must not be called, and the core calls no CUDA kernel.
+   *
+   * The layout of FP4 tensor cores, "cuda_fp4_128x4". With np = n rounded up to 128 and kp = k rounded up to 64: codes [np, kp/2] at packed->data, the even k in the low nibble; behind them,
+   * np * kp / 2 bytes further, scales [np, kp/16] in NVFP4_SCALES_128X4. What is beyond n and k is zero. packed->private_elems[0] is 1 if alpha is the same for all rows; [1] is that alpha, the
+   * bits of an fp32. */
+  const struct nvfp4_layout *cuda_fp4;
+  /* Enqueues on args->stream the activation quantiser: x or quantised_x of args -> codes [m, k_padded/2] without gaps (address: a multiple of 8), and scales [m, k_padded/16] in `layout`,
+   * whole tiles; what is beyond m and k becomes zero. k_padded: k, or a larger multiple of 16. It also repacks weights, as quantised_x of args without x. */
+  nvfp4_status (*cuda_quantise)(void *cookie, const struct nvfp4_kernel_args *args, int64_t k_padded, nvfp4_scale_layout layout,
+                                uint8_t *codes, uint8_t *scales, nvfp4_reason *reason);
+  /* Enqueues on args->stream y[m,n] = alpha[n] * acc[m,n] (+ bias[n]) as docs/numerics.md has it. acc: fp32 on the device, rows ld_acc_elems apart. */
+  nvfp4_status (*cuda_finish)(void *cookie, const struct nvfp4_kernel_args *args, const float *acc, int64_t ld_acc_elems,
+                              nvfp4_reason *reason);
+  /* Memory of the device, for packed weights; not from apply_weights. free takes NULL, too. */
+  nvfp4_status (*cuda_alloc)(void *cookie, size_t bytes, void **out, nvfp4_reason *reason);
+  void (*cuda_free)(void *cookie, void *memory);
+  /* Enqueues a copy of `rows` rows of row_bytes each, between host and device memory in any direction; and waits for all that was enqueued on a stream (not from apply_weights). */
+  nvfp4_status (*cuda_copy)(void *cookie, void *to, size_t to_stride, const void *from, size_t from_stride, size_t row_bytes, size_t rows,
+                            void *stream, nvfp4_reason *reason);
+  nvfp4_status (*cuda_wait)(void *cookie, void *stream, nvfp4_reason *reason);
 } nvfp4_host;
 
 /* What process_weights_after_loading gets: rows that share one input global, k whole. For a CUDA kernel all of it lies in memory of the device (the core

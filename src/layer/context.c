@@ -13,6 +13,9 @@
 #include "format/e2m1.h"
 #include "format/e4m3.h"
 #include "format/half.h"
+#include "kernels/cuda/fp4_finish.h"
+#include "kernels/cuda/fp4_layout.h"
+#include "kernels/cuda/quantise.h"
 #include "kernels/registry.h"
 
 /* ------------------------------------------------------------------------------------------------- what kernels call */
@@ -37,6 +40,39 @@ static int host_threads(void *cookie) {
   return nvfp4_threads_count(context->threads);
 }
 
+static nvfp4_status host_cuda_quantise(void *cookie, const nvfp4_kernel_args *args, int64_t k_padded, nvfp4_scale_layout layout,
+                                       uint8_t *codes, uint8_t *scales, nvfp4_reason *reason) {
+  const nvfp4_context *context = cookie;
+  return cuda_quantise(&context->host, args, k_padded, layout, codes, scales, reason);
+}
+
+static nvfp4_status host_cuda_finish(void *cookie, const nvfp4_kernel_args *args, const float *acc, int64_t ld_acc_elems,
+                                     nvfp4_reason *reason) {
+  const nvfp4_context *context = cookie;
+  return cuda_fp4_finish(&context->host, args, acc, ld_acc_elems, reason);
+}
+
+static nvfp4_status host_cuda_alloc(void *cookie, size_t bytes, void **out, nvfp4_reason *reason) {
+  const nvfp4_context *context = cookie;
+  return nvfp4_cuda_alloc(context->cuda, bytes, out, reason);
+}
+
+static void host_cuda_free(void *cookie, void *memory) {
+  const nvfp4_context *context = cookie;
+  nvfp4_cuda_free(context->cuda, memory);
+}
+
+static nvfp4_status host_cuda_copy(void *cookie, void *to, size_t to_stride, const void *from, size_t from_stride, size_t row_bytes,
+                                   size_t rows, void *stream, nvfp4_reason *reason) {
+  const nvfp4_context *context = cookie;
+  return nvfp4_cuda_copy_rows(context->cuda, to, to_stride, from, from_stride, row_bytes, rows, stream, reason);
+}
+
+static nvfp4_status host_cuda_wait(void *cookie, void *stream, nvfp4_reason *reason) {
+  const nvfp4_context *context = cookie;
+  return nvfp4_cuda_check(context->cuda, "cuStreamSynchronize", nvfp4_cuda_api(context->cuda)->stream_synchronize(stream), reason);
+}
+
 static nvfp4_host make_host(nvfp4_context *context) {
   return (nvfp4_host){
       .struct_size = sizeof(nvfp4_host),
@@ -52,6 +88,13 @@ static nvfp4_host make_host(nvfp4_context *context) {
       .e2m1 = nvfp4_e2m1_table,
       .e4m3 = nvfp4_e4m3_table,
       .cuda = context->cuda,
+      .cuda_fp4 = &nvfp4_layout_cuda_fp4,
+      .cuda_quantise = host_cuda_quantise,
+      .cuda_finish = host_cuda_finish,
+      .cuda_alloc = host_cuda_alloc,
+      .cuda_free = host_cuda_free,
+      .cuda_copy = host_cuda_copy,
+      .cuda_wait = host_cuda_wait,
   };
 }
 

@@ -30,7 +30,7 @@ static void quantise(void *const *arguments, unsigned grid, unsigned block) {
   int64_t blocks = a->k / NVFP4_BLOCK;
   for (int64_t i = 0; i < (int64_t)grid * block && i < a->rows * a->columns; i++) {
     int64_t row = i / a->columns, column = i % a->columns;
-    uint8_t scale = 0, *codes = a->codes + (row * blocks + column) * (NVFP4_BLOCK / 2);
+    uint8_t scale = 0, codes[NVFP4_BLOCK / 2] = {0};
     if (row < a->m && column < blocks && a->x != NULL) {
       float x[NVFP4_BLOCK];
       nvfp4_to_f32((const char *)a->x + (size_t)(row * a->ldx_elems + column * NVFP4_BLOCK) * width(a->x_dtype), (nvfp4_dtype)a->x_dtype, x,
@@ -42,7 +42,26 @@ static void quantise(void *const *arguments, unsigned grid, unsigned block) {
       scale = a->q_scales[linear ? (size_t)(row * a->q_scales_stride + column)
                                  : nvfp4_scale_offset((nvfp4_scale_layout)a->q_scale_layout, blocks, row, column)];
     }
-    a->scales[nvfp4_scale_offset((nvfp4_scale_layout)a->scale_layout, blocks, row, column)] = scale;
+    if (row < a->m && column < a->code_columns) {
+      memcpy(a->codes + (row * a->code_columns + column) * (NVFP4_BLOCK / 2), codes, sizeof codes);
+    }
+    a->scales[nvfp4_scale_offset((nvfp4_scale_layout)a->scale_layout, a->columns, row, column)] = scale;
+  }
+}
+
+static void fp4_finish(void *const *arguments, unsigned grid, unsigned block) {
+  const cuda_fp4_finish_args *a = arguments[0];
+  int64_t across = (a->n + CUDA_FP4_FINISH_COLUMNS - 1) / CUDA_FP4_FINISH_COLUMNS;
+  for (int64_t i = 0; i < (int64_t)grid * block; i++) {
+    int64_t m = i / block / across, n = i / block % across * block + i % block;
+    if (m < a->m && n < a->n) {
+      float bias;
+      if (a->bias != NULL) {
+        nvfp4_to_f32((const char *)a->bias + (size_t)n * width(a->bias_dtype), (nvfp4_dtype)a->bias_dtype, &bias, 1);
+      }
+      float v = nvfp4_spec_finish(a->acc[m * a->ld_acc_elems + n], a->alpha[n], a->bias != NULL ? &bias : NULL);
+      nvfp4_from_f32(&v, (nvfp4_dtype)a->y_dtype, (char *)a->y + (size_t)(m * a->ldy_elems + n) * width(a->y_dtype), 1);
+    }
   }
 }
 
@@ -332,6 +351,7 @@ const mock_kernel mock_kernels[] = {
     {"nvfp4_read", {sizeof(void *), sizeof(long long), sizeof(void *)}, read_buffer},
     {"nvfp4_check_scales", {sizeof(void *), sizeof(long long), sizeof(long long), sizeof(long long), sizeof(void *)}, check_scales},
     {"nvfp4_quantise", {sizeof(cuda_quantise_args)}, quantise},
+    {"nvfp4_fp4_finish", {sizeof(cuda_fp4_finish_args)}, fp4_finish},
     {"nvfp4_emulation_w4a4_16", {sizeof(cuda_emulation_args)}, w4a4_16},
     {"nvfp4_emulation_w4a4_64", {sizeof(cuda_emulation_args)}, w4a4_64},
     {"nvfp4_emulation_w4a16_16", {sizeof(cuda_emulation_args)}, w4a16_16},

@@ -3,7 +3,7 @@
  * A CUDA driver without a GPU, for tests: libcuda.so.1 in a folder of its own, put in front by LD_LIBRARY_PATH. It does what the library asks of a driver: devices, contexts, memory,
  * streams, graphs, and the kernels that kernels.c knows, which it computes on the CPU. It is stricter than a real one:
  *
- *   - memory of the device is inaccessible but during a call, so that a host that reads it crashes
+ *   - memory of the device is inaccessible but during a call, so that a host that reads it crashes; new memory holds no zeros
  *   - work without a current context, memory that is freed twice, allocation or waiting while a stream is captured are errors
  *
  * The environment says what to play, when cuInit is called: MOCK_CUDA="devices=2,sm=90,multiprocessors=132,shared=232448,driver=13000,absent=cuLaunchKernelEx,fail=cuMemAlloc:2". `fail` is of all calls of that function; 100 from
@@ -261,11 +261,13 @@ static int mock_alloc(nvfp4_cu_address *address, size_t bytes) {
   }
   block *b = calloc(1, sizeof *b);
   b->bytes = (bytes + 4095) / 4096 * 4096;
-  b->data = mmap(NULL, b->bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  b->data = mmap(NULL, b->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (b->data == MAP_FAILED) {
     free(b);
     return OUT_OF_MEMORY;
   }
+  memset(b->data, 0xCB, b->bytes);
+  mprotect(b->data, b->bytes, PROT_NONE);
   pthread_mutex_lock(&mock.lock);
   b->next = mock.blocks;
   mock.blocks = b;

@@ -61,10 +61,11 @@ const nvfp4_layout nvfp4_layout_cuda_linear = {
 
 nvfp4_status cuda_is_supported(const nvfp4_machine *machine, int sm_first, int sm_last, nvfp4_reason *reason) {
   char needed[48];
+  int length = snprintf(needed, sizeof needed, "compute capability %d.%d", sm_first / 10, sm_first % 10);
   if (sm_last == 0) {
-    snprintf(needed, sizeof needed, "compute capability %d.%d or newer", sm_first / 10, sm_first % 10);
-  } else {
-    snprintf(needed, sizeof needed, "compute capability %d.%d", sm_first / 10, sm_first % 10);
+    snprintf(needed + length, sizeof needed - (size_t)length, " or newer");
+  } else if (sm_last != sm_first) {
+    snprintf(needed + length, sizeof needed - (size_t)length, " to %d.%d", sm_last / 10, sm_last % 10);
   }
   if (machine->gpu_count == 0) {
     return nvfp4_reject(reason, NVFP4_E_MACHINE, "%s; needs a GPU of %s and its driver",

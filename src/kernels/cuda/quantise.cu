@@ -29,8 +29,8 @@ extern "C" __global__ void nvfp4_quantise(const cuda_quantise_args a) {
     return;
   }
   unsigned scale = 0;
+  unsigned long long codes = 0;
   if (row < a.m && block < blocks) {
-    unsigned long long codes = 0;
     if (a.x != nullptr) {
       float x[NVFP4_BLOCK];
       for (int j = 0; j < NVFP4_BLOCK; j++) {
@@ -45,7 +45,9 @@ extern "C" __global__ void nvfp4_quantise(const cuda_quantise_args a) {
       scale = a.q_scale_layout == NVFP4_SCALES_LINEAR ? a.q_scales[row * a.q_scales_stride + block]
                                                       : a.q_scales[scale_offset(a.q_scale_layout, blocks, row, block)];
     }
-    *reinterpret_cast<unsigned long long *>(a.codes + (row * blocks + block) * (NVFP4_BLOCK / 2)) = codes;
   }
-  a.scales[scale_offset(a.scale_layout, blocks, row, block)] = (uint8_t)scale;
+  if (row < a.m && block < a.code_columns) {
+    *reinterpret_cast<unsigned long long *>(a.codes + (row * a.code_columns + block) * (NVFP4_BLOCK / 2)) = codes;
+  }
+  a.scales[scale_offset(a.scale_layout, a.columns, row, block)] = (uint8_t)scale;
 }
