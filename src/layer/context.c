@@ -73,6 +73,17 @@ static nvfp4_status host_cuda_wait(void *cookie, void *stream, nvfp4_reason *rea
   return nvfp4_cuda_check(context->cuda, "cuStreamSynchronize", nvfp4_cuda_api(context->cuda)->stream_synchronize(stream), reason);
 }
 
+static nvfp4_status host_cuda_device(void *cookie, int *ordinal, int *sm, nvfp4_reason *reason) {
+  const nvfp4_context *context = cookie;
+  NVFP4_TRY(nvfp4_cuda_check(context->cuda, "cuCtxGetDevice", nvfp4_cuda_api(context->cuda)->context_get_device(ordinal), reason));
+  if (*ordinal >= context->machine.gpu_count) {
+    return nvfp4_reject(reason, NVFP4_E_DEVICE, "the current CUDA context is of device %d; the context knows %d", *ordinal,
+                        context->machine.gpu_count);
+  }
+  *sm = context->machine.gpus[*ordinal].sm;
+  return NVFP4_OK;
+}
+
 static nvfp4_host make_host(nvfp4_context *context) {
   return (nvfp4_host){
       .struct_size = sizeof(nvfp4_host),
@@ -95,6 +106,7 @@ static nvfp4_host make_host(nvfp4_context *context) {
       .cuda_free = host_cuda_free,
       .cuda_copy = host_cuda_copy,
       .cuda_wait = host_cuda_wait,
+      .cuda_device = host_cuda_device,
   };
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The self-test of a kernel: a small problem with every E2M1 code, many scales (zero, subnormal, 448), a row of zeros, ragged N; once without and once with bias; on a GPU with several M, as its kernels have
+ * The self-test of a kernel: a small problem with every E2M1 code, many scales (zero, subnormal, 448), a row of zeros, ragged N; once without and once with bias, if the kernel takes one; on a GPU with several M, as its kernels have
  * code of their own for few and for many rows. CANONICAL kernels must give the bits of the
  * reference, BOUNDED ones keep the bound of docs/numerics.md. A kernel for dense layers gets weights of each type that it takes, zero, subnormal and of many exponents, and an odd K.
  */
@@ -26,7 +26,8 @@ typedef struct problem {
   float x[TEST_M_MAX][TEST_K], alpha[TEST_N], bias[TEST_N];
   float s_a;
   int m, k;                              /* rows that are used: TEST_M, or the nearest that the kernel serves; TEST_K, or TEST_K_DENSE */
-  nvfp4_dtype x_dtype;                   /* F32, or else the first that the kernel takes */
+  nvfp4_dtype x_dtype, y_dtype;          /* F32, or else the first that the kernel takes */
+  bool one_alpha;                        /* the kernel takes no other */
   uint32_t x_typed[TEST_M_MAX * TEST_K]; /* x in that type, no gaps; x above holds what it became by rounding */
   nvfp4_dtype dtype;                     /* of dense weights; NONE: NVFP4 */
   float w[TEST_N][TEST_K_DENSE], values[TEST_N * TEST_K_DENSE]; /* dense: what the weights are, and as they are stored */
@@ -46,7 +47,7 @@ static void make_problem(problem *p) {
     for (int b = 0; b < TEST_BLOCKS; b++) {
       p->scales[n][b] = (uint8_t)(next_random(&state) % 0x7F); /* 0 .. 0x7E = 448 */
     }
-    p->alpha[n] = n < TEST_N / 2 ? 0x1.8p-7f : 0x1.23456p-5f;
+    p->alpha[n] = n < TEST_N / 2 && !p->one_alpha ? 0x1.8p-7f : 0x1.23456p-5f;
     p->bias[n] = ((float)(next_random(&state) % 2048) - 1024.0f) * 0x1p-4f;
   }
   for (int m = 0; m < TEST_M_MAX; m++) {
@@ -107,9 +108,10 @@ static nvfp4_status compare(const nvfp4_kernel *kernel, const problem *p, const 
     for (int n = 0; n < TEST_N; n++) {
       double absolute;
       float want = expected(p, kernel->numerics.mode, m, n, with_bias, &absolute), got = y[m * TEST_N + n];
-      bool good = memcmp(&want, &got, sizeof want) == 0;
+      bool good = p->y_dtype == NVFP4_DTYPE_F32 && memcmp(&want, &got, sizeof want) == 0;
       if (kernel->numerics.numerics_class == NVFP4_CLASS_BOUNDED) {
-        good = fabs((double)got - want) <= (p->k + 8) * 0x1p-23 * absolute; /* a NaN fails */
+        double bound = (p->k + 8) * 0x1p-23 * absolute, rounding = p->y_dtype == NVFP4_DTYPE_BF16 ? 0x1p-8 : 0;
+        good = fabs((double)got - want) <= bound + rounding * (fabs((double)want) + bound) + 0x1p-134; /* a NaN fails */
       }
       if (!good) {
         return nvfp4_reject(
@@ -137,7 +139,11 @@ static nvfp4_weights weights_of(const problem *p) {
 }
 
 static nvfp4_layer_desc desc_of(const nvfp4_kernel *kernel, const problem *p, nvfp4_device device, bool with_bias) {
-  static const nvfp4_partition nvfp4 = {.n_rows = TEST_N, .weight.value = 1, .input.value = 1};
+  static const nvfp4_partition nvfp4[] = {
+      {.n_rows = TEST_N / 2, .weight.value = 1, .input.value = 1},
+      {.n_first = TEST_N / 2, .n_rows = TEST_N - TEST_N / 2, .weight.value = 2, .input.value = 1},
+  };
+  static const nvfp4_partition one_alpha = {.n_rows = TEST_N, .weight.value = 1, .input.value = 1};
   static const nvfp4_partition dense = {.n_rows = TEST_N, .weight.value = 1};
   return (nvfp4_layer_desc){.struct_size = sizeof(nvfp4_layer_desc),
                             .name = "self-test",
@@ -147,11 +153,13 @@ static nvfp4_layer_desc desc_of(const nvfp4_kernel *kernel, const problem *p, nv
                             .m_last = NVFP4_M_MAX,
                             .mode = kernel->numerics.mode,
                             .x_dtype = p->x_dtype,
-                            .y_dtype = NVFP4_DTYPE_F32,
+                            .y_dtype = p->y_dtype,
                             .bias_dtype = with_bias ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE,
                             .device = device,
-                            .partitions = p->dtype != NVFP4_DTYPE_NONE ? &dense : &nvfp4,
-                            .partition_count = 1,
+                            .partitions = p->dtype != NVFP4_DTYPE_NONE ? &dense
+                                          : p->one_alpha               ? &one_alpha
+                                                                       : nvfp4,
+                            .partition_count = p->dtype != NVFP4_DTYPE_NONE || p->one_alpha ? 1 : 2,
                             .weight_dtype = p->dtype};
 }
 
@@ -211,24 +219,33 @@ static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kerne
                             .bias_dtype = desc->bias_dtype,
                             .y = there->y,
                             .ldy_elems = TEST_N,
-                            .y_dtype = NVFP4_DTYPE_F32,
+                            .y_dtype = p->y_dtype,
                             .workspace = there->workspace,
                             .workspace_bytes = workspace_bytes,
                             .stream = visit->stream};
   NVFP4_TRY(kernel->apply_weights(host, &there->packed, &args, reason));
   if (visit->place->cuda == NULL) {
     memcpy(y, there->y, y_bytes);
-    return NVFP4_OK;
+  } else {
+    NVFP4_TRY(nvfp4_cuda_copy_rows(visit->place->cuda, y, y_bytes, there->y, y_bytes, y_bytes, 1, visit->stream, reason));
+    NVFP4_TRY(nvfp4_place_wait(visit, reason));
   }
-  NVFP4_TRY(nvfp4_cuda_copy_rows(visit->place->cuda, y, y_bytes, there->y, y_bytes, y_bytes, 1, visit->stream, reason));
-  return nvfp4_place_wait(visit, reason);
+  if (p->y_dtype == NVFP4_DTYPE_BF16) { /* in place, from the end */
+    for (size_t i = (size_t)p->m * TEST_N; i-- > 0;) {
+      nvfp4_to_f32((uint16_t *)(void *)y + i, NVFP4_DTYPE_BF16, y + i, 1);
+    }
+  }
+  return NVFP4_OK;
 }
 
-/* With and without bias, p->m rows. */
+/* Without bias and, if the kernel takes one, with it; p->m rows. */
 static nvfp4_status test_problem(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, const nvfp4_visit *visit,
                                  const problem *p, float *y, nvfp4_reason *reason) {
   for (int with_bias = 0; with_bias <= 1; with_bias++) {
     const nvfp4_layer_desc desc = desc_of(kernel, p, device, with_bias != 0);
+    if (with_bias != 0 && kernel->can_implement(&desc, NULL) != NVFP4_OK) {
+      break;
+    }
     placed there = {0};
     nvfp4_status status = run_kernel(host, kernel, visit, p, &desc, &there, y, reason);
     free_placed(host, kernel, visit->place, &there);
@@ -255,14 +272,24 @@ static nvfp4_status test_rows(const nvfp4_host *host, const nvfp4_kernel *kernel
   return NVFP4_OK;
 }
 
-/* The first type of x that the kernel takes: tensor cores do not take f32. */
-static void choose_x(const nvfp4_kernel *kernel, nvfp4_device device, problem *p) {
-  static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_F32, NVFP4_DTYPE_BF16, NVFP4_DTYPE_F16};
-  for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
-    p->x_dtype = dtypes[i];
-    const nvfp4_layer_desc desc = desc_of(kernel, p, device, false);
-    if (kernel->can_implement(&desc, NULL) == NVFP4_OK) {
-      return;
+/* The first types that the kernel takes, and two alphas if it takes those: tensor cores do not take f32 x, and some libraries write 16 bits for one alpha alone. */
+static void choose_types(const nvfp4_kernel *kernel, nvfp4_device device, problem *p) {
+  static const struct {
+    nvfp4_dtype x, y;
+  } types[] = {{NVFP4_DTYPE_F32, NVFP4_DTYPE_F32},
+               {NVFP4_DTYPE_BF16, NVFP4_DTYPE_F32},
+               {NVFP4_DTYPE_F16, NVFP4_DTYPE_F32},
+               {NVFP4_DTYPE_F32, NVFP4_DTYPE_BF16},
+               {NVFP4_DTYPE_BF16, NVFP4_DTYPE_BF16}};
+  for (int one_alpha = 0; one_alpha <= 1; one_alpha++) {
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+      p->x_dtype = types[i].x;
+      p->y_dtype = types[i].y;
+      p->one_alpha = one_alpha != 0;
+      const nvfp4_layer_desc desc = desc_of(kernel, p, device, false);
+      if (kernel->can_implement(&desc, NULL) == NVFP4_OK) {
+        return;
+      }
     }
   }
 }
@@ -279,7 +306,7 @@ static nvfp4_status test_all(const nvfp4_host *host, const nvfp4_kernel *kernel,
   bool dense = kernel->numerics.mode == NVFP4_MODE_UNQUANTISED;
   p->k = dense ? TEST_K_DENSE : TEST_K;
   p->dtype = dense ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_NONE;
-  choose_x(kernel, device, p);
+  choose_types(kernel, device, p);
   make_problem(p);
   for (size_t i = 0; i < (device.kind == NVFP4_DEVICE_CUDA ? sizeof rows / sizeof rows[0] : 1); i++) {
     int before = p->m;

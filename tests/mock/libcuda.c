@@ -45,7 +45,7 @@ struct CUevent_st {
   int recorded;
 };
 typedef struct node {
-  const mock_kernel *kernel;
+  void (*compute)(void *const *arguments, unsigned grid, unsigned block);
   void *arguments[MOCK_ARGUMENTS];
   unsigned grid, block;
 } node;
@@ -403,7 +403,7 @@ static void run(const node *nodes, size_t count) {
   pthread_mutex_lock(&mock.lock);
   open_memory(PROT_READ | PROT_WRITE);
   for (size_t i = 0; i < count; i++) {
-    nodes[i].kernel->compute(nodes[i].arguments, nodes[i].grid, nodes[i].block);
+    nodes[i].compute(nodes[i].arguments, nodes[i].grid, nodes[i].block);
   }
   open_memory(PROT_NONE);
   pthread_mutex_unlock(&mock.lock);
@@ -516,30 +516,43 @@ static int mock_kernel_set_attribute(int attribute, int value, nvfp4_cu_kernel k
   return attribute == NVFP4_CU_FUNCTION_MAX_DYNAMIC_SHARED_BYTES && value <= mock.shared ? OK : INVALID_VALUE;
 }
 
+/* Takes the arguments. */
+static int enqueue(nvfp4_cu_stream stream, const node *n) {
+  if (stream != NULL && stream->capture != NULL) {
+    struct CUgraph_st *graph = stream->capture;
+    if (graph->count == MOST_NODES) {
+      return OUT_OF_MEMORY;
+    }
+    graph->nodes[graph->count++] = *n;
+    return OK;
+  }
+  run(n, 1);
+  for (int i = 0; i < MOCK_ARGUMENTS; i++) {
+    free(n->arguments[i]);
+  }
+  return OK;
+}
+
 static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function, void **parameters, void **extra) {
   const mock_kernel *kernel = ((nvfp4_cu_kernel)(void *)function)->kernel;
   NEEDS_CONTEXT("cuLaunchKernelEx");
   if (extra != NULL || launch->grid_x == 0 || launch->block_x == 0 || launch->block_x > 1024) {
     return INVALID_VALUE;
   }
-  node n = {.kernel = kernel, .grid = launch->grid_x, .block = launch->block_x};
+  node n = {.compute = kernel->compute, .grid = launch->grid_x, .block = launch->block_x};
   for (int i = 0; i < MOCK_ARGUMENTS && kernel->sizes[i] != 0; i++) {
     n.arguments[i] = malloc(kernel->sizes[i]);
     memcpy(n.arguments[i], parameters[i], kernel->sizes[i]);
   }
-  if (launch->stream != NULL && launch->stream->capture != NULL) {
-    struct CUgraph_st *graph = launch->stream->capture;
-    if (graph->count == MOST_NODES) {
-      return OUT_OF_MEMORY;
-    }
-    graph->nodes[graph->count++] = n;
-    return OK;
-  }
-  run(&n, 1);
-  for (int i = 0; i < MOCK_ARGUMENTS; i++) {
-    free(n.arguments[i]);
-  }
-  return OK;
+  return enqueue(launch->stream, &n);
+}
+
+int mock_cuda_enqueue(nvfp4_cu_stream stream, void (*compute)(void *const *arguments, unsigned grid, unsigned block), const void *argument,
+                      size_t bytes) {
+  NEEDS_CONTEXT("mock_cuda_enqueue");
+  node n = {.compute = compute, .arguments = {malloc(bytes)}};
+  memcpy(n.arguments[0], argument, bytes);
+  return enqueue(stream, &n);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- the entrance */

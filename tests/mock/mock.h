@@ -23,6 +23,10 @@ extern const mock_kernel mock_kernels[];
 __attribute__((visibility("default"))) size_t mock_cuda_live(void);
 /* Bytes of memory, in whole pages, that were taken at most since the last call; from now on those that are taken now. */
 __attribute__((visibility("default"))) size_t mock_cuda_most_bytes(void);
+/* For mocks of libraries that run on the driver: compute() with a copy of the argument as arguments[0], and memory open; now, or, if the stream is being captured, when its graph runs. */
+__attribute__((visibility("default"))) int mock_cuda_enqueue(nvfp4_cu_stream stream,
+                                                             void (*compute)(void *const *arguments, unsigned grid, unsigned block),
+                                                             const void *argument, size_t bytes);
 __attribute__((visibility("default"))) int cuCtxCreate_v2(nvfp4_cu_context *context, unsigned flags, nvfp4_cu_device device);
 __attribute__((visibility("default"))) int cuCtxDestroy_v2(nvfp4_cu_context context);
 __attribute__((visibility("default"))) int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags,

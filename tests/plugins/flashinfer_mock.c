@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * FlashInfer's modules fp4_gemm_cutlass and trtllm_gemm and the part of libtvm_ffi.so that they need, in one library: the same symbols, the same demands on their arguments, the results computed on the CPU on the
+ * mock driver's memory. MOCK_FLASHINFER=error lets every call fail as a module does; =cubins lets trtllm_gemm want the file kernel.cubin.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "flashinfer/tvm_ffi.h"
+#include "format/e2m1.h"
+#include "format/e4m3.h"
+#include "format/half.h"
+#include "format/scale_layout.h"
+#include "mock/mock.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* ---------------------------------------------------------------------------------------------------------------- libtvm_ffi */
+
+static _Thread_local void *stream_now;
+static _Thread_local ffi_error *raised;
+static _Thread_local char message[256];
+static int live_errors;
+
+EXPORT int TVMFFIEnvSetStream(int32_t device_type, int32_t ordinal, void *stream, void **before);
+EXPORT void TVMFFIErrorMoveFromRaised(void **error);
+EXPORT int TVMFFIObjectDecRef(void *object);
+EXPORT int mock_flashinfer_live_errors(void);
+
+int TVMFFIEnvSetStream(int32_t device_type, int32_t ordinal, void *stream, void **before) {
+  if (before != NULL) {
+    *before = stream_now;
+  }
+  stream_now = stream;
+  return device_type == FFI_DEVICE_CUDA && ordinal == 0 ? 0 : -1;
+}
+
+void TVMFFIErrorMoveFromRaised(void **error) {
+  *error = raised;
+  raised = NULL;
+}
+
+int TVMFFIObjectDecRef(void *object) {
+  free(object);
+  live_errors--;
+  return 0;
+}
+
+int mock_flashinfer_live_errors(void) { return live_errors; }
+
+static int fail(const char *kind, const char *text) {
+  snprintf(message, sizeof message, "%s", text);
+  raised = calloc(1, sizeof *raised);
+  *raised = (ffi_error){.references = 1, .kind = {kind, strlen(kind)}, .message = {message, strlen(message)}};
+  live_errors++;
+  return -1;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------ GEMM */
+
+typedef struct gemm {
+  int64_t m, n, k;
+  const uint8_t *x, *w, *x_scales, *w_scales;
+  const float *alpha;
+  uint16_t *y;
+  int f16, shuffled;
+  nvfp4_scale_layout x_layout;
+} gemm;
+
+static float value(const uint8_t *codes, const uint8_t *scales, nvfp4_scale_layout layout, int64_t row, int64_t k, int64_t k_all) {
+  uint8_t code = codes[row * (k_all / 2) + k / 2] >> k % 2 * 4 & 15;
+  return nvfp4_e2m1_to_f32(code) * nvfp4_e4m3_to_f32(scales[nvfp4_scale_offset(layout, k_all / 16, row, k / 16)]);
+}
+
+/* Where row i of 32 is in shuffled weights. */
+static const int shuffled[32] = {0, 8,  16, 24, 1, 9,  17, 25, 2, 10, 18, 26, 3, 11, 19, 27,
+                                 4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31};
+
+static void compute(void *const *arguments, unsigned grid, unsigned block) {
+  (void)grid, (void)block;
+  const gemm *g = arguments[0];
+  for (int64_t m = 0; m < g->m; m++) {
+    for (int64_t n = 0; n < g->n; n++) {
+      int64_t row = g->shuffled ? n - n % 32 + shuffled[n % 32] : n;
+      double sum = 0;
+      for (int64_t k = 0; k < g->k; k++) {
+        sum +=
+            (double)value(g->x, g->x_scales, g->x_layout, m, k, g->k) * (double)value(g->w, g->w_scales, NVFP4_SCALES_128X4, row, k, g->k);
+      }
+      float v = (float)(sum * (double)*g->alpha);
+      g->y[m * g->n + n] = g->f16 ? nvfp4_f16_from_f32(v) : nvfp4_bf16_from_f32(v);
+    }
+  }
+}
+
+static int enqueue(const gemm *g) {
+  return mock_cuda_enqueue(stream_now, compute, g, sizeof *g) == 0 ? 0 : fail("RuntimeError", "CUDA error: launch failed");
+}
+
+/* What CHECK_INPUT and the TMA descriptors ask of a matrix, or of a vector of at least `columns`. */
+static const char *check(const ffi_any *any, int dimensions, int64_t rows, int64_t columns, int code, int bits) {
+  const ffi_tensor *t = any->value.pointer;
+  if (any->type != FFI_TENSOR || t->dimensions != dimensions || t->device.type != FFI_DEVICE_CUDA || t->dtype.lanes != 1 ||
+      t->offset_bytes != 0) {
+    return "not a tensor of that rank on the GPU";
+  }
+  if (t->dtype.code != code || t->dtype.bits != bits) {
+    return "another dtype";
+  }
+  if (dimensions == 2 ? t->shape[0] != rows || t->shape[1] != columns || t->strides[0] != columns || t->strides[1] != 1
+                      : t->shape[0] < columns || t->strides[0] != 1) {
+    return "another shape, or not contiguous";
+  }
+  return (uintptr_t)t->data % (bits == 32 ? 4 : 16) != 0 ? "not aligned" : NULL;
+}
+
+static void *data(const ffi_any *any) { return ((const ffi_tensor *)any->value.pointer)->data; }
+
+/* x, w, x's scales, w's scales, alpha, y, workspace: as both functions have them. */
+static int prepare(const ffi_any *x, const ffi_any *w, const ffi_any *x_scales, const ffi_any *w_scales, const ffi_any *alpha,
+                   const ffi_any *y, const ffi_any *workspace, gemm *g) {
+  const char *wanted = getenv("MOCK_FLASHINFER");
+  if (wanted != NULL && strcmp(wanted, "error") == 0) {
+    return fail("RuntimeError", "Error occurred when running GEMM!");
+  }
+  const ffi_tensor *tx = x->value.pointer, *tw = w->value.pointer, *ty = y->value.pointer;
+  g->m = tx->shape[0];
+  g->n = tw->shape[0];
+  g->k = tx->shape[1] * 2;
+  g->f16 = ty->dtype.code == FFI_FLOAT;
+  const int64_t x_tile = g->x_layout == NVFP4_SCALES_8X4 ? 8 : 128;
+  const struct {
+    const char *name, *wrong;
+  } checks[] = {
+      {"x", check(x, 2, g->m, g->k / 2, FFI_UINT, 8)},
+      {"w", check(w, 2, g->n, g->k / 2, FFI_UINT, 8)},
+      {"x_scales", check(x_scales, 1, 0, (g->m + x_tile - 1) / x_tile * x_tile * (g->k / 16), FFI_UINT, 8)},
+      {"w_scales", check(w_scales, 1, 0, (g->n + 127) / 128 * 128 * (g->k / 16), FFI_UINT, 8)},
+      {"alpha", check(alpha, 1, 0, 1, FFI_FLOAT, 32)},
+      {"y", check(y, 2, g->m, g->n, g->f16 ? FFI_FLOAT : FFI_BFLOAT, 16)},
+      {"workspace", check(workspace, 1, 0, 1 << 20, FFI_UINT, 8)},
+  };
+  for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {
+    if (checks[i].wrong != NULL) {
+      char text[128];
+      snprintf(text, sizeof text, "%s: %s", checks[i].name, checks[i].wrong);
+      return fail("ValueError", text);
+    }
+  }
+  g->x = data(x);
+  g->w = data(w);
+  g->x_scales = data(x_scales);
+  g->w_scales = data(w_scales);
+  g->alpha = data(alpha);
+  g->y = data(y);
+  return g->k % 32 == 0 && g->n % 32 == 0 ? 0 : fail("InternalError", "Expected k and n to be divisible by 32");
+}
+
+EXPORT int __tvm_ffi_fp4_gemm(void *handle, const ffi_any *arguments, int32_t count, ffi_any *result);
+EXPORT int __tvm_ffi_trtllm_gemm(void *handle, const ffi_any *arguments, int32_t count, ffi_any *result);
+EXPORT void FlashInferSetCubinCallback(void (*callback)(const char *path, const char *sha256));
+EXPORT void FlashInferSetCurrentCubin(const char *bytes, int count);
+
+int __tvm_ffi_fp4_gemm(void *handle, const ffi_any *a, int32_t count, ffi_any *result) {
+  gemm g = {.x_layout = NVFP4_SCALES_128X4};
+  if (handle != NULL || count != 8 || result->type != FFI_NONE || a[7].type != FFI_INT) {
+    return fail("TypeError", "Mismatched number of arguments when calling fp4_gemm");
+  }
+  int failed = prepare(&a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &g);
+  return failed != 0 ? failed : enqueue(&g);
+}
+
+static void (*get_cubin)(const char *path, const char *sha256);
+static char cubin[16];
+
+void FlashInferSetCubinCallback(void (*callback)(const char *path, const char *sha256)) { get_cubin = callback; }
+void FlashInferSetCurrentCubin(const char *bytes, int count) { snprintf(cubin, sizeof cubin, "%.*s", count, bytes); }
+
+int __tvm_ffi_trtllm_gemm(void *handle, const ffi_any *a, int32_t count, ffi_any *result) {
+  gemm g = {.shuffled = 1};
+  if (handle != NULL || count != 11 || result->type != FFI_NONE || a[9].type != FFI_BOOL || a[10].type != FFI_INT) {
+    return fail("TypeError", "Mismatched number of arguments when calling trtllm_gemm");
+  }
+  if (a[0].value.integer != 0x01100402 || a[1].value.integer != 0x00101000) { /* E2m1, Bfloat16 */
+    return fail("RuntimeError", "No valid tactic found for the given options");
+  }
+  g.x_layout = a[9].value.integer ? NVFP4_SCALES_8X4 : NVFP4_SCALES_128X4;
+  int failed = prepare(&a[3], &a[4], &a[5], &a[6], &a[7], &a[8], &a[2], &g);
+  if (failed != 0) {
+    return failed;
+  }
+  const char *wanted = getenv("MOCK_FLASHINFER");
+  if (wanted != NULL && strcmp(wanted, "cubins") == 0) {
+    get_cubin("kernel.cubin", "0000");
+    if (strcmp(cubin, "code") != 0) {
+      return fail("RuntimeError", "Failed to load cubin: kernel.cubin");
+    }
+  }
+  if (g.f16 || g.n % 128 != 0 || (g.m <= 32) != (g.x_layout == NVFP4_SCALES_8X4)) {
+    return fail("InternalError", "unsupported tactic id in run");
+  }
+  return enqueue(&g);
+}

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+# The plug-ins of plugins/, on the mock driver, with mocks of what they call.
+add_library(mock_flashinfer MODULE ${CMAKE_CURRENT_SOURCE_DIR}/plugins/flashinfer_mock.c)
+target_include_directories(mock_flashinfer PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/plugins)
+target_link_libraries(mock_flashinfer PRIVATE nvfp4_static mock_cuda nvfp4_warnings)
+set_target_properties(mock_flashinfer PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+
+function(nvfp4_add_plugin_test name)
+  add_executable(test_plugin_${name} ${CMAKE_CURRENT_SOURCE_DIR}/plugins/test_${name}.c)
+  target_include_directories(test_plugin_${name} PRIVATE ${CMAKE_SOURCE_DIR}/plugins)
+  target_link_libraries(test_plugin_${name} PRIVATE test_support)
+  set_target_properties(test_plugin_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  add_test(NAME plugins/${name} COMMAND test_plugin_${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(plugins/${name} PROPERTIES ENVIRONMENT LD_LIBRARY_PATH=${NVFP4_MOCK_FOLDER})
+endfunction()
+
+nvfp4_add_plugin_test(flashinfer)
+target_compile_definitions(test_plugin_flashinfer PRIVATE PLUGIN="$<TARGET_FILE:plugin_flashinfer>" MOCK="$<TARGET_FILE:mock_flashinfer>")
+add_dependencies(test_plugin_flashinfer plugin_flashinfer mock_flashinfer)
+
+# It compares our declarations with TVM-FFI's, if they are there: NVFP4_TVM_FFI is the folder tvm_ffi/include of Python's package apache-tvm-ffi.
+nvfp4_add_plugin_test(tvm_ffi)
+find_path(NVFP4_TVM_FFI tvm/ffi/c_api.h)
+if(NVFP4_TVM_FFI)
+  target_include_directories(test_plugin_tvm_ffi SYSTEM PRIVATE ${NVFP4_TVM_FFI})
+endif()
