@@ -6,7 +6,7 @@ target_link_libraries(mock_flashinfer PRIVATE nvfp4_static mock_cuda nvfp4_warni
 set_target_properties(mock_flashinfer PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 
 function(nvfp4_add_plugin_test name)
-  add_executable(test_plugin_${name} ${CMAKE_CURRENT_SOURCE_DIR}/plugins/test_${name}.c)
+  add_executable(test_plugin_${name} ${CMAKE_CURRENT_SOURCE_DIR}/plugins/test_${name}.c ${CMAKE_CURRENT_SOURCE_DIR}/plugins/plugin_support.c)
   target_include_directories(test_plugin_${name} PRIVATE ${CMAKE_SOURCE_DIR}/plugins)
   target_link_libraries(test_plugin_${name} PRIVATE test_support)
   set_target_properties(test_plugin_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
@@ -17,6 +17,15 @@ endfunction()
 nvfp4_add_plugin_test(flashinfer)
 target_compile_definitions(test_plugin_flashinfer PRIVATE PLUGIN="$<TARGET_FILE:plugin_flashinfer>" MOCK="$<TARGET_FILE:mock_flashinfer>")
 add_dependencies(test_plugin_flashinfer plugin_flashinfer mock_flashinfer)
+
+# plugin.c of the CUTLASS plug-in with a mock in the place of gemm.cu.
+add_library(mock_plugin_cutlass MODULE ${CMAKE_SOURCE_DIR}/plugins/cutlass/plugin.c ${CMAKE_CURRENT_SOURCE_DIR}/plugins/cutlass_mock.c)
+target_include_directories(mock_plugin_cutlass PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/plugins)
+target_link_libraries(mock_plugin_cutlass PRIVATE nvfp4_static mock_cuda nvfp4_warnings)
+set_target_properties(mock_plugin_cutlass PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+nvfp4_add_plugin_test(cutlass)
+target_compile_definitions(test_plugin_cutlass PRIVATE PLUGIN="$<TARGET_FILE:mock_plugin_cutlass>")
+add_dependencies(test_plugin_cutlass mock_plugin_cutlass)
 
 # It compares our declarations with TVM-FFI's, if they are there: NVFP4_TVM_FFI is the folder tvm_ffi/include of Python's package apache-tvm-ffi.
 nvfp4_add_plugin_test(tvm_ffi)

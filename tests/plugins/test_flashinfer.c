@@ -2,13 +2,11 @@
 /* The FlashInfer plug-in with a mock of FlashInfer's modules (flashinfer_mock.c) on the mock driver. */
 #define _POSIX_C_SOURCE 200809L
 #include <dlfcn.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "cuda_support.h"
-#include "format/half.h"
+#include "plugins/plugin_support.h"
 
 #define CUTLASS "plugin_flashinfer_cutlass_w4a4"
 #define TRTLLM "plugin_flashinfer_trtllm_w4a4"
@@ -25,40 +23,15 @@ static const char *module_named(const char *name) {
   return path;
 }
 
-/* A context with the plug-in on a GPU of capability sm. modules NULL: not set. */
+/* modules NULL: not set. */
 static nvfp4_context *open_plugin(int sm, const char *modules) {
-  char mock[32];
-  nvfp4_options options = {.struct_size = sizeof options, .threads = 2, .plugins = PLUGIN};
-  nvfp4_context *context;
-  nvfp4_reason reason = {0};
-  snprintf(mock, sizeof mock, "sm=%d", sm);
-  setenv("MOCK_CUDA", mock, 1);
   setenv("NVFP4_FLASHINFER_TVM_FFI", MOCK, 1);
   setenv("NVFP4_FLASHINFER_CUBINS", folder, 1);
   unsetenv("NVFP4_FLASHINFER_MODULE");
   if (modules != NULL) {
     setenv("NVFP4_FLASHINFER_MODULE", modules, 1);
   }
-  assert_ok(nvfp4_context_create(&options, &context, &reason), reason);
-  if (!test_cuda_is_mock()) {
-    nvfp4_context_destroy(context);
-    skip();
-  }
-  return context;
-}
-
-static void check_state(nvfp4_context *context, const char *id, nvfp4_stage stage, const char *text) {
-  for (size_t i = 0; i < nvfp4_kernel_count(context); i++) {
-    nvfp4_kernel_info info;
-    nvfp4_reason why = {0};
-    assert_int_equal(nvfp4_kernel_get(context, i, NULL, &info, &why), NVFP4_OK);
-    if (strcmp(info.id, id) == 0) {
-      assert_string_equal(nvfp4_stage_name(info.stage), nvfp4_stage_name(stage));
-      assert_contains(info.reason, text);
-      return;
-    }
-  }
-  fail_msg("no kernel %s", id);
+  return plugin_context(PLUGIN, sm);
 }
 
 /* Each capability with the module for it, the one for another, and none. */
@@ -92,66 +65,22 @@ static void test_states(void **state) {
   for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
     const char *module = states[i].module;
     nvfp4_context *context = open_plugin(states[i].sm, module == NULL ? NULL : module[0] == '\0' ? "/nowhere/a.so" : module_named(module));
-    check_state(context, CUTLASS, states[i].cutlass, states[i].cutlass_text);
-    check_state(context, TRTLLM, states[i].trtllm, states[i].trtllm_text);
-    check_state(context, "plugin_cutlass_w4a4", NVFP4_STAGE_PLUGIN_MISSING, "plug-in not given"); /* that of another plug-in */
+    plugin_check_state(context, CUTLASS, states[i].cutlass, states[i].cutlass_text);
+    plugin_check_state(context, TRTLLM, states[i].trtllm, states[i].trtllm_text);
+    plugin_check_state(context, "plugin_cutlass_w4a4", NVFP4_STAGE_PLUGIN_MISSING, "plug-in not given"); /* that of another plug-in */
     nvfp4_context_destroy(context);
   }
-  setenv("MOCK_CUDA", "devices=0", 1);
-  nvfp4_options options = {.struct_size = sizeof options, .plugins = PLUGIN};
-  nvfp4_context *context;
-  nvfp4_reason reason = {0};
-  assert_ok(nvfp4_context_create(&options, &context, &reason), reason);
-  check_state(context, TRTLLM, NVFP4_STAGE_UNSUPPORTED_MACHINE, "needs a GPU of compute capability 10.0 or 10.3 and its driver");
+  nvfp4_context *context = open_plugin(0, module_named("fp4_gemm_cutlass.so"));
+  plugin_check_state(context, TRTLLM, NVFP4_STAGE_UNSUPPORTED_MACHINE, "needs a GPU of compute capability 10.0 or 10.3 and its driver");
   nvfp4_context_destroy(context);
-}
-
-/* y in 16 bits of shapes and M around every tile, in rows with and without gaps: the bound of docs/numerics.md, and one rounding. */
-static void check_results(nvfp4_context *context, const char *kernel, nvfp4_dtype y_dtype) {
-  static const int64_t shapes[][3] = {{1, 1, 16},     {3, 37, 80},    {8, 128, 64},   {31, 96, 192},  {32, 256, 128},
-                                      {33, 256, 128}, {40, 160, 112}, {129, 64, 128}, {200, 130, 144}};
-  for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-    int64_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2];
-    test_layer test = test_layer_make(n, k, i + 3);
-    test_random random = {i + 1};
-    float *x = malloc((size_t)(m * k) * sizeof *x), *want = malloc((size_t)(m * n) * sizeof *want),
-          *sizes = malloc((size_t)(m * n) * sizeof *want);
-    uint16_t *half = malloc((size_t)(m * k) * sizeof *half);
-    for (int64_t j = 0; j < m * k; j++) {
-      x[j] = test_random_gauss(&random);
-    }
-    nvfp4_from_f32(x, NVFP4_DTYPE_BF16, half, m * k);
-    nvfp4_to_f32(half, NVFP4_DTYPE_BF16, x, m * k);
-    nvfp4_layer_desc desc = test_layer_desc(&test, NVFP4_MODE_W4A4);
-    desc.x_dtype = NVFP4_DTYPE_BF16;
-    desc.y_dtype = y_dtype;
-    uint16_t *y = test_cuda_run(context, kernel, &test, desc, half, NULL, m);
-    test_layer_reference(&test, NVFP4_MODE_W4A4, x, m, false, want);
-    for (int64_t j = 0; j < m * k; j++) {
-      x[j] = fabsf(x[j]);
-    }
-    for (int64_t j = 0; j < n * k / 2; j++) {
-      test.codes[j] &= 0x77;
-    }
-    test_layer_reference(&test, NVFP4_MODE_W4A4, x, m, false, sizes);
-    const double rounding = y_dtype == NVFP4_DTYPE_BF16 ? 0x1p-8 : 0x1p-11, smallest = y_dtype == NVFP4_DTYPE_BF16 ? 0x1p-134 : 0x1p-25;
-    for (int64_t j = 0; j < m * n; j++) {
-      float got;
-      nvfp4_to_f32(&y[j], y_dtype, &got, 1);
-      double bound = (double)(k + 8) * 0x1p-23 * (double)sizes[j];
-      assert_true(fabs((double)got - (double)want[j]) <= bound + rounding * (fabs((double)want[j]) + bound) + smallest);
-    }
-    free(y), free(half), free(sizes), free(want), free(x);
-    test_layer_free(&test);
-  }
 }
 
 static void test_results(void **state) {
   (void)state;
   nvfp4_context *context = open_plugin(100, module_named("fp4_gemm_cutlass.so"));
-  check_results(context, CUTLASS, NVFP4_DTYPE_BF16);
-  check_results(context, CUTLASS, NVFP4_DTYPE_F16);
-  check_results(context, TRTLLM, NVFP4_DTYPE_BF16);
+  plugin_check_results(context, CUTLASS, true, NVFP4_DTYPE_BF16, NVFP4_DTYPE_NONE);
+  plugin_check_results(context, CUTLASS, true, NVFP4_DTYPE_F16, NVFP4_DTYPE_NONE);
+  plugin_check_results(context, TRTLLM, true, NVFP4_DTYPE_BF16, NVFP4_DTYPE_NONE);
   nvfp4_context_destroy(context);
   assert_int_equal(test_cuda_live(), 0);
 }
@@ -163,9 +92,7 @@ static void test_refusals(void **state) {
   test_layer test = test_layer_make(64, 64, 1);
   test.partitions[0].n_rows = 32;
   test.partitions[1] = (nvfp4_partition){32, 32, {0.75f, NVFP4_GLOBAL_MULTIPLIER}, test.partitions[0].input};
-  nvfp4_layer_desc desc = test_layer_desc(&test, NVFP4_MODE_W4A4);
-  desc.device = (nvfp4_device){NVFP4_DEVICE_CUDA, 0};
-  desc.x_dtype = desc.y_dtype = NVFP4_DTYPE_BF16;
+  nvfp4_layer_desc desc = plugin_layer_desc(&test);
   static const char *const ids[] = {CUTLASS, TRTLLM};
   for (int i = 0; i < 2; i++) {
     for (int fault = 0; fault < 5; fault++) {
@@ -199,9 +126,7 @@ static void test_errors(void **state) {
   nvfp4_context *context = open_plugin(100, module_named("fp4_gemm_cutlass.so"));
   setenv("MOCK_FLASHINFER", "error", 1);
   test_layer test = test_layer_make(64, 64, 1);
-  nvfp4_layer_desc desc = test_layer_desc(&test, NVFP4_MODE_W4A4);
-  desc.device = (nvfp4_device){NVFP4_DEVICE_CUDA, 0};
-  desc.x_dtype = desc.y_dtype = NVFP4_DTYPE_BF16;
+  nvfp4_layer_desc desc = plugin_layer_desc(&test);
   nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = "plugin_flashinfer_*"};
   nvfp4_plan *plan = NULL;
   nvfp4_reason reason = {0};
@@ -233,9 +158,7 @@ static void test_cubins(void **state) {
     nvfp4_context *context = open_plugin(103, module_named("trtllm_gemm.so"));
     setenv("MOCK_FLASHINFER", "cubins", 1);
     test_layer test = test_layer_make(64, 64, 1);
-    nvfp4_layer_desc desc = test_layer_desc(&test, NVFP4_MODE_W4A4);
-    desc.device = (nvfp4_device){NVFP4_DEVICE_CUDA, 0};
-    desc.x_dtype = desc.y_dtype = NVFP4_DTYPE_BF16;
+    nvfp4_layer_desc desc = plugin_layer_desc(&test);
     nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = TRTLLM};
     nvfp4_plan *plan = NULL;
     nvfp4_reason reason = {0};
