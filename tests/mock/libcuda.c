@@ -301,44 +301,44 @@ static int mock_free(nvfp4_cu_address address) {
 
 static void *pointer(nvfp4_cu_address address) { return (void *)(uintptr_t)address; }
 
-static int mock_copy(nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream) {
-  (void)stream;
-  NEEDS_CONTEXT("cuMemcpyAsync");
-  pthread_mutex_lock(&mock.lock);
-  open_memory(PROT_READ | PROT_WRITE);
-  memcpy(pointer(to), pointer(from), bytes);
-  open_memory(PROT_NONE);
-  pthread_mutex_unlock(&mock.lock);
-  return OK;
-}
+static int enqueue(nvfp4_cu_stream stream, const node *n);
 
-static int mock_copy_2d(const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream) {
-  (void)stream;
-  NEEDS_CONTEXT("cuMemcpy2DAsync");
-  if (copy->source_type != NVFP4_CU_MEMORY_UNIFIED || copy->target_type != NVFP4_CU_MEMORY_UNIFIED ||
-      copy->width_bytes > copy->source_pitch || copy->width_bytes > copy->target_pitch) {
-    return INVALID_VALUE;
-  }
-  pthread_mutex_lock(&mock.lock);
-  open_memory(PROT_READ | PROT_WRITE);
+static void copy_2d(void *const *arguments, unsigned grid, unsigned threads) {
+  const nvfp4_cu_copy_2d *copy = arguments[0];
+  (void)grid, (void)threads;
   for (size_t row = 0; row < copy->height; row++) {
     memcpy((char *)pointer(copy->target_device) + row * copy->target_pitch,
            (const char *)pointer(copy->source_device) + row * copy->source_pitch, copy->width_bytes);
   }
-  open_memory(PROT_NONE);
-  pthread_mutex_unlock(&mock.lock);
-  return OK;
+}
+
+static int mock_copy_2d(const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream) {
+  NEEDS_CONTEXT("cuMemcpy2DAsync");
+  return copy->source_type != NVFP4_CU_MEMORY_UNIFIED || copy->target_type != NVFP4_CU_MEMORY_UNIFIED ||
+                 copy->width_bytes > copy->source_pitch || copy->width_bytes > copy->target_pitch
+             ? INVALID_VALUE
+             : mock_cuda_enqueue(stream, copy_2d, copy, sizeof *copy);
+}
+
+static int mock_copy(nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream) {
+  const nvfp4_cu_copy_2d copy = {
+      .source_device = from, .source_pitch = bytes, .target_device = to, .target_pitch = bytes, .width_bytes = bytes, .height = 1};
+  NEEDS_CONTEXT("cuMemcpyAsync");
+  return mock_cuda_enqueue(stream, copy_2d, &copy, sizeof copy);
+}
+
+static void fill(void *const *arguments, unsigned value, unsigned threads) {
+  const nvfp4_cu_copy_2d *what = arguments[0];
+  (void)threads;
+  memset(pointer(what->target_device), (int)value, what->width_bytes);
 }
 
 static int mock_fill(nvfp4_cu_address to, unsigned char value, size_t bytes, nvfp4_cu_stream stream) {
-  (void)stream;
   NEEDS_CONTEXT("cuMemsetD8Async");
-  pthread_mutex_lock(&mock.lock);
-  open_memory(PROT_READ | PROT_WRITE);
-  memset(pointer(to), value, bytes);
-  open_memory(PROT_NONE);
-  pthread_mutex_unlock(&mock.lock);
-  return OK;
+  const nvfp4_cu_copy_2d what = {.target_device = to, .width_bytes = bytes};
+  node n = {.compute = fill, .arguments = {malloc(sizeof what)}, .grid = value};
+  memcpy(n.arguments[0], &what, sizeof what);
+  return enqueue(stream, &n);
 }
 
 /* ------------------------------------------------------------------------------------------------------------- streams, graphs */
