@@ -76,9 +76,10 @@ __asm__(\".pushsection .rodata\\n.balign 64\\n.globl nvfp4_fatbin_${name}\\n.hid
   set_source_files_properties(${c_file} PROPERTIES OBJECT_DEPENDS ${fatbin})
 endfunction()
 
-# Device code, and the host side of src/cuda and src/kernels/cuda; which of the kernels are listed is said by kernels.def.
+# Device code, and the host side of src/cuda and src/kernels/cuda, and of what calls vendors' libraries beside it; which of the kernels are listed is said by kernels.def.
 file(GLOB nvfp4_device_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*/*.cu ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cu)
-file(GLOB NVFP4_CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/cuda/*.c ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.c)
+file(GLOB NVFP4_CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/cuda/*.c ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.c
+  ${CMAKE_SOURCE_DIR}/src/kernels/vendor/*.c)
 foreach(source IN LISTS nvfp4_device_sources)
   nvfp4_device_code(${source} c_file)
   list(APPEND NVFP4_CUDA_SOURCES ${c_file})

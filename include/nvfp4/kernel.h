@@ -7,6 +7,7 @@
  *   is_supported(machine)                     can this kernel run on that computer?                     pure
  *   can_implement(layer description)          can it do that layer?                                     pure
  *   layout->process_weights_after_loading()   once a layer: repack, swizzle, pad -> packed weights
+ *   prepare()                                 optional, once a layer: a library's plans and algorithms
  *   apply_weights()                           y = x W^T (+ bias); allocates nothing
  *
  * Kernels that name the same layout (the same nvfp4_layout constant) read each other's packed weights: a layer is packed once, and a plan may use
@@ -171,6 +172,10 @@ typedef struct nvfp4_kernel {
   nvfp4_status (*can_implement)(const nvfp4_layer_desc *desc, nvfp4_reason *reason);
   size_t (*workspace_bytes)(const nvfp4_layer_desc *desc, int64_t m);
   nvfp4_status (*apply_weights)(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason);
+  /* Minor 2, optional: called when a layer is made, after its layout has packed the weights and before the first apply_weights, for each run of it and each kernel of its plan: what apply
+   * needs and may not make, such as a library's choice of algorithms for desc's N, K, types and M from m_first to m_last. May be called again for shapes that it knows, and from several threads. A
+   * kernel keeps what it makes for the whole process or, by host->cookie, for the context. */
+  nvfp4_status (*prepare)(const nvfp4_host *host, const nvfp4_layer_desc *desc, const nvfp4_packed *packed, nvfp4_reason *reason);
 } nvfp4_kernel;
 
 /* ----------------------------------------------------------------------------------------------------------------- plug-ins */

@@ -352,12 +352,15 @@ void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device) {
       continue;
     }
     nvfp4_reason why = {0};
-    if (nvfp4_self_test_kernel(&context->host, known->kernel, device, &why) == NVFP4_OK) {
+    nvfp4_status status = nvfp4_self_test_kernel(&context->host, known->kernel, device, &why);
+    if (status == NVFP4_OK) {
       known->self_test[slot] = NVFP4_SELF_TEST_PASSED;
     } else {
-      nvfp4_log_line(&context->log, NVFP4_LOG_WARNING, "%s", why.text);
+      bool missing = status == NVFP4_E_MACHINE;
+      nvfp4_log_line(&context->log, missing ? NVFP4_LOG_INFO : NVFP4_LOG_WARNING, "%s%s%s", missing ? known->id : "", missing ? ": " : "",
+                     why.text);
       known->self_test_reason[slot] = strdup(why.text);
-      known->self_test[slot] = NVFP4_SELF_TEST_FAILED;
+      known->self_test[slot] = missing ? NVFP4_SELF_TEST_UNSUPPORTED : NVFP4_SELF_TEST_FAILED;
     }
   }
   pthread_mutex_unlock(&context->self_test_lock);

@@ -24,7 +24,7 @@ typedef struct nvfp4_known_kernel {
   char *missing_reason; /* own copy, if kernel is NULL */
   char backends[64];    /* vLLM's names for it */
   nvfp4_self_test self_test[NVFP4_SELF_TEST_DEVICES];
-  char *self_test_reason[NVFP4_SELF_TEST_DEVICES]; /* if failed */
+  char *self_test_reason[NVFP4_SELF_TEST_DEVICES]; /* if failed or unsupported */
 } nvfp4_known_kernel;
 
 struct nvfp4_context {

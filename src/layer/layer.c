@@ -93,6 +93,15 @@ static void find_runs(nvfp4_layer *layer) {
   }
 }
 
+/* The run's weights as a kernel of the plan reads them. */
+static const nvfp4_packed *packed_for(const nvfp4_layer *layer, const layer_run *run, const nvfp4_kernel *kernel) {
+  size_t layout = 0;
+  while (layer->layouts[layout] != kernel->layout) {
+    layout++;
+  }
+  return &run->packed[layout];
+}
+
 static nvfp4_status fill_alpha(const layer_run *run, nvfp4_mode mode, float *alpha, nvfp4_reason *reason) {
   for (int64_t i = 0; i < run->partition_count; i++) {
     float value;
@@ -132,6 +141,18 @@ static nvfp4_status pack_run(nvfp4_layer *layer, const nvfp4_visit *visit, layer
   return NVFP4_OK;
 }
 
+/* Lets the plan's kernels make what they need for the run's shape. */
+static nvfp4_status prepare_run(const nvfp4_layer *layer, const layer_run *run, nvfp4_reason *reason) {
+  for (size_t i = 0; i < layer->plan->range_count; i++) {
+    const nvfp4_planned_range *range = &layer->plan->ranges[i];
+    nvfp4_layer_desc desc = run->desc;
+    desc.m_first = range->m_first;
+    desc.m_last = range->m_last;
+    NVFP4_TRY(nvfp4_kernel_prepare(range->kernel, &layer->context->host, &desc, packed_for(layer, run, range->kernel), reason));
+  }
+  return NVFP4_OK;
+}
+
 /* Alphas and packed weights of one run. What it makes is freed by nvfp4_layer_destroy, on errors too; what it uploads is freed before it returns. */
 static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_weights *weights, nvfp4_visit *visit, nvfp4_reason *reason) {
   run->desc = layer->plan->desc;
@@ -158,6 +179,7 @@ static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_wei
   }
   NVFP4_TRY(nvfp4_place_weights(visit, &part, &there, &uploaded, reason));
   nvfp4_status packed = pack_run(layer, visit, run, &there, reason);
+  packed = packed == NVFP4_OK ? prepare_run(layer, run, reason) : packed;
   nvfp4_status finished = nvfp4_place_wait(visit, packed == NVFP4_OK ? reason : NULL);
   nvfp4_place_free(&layer->place, uploaded);
   return packed != NVFP4_OK ? packed : finished;
@@ -343,10 +365,6 @@ static nvfp4_status apply_run(const nvfp4_layer *layer, const layer_run *run, co
                               nvfp4_reason *reason) {
   const nvfp4_layer_desc *desc = &run->desc;
   bool w4a4 = kernel->numerics.mode == NVFP4_MODE_W4A4;
-  size_t layout = 0;
-  while (layer->layouts[layout] != kernel->layout) {
-    layout++;
-  }
   nvfp4_kernel_args call = {
       .struct_size = sizeof call,
       .m = args->m,
@@ -367,7 +385,7 @@ static nvfp4_status apply_run(const nvfp4_layer *layer, const layer_run *run, co
       .workspace_bytes = args->workspace_bytes,
       .stream = args->stream,
   };
-  return kernel->apply_weights(&layer->context->host, &run->packed[layout], &call, reason);
+  return kernel->apply_weights(&layer->context->host, packed_for(layer, run, kernel), &call, reason);
 }
 
 nvfp4_status nvfp4_layer_apply(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason) {

@@ -25,7 +25,13 @@
 
 #include "select/tuning.h"
 
-typedef enum nvfp4_self_test { NVFP4_SELF_TEST_NOT_RUN = 0, NVFP4_SELF_TEST_PASSED, NVFP4_SELF_TEST_FAILED } nvfp4_self_test;
+/* UNSUPPORTED: the kernel found out that it cannot work there (NVFP4_E_MACHINE), where is_supported could not know: a library is missing, say. */
+typedef enum nvfp4_self_test {
+  NVFP4_SELF_TEST_NOT_RUN = 0,
+  NVFP4_SELF_TEST_PASSED,
+  NVFP4_SELF_TEST_FAILED,
+  NVFP4_SELF_TEST_UNSUPPORTED
+} nvfp4_self_test;
 
 /* A kernel as selection sees it. */
 typedef struct nvfp4_candidate {
@@ -34,7 +40,7 @@ typedef struct nvfp4_candidate {
   nvfp4_stage missing;          /* if kernel is NULL: NVFP4_STAGE_NOT_BUILT or NVFP4_STAGE_PLUGIN_MISSING */
   const char *missing_reason;   /* if kernel is NULL */
   nvfp4_self_test self_test;    /* on the layer's device */
-  const char *self_test_reason; /* if failed */
+  const char *self_test_reason; /* if failed or unsupported */
 } nvfp4_candidate;
 
 typedef struct nvfp4_selected_range {

@@ -19,6 +19,7 @@
 #include "kernels/cuda/fp4_finish.h"
 #include "kernels/cuda/fp4_layout.h"
 #include "kernels/cuda/quantise.h"
+#include "kernels/plugin.h"
 
 void ck_fail(ck_report *report, const char *replay, const char *format, ...) {
   if (report->failures < CK_FAILURES) {
@@ -580,7 +581,7 @@ static nvfp4_status leave_weights(run *r, const ck_source *source, ck_buffer *al
 }
 
 /* Packs between guard pages; what it does not borrow is inaccessible afterwards. */
-static bool pack(run *r, const ck_source *source, const char *replay) {
+static bool pack(run *r, const ck_source *source, const nvfp4_layer_desc *layer, const char *replay) {
   const ck_problem *p = r->problem;
   bool w4a4 = r->kernel->numerics.mode == NVFP4_MODE_W4A4;
   nvfp4_weights weights = source->weights;
@@ -593,11 +594,21 @@ static bool pack(run *r, const ck_source *source, const char *replay) {
   if (on_device(r)) {
     status = leave_weights(r, source, alpha, status, &reason);
   }
-  r->report->doing[0] = '\0';
+  if (status == NVFP4_OK) {
+    nvfp4_layer_desc desc = *layer;
+    desc.m_first = 1; /* rows are applied in parts, too */
+    snprintf(r->report->doing, sizeof r->report->doing, "prepare");
+    status = nvfp4_kernel_prepare(r->kernel, &r->host->table, &desc, &r->packed, &reason);
+    if (status != NVFP4_OK) {
+      r->kernel->layout->free_packed(&r->host->table, &r->packed);
+    }
+  }
   if (status != NVFP4_OK) {
-    ck_fail(r->report, replay, "process_weights_after_loading: %s: %s", nvfp4_status_name(status), reason.text);
+    ck_fail(r->report, replay, "%.64s: %s: %s", r->report->doing, nvfp4_status_name(status), reason.text);
+    r->report->doing[0] = '\0';
     return false;
   }
+  r->report->doing[0] = '\0';
   if (!r->packed.borrows_source) {
     ck_source_protect(source, CK_NO_ACCESS);
   }
@@ -625,7 +636,7 @@ bool ck_run_case(ck_host *host, const nvfp4_kernel *kernel, const ck_case *c, ck
   size_t y_bytes = (size_t)(c->m * c->n) * ck_elem_bytes(c->y);
   uint8_t *y = malloc(2 * y_bytes);
   ck_source source = ck_source_make(&problem, c);
-  if (y != NULL && pack(&r, &source, replay)) {
+  if (y != NULL && pack(&r, &source, &desc, replay)) {
     if (apply_rows(&r, 0, c->m, replay, y) && values_hold(&r, y, replay)) {
       check_promises(&r, y, y + y_bytes, replay);
     }

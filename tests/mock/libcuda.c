@@ -3,7 +3,7 @@
  * A CUDA driver without a GPU, for tests: libcuda.so.1 in a folder of its own, put in front by LD_LIBRARY_PATH. It does what the library asks of a driver: devices, contexts, memory,
  * streams, graphs, and the kernels that kernels.c knows, which it computes on the CPU. It is stricter than a real one:
  *
- *   - memory of the device is inaccessible but during a call, so that a host that reads it crashes; new memory holds no zeros
+ *   - memory of the device is inaccessible but during a call, so that a host that reads it crashes; new memory holds no zeros (in its first 16 MiB)
  *   - work without a current context, memory that is freed twice, allocation or waiting while a stream is captured are errors
  *
  * The environment says what to play, when cuInit is called: MOCK_CUDA="devices=2,sm=90,multiprocessors=132,shared=232448,driver=13000,absent=cuLaunchKernelEx,fail=cuMemAlloc:2". `fail` is of all calls of that function; 100 from
@@ -29,7 +29,7 @@ enum {
   NOT_FOUND = 500,
   CAPTURING = 900
 };
-enum { MOST_DEVICES = 20, MOST_NODES = 1024, DEEP = 16 };
+enum { MOST_DEVICES = 20, MOST_NODES = 1024, DEEP = 16, MOST_FILLED = 16 << 20 };
 
 struct CUctx_st {
   int device, retained;
@@ -45,7 +45,7 @@ struct CUevent_st {
   int recorded;
 };
 typedef struct node {
-  void (*compute)(void *const *arguments, unsigned grid, unsigned block);
+  const mock_kernel *kernel;
   void *arguments[MOCK_ARGUMENTS];
   unsigned grid, block;
 } node;
@@ -266,7 +266,7 @@ static int mock_alloc(nvfp4_cu_address *address, size_t bytes) {
     free(b);
     return OUT_OF_MEMORY;
   }
-  memset(b->data, 0xCB, b->bytes);
+  memset(b->data, 0xCB, b->bytes < MOST_FILLED ? b->bytes : MOST_FILLED);
   mprotect(b->data, b->bytes, PROT_NONE);
   pthread_mutex_lock(&mock.lock);
   b->next = mock.blocks;
@@ -301,11 +301,12 @@ static int mock_free(nvfp4_cu_address address) {
 
 static void *pointer(nvfp4_cu_address address) { return (void *)(uintptr_t)address; }
 
-static int enqueue(nvfp4_cu_stream stream, const node *n);
+/* Copies and fills are captured as kernels are. */
+static int enqueue(const mock_kernel *kernel, unsigned blocks, unsigned threads, nvfp4_cu_stream stream, void **parameters);
 
-static void copy_2d(void *const *arguments, unsigned grid, unsigned threads) {
+static void copy_rows(void *const *arguments, unsigned blocks, unsigned threads) {
   const nvfp4_cu_copy_2d *copy = arguments[0];
-  (void)grid, (void)threads;
+  (void)blocks, (void)threads;
   for (size_t row = 0; row < copy->height; row++) {
     memcpy((char *)pointer(copy->target_device) + row * copy->target_pitch,
            (const char *)pointer(copy->source_device) + row * copy->source_pitch, copy->width_bytes);
@@ -313,32 +314,37 @@ static void copy_2d(void *const *arguments, unsigned grid, unsigned threads) {
 }
 
 static int mock_copy_2d(const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream) {
+  static const mock_kernel kernel = {"copy", {sizeof *copy}, copy_rows};
+  nvfp4_cu_copy_2d own = *copy;
   NEEDS_CONTEXT("cuMemcpy2DAsync");
   return copy->source_type != NVFP4_CU_MEMORY_UNIFIED || copy->target_type != NVFP4_CU_MEMORY_UNIFIED ||
                  copy->width_bytes > copy->source_pitch || copy->width_bytes > copy->target_pitch
              ? INVALID_VALUE
-             : mock_cuda_enqueue(stream, copy_2d, copy, sizeof *copy);
+             : enqueue(&kernel, 1, 1, stream, (void *[]){&own});
 }
 
 static int mock_copy(nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream) {
-  const nvfp4_cu_copy_2d copy = {
-      .source_device = from, .source_pitch = bytes, .target_device = to, .target_pitch = bytes, .width_bytes = bytes, .height = 1};
   NEEDS_CONTEXT("cuMemcpyAsync");
-  return mock_cuda_enqueue(stream, copy_2d, &copy, sizeof copy);
+  const nvfp4_cu_copy_2d copy = {.source_type = NVFP4_CU_MEMORY_UNIFIED,
+                                 .source_device = from,
+                                 .source_pitch = bytes,
+                                 .target_type = NVFP4_CU_MEMORY_UNIFIED,
+                                 .target_device = to,
+                                 .target_pitch = bytes,
+                                 .width_bytes = bytes,
+                                 .height = 1};
+  return mock_copy_2d(&copy, stream);
 }
 
-static void fill(void *const *arguments, unsigned value, unsigned threads) {
-  const nvfp4_cu_copy_2d *what = arguments[0];
-  (void)threads;
-  memset(pointer(what->target_device), (int)value, what->width_bytes);
+static void fill_bytes(void *const *arguments, unsigned blocks, unsigned threads) {
+  (void)blocks, (void)threads;
+  memset(pointer(*(nvfp4_cu_address *)arguments[0]), *(unsigned char *)arguments[1], *(size_t *)arguments[2]);
 }
 
 static int mock_fill(nvfp4_cu_address to, unsigned char value, size_t bytes, nvfp4_cu_stream stream) {
+  static const mock_kernel kernel = {"fill", {sizeof to, sizeof value, sizeof bytes}, fill_bytes};
   NEEDS_CONTEXT("cuMemsetD8Async");
-  const nvfp4_cu_copy_2d what = {.target_device = to, .width_bytes = bytes};
-  node n = {.compute = fill, .arguments = {malloc(sizeof what)}, .grid = value};
-  memcpy(n.arguments[0], &what, sizeof what);
-  return enqueue(stream, &n);
+  return enqueue(&kernel, 1, 1, stream, (void *[]){&to, &value, &bytes});
 }
 
 /* ------------------------------------------------------------------------------------------------------------- streams, graphs */
@@ -403,7 +409,7 @@ static void run(const node *nodes, size_t count) {
   pthread_mutex_lock(&mock.lock);
   open_memory(PROT_READ | PROT_WRITE);
   for (size_t i = 0; i < count; i++) {
-    nodes[i].compute(nodes[i].arguments, nodes[i].grid, nodes[i].block);
+    nodes[i].kernel->compute(nodes[i].arguments, nodes[i].grid, nodes[i].block);
   }
   open_memory(PROT_NONE);
   pthread_mutex_unlock(&mock.lock);
@@ -516,43 +522,38 @@ static int mock_kernel_set_attribute(int attribute, int value, nvfp4_cu_kernel k
   return attribute == NVFP4_CU_FUNCTION_MAX_DYNAMIC_SHARED_BYTES && value <= mock.shared ? OK : INVALID_VALUE;
 }
 
-/* Takes the arguments. */
-static int enqueue(nvfp4_cu_stream stream, const node *n) {
+static int enqueue(const mock_kernel *kernel, unsigned blocks, unsigned threads, nvfp4_cu_stream stream, void **parameters) {
+  node n = {.kernel = kernel, .grid = blocks, .block = threads};
+  for (int i = 0; i < MOCK_ARGUMENTS && kernel->sizes[i] != 0; i++) {
+    n.arguments[i] = malloc(kernel->sizes[i]);
+    memcpy(n.arguments[i], parameters[i], kernel->sizes[i]);
+  }
   if (stream != NULL && stream->capture != NULL) {
     struct CUgraph_st *graph = stream->capture;
     if (graph->count == MOST_NODES) {
       return OUT_OF_MEMORY;
     }
-    graph->nodes[graph->count++] = *n;
+    graph->nodes[graph->count++] = n;
     return OK;
   }
-  run(n, 1);
+  run(&n, 1);
   for (int i = 0; i < MOCK_ARGUMENTS; i++) {
-    free(n->arguments[i]);
+    free(n.arguments[i]);
   }
   return OK;
 }
 
 static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function, void **parameters, void **extra) {
-  const mock_kernel *kernel = ((nvfp4_cu_kernel)(void *)function)->kernel;
   NEEDS_CONTEXT("cuLaunchKernelEx");
   if (extra != NULL || launch->grid_x == 0 || launch->block_x == 0 || launch->block_x > 1024) {
     return INVALID_VALUE;
   }
-  node n = {.compute = kernel->compute, .grid = launch->grid_x, .block = launch->block_x};
-  for (int i = 0; i < MOCK_ARGUMENTS && kernel->sizes[i] != 0; i++) {
-    n.arguments[i] = malloc(kernel->sizes[i]);
-    memcpy(n.arguments[i], parameters[i], kernel->sizes[i]);
-  }
-  return enqueue(launch->stream, &n);
+  return enqueue(((nvfp4_cu_kernel)(void *)function)->kernel, launch->grid_x, launch->block_x, launch->stream, parameters);
 }
 
-int mock_cuda_enqueue(nvfp4_cu_stream stream, void (*compute)(void *const *arguments, unsigned grid, unsigned block), const void *argument,
-                      size_t bytes) {
-  NEEDS_CONTEXT("mock_cuda_enqueue");
-  node n = {.compute = compute, .arguments = {malloc(bytes)}};
-  memcpy(n.arguments[0], argument, bytes);
-  return enqueue(stream, &n);
+int mock_cuda_launch(const mock_kernel *kernel, nvfp4_cu_stream stream, void **arguments) {
+  NEEDS_CONTEXT("mock_cuda_launch");
+  return enqueue(kernel, 1, 1, stream, arguments);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- the entrance */

@@ -5,3 +5,10 @@ add_library(mock_cuda SHARED ${CMAKE_CURRENT_SOURCE_DIR}/mock/libcuda.c ${CMAKE_
 target_include_directories(mock_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/mock)
 target_link_libraries(mock_cuda PRIVATE nvfp4_static)
 set_target_properties(mock_cuda PROPERTIES OUTPUT_NAME cuda SOVERSION 1 LIBRARY_OUTPUT_DIRECTORY ${NVFP4_MOCK_FOLDER})
+
+# Mock libraries of NVIDIA's, in a folder of their own: libcublas, which the benchmarks use if it is there, would take the mock libcublasLt for its own.
+set(NVFP4_MOCK_VENDOR_FOLDER ${NVFP4_MOCK_FOLDER}/vendor)
+add_library(mock_cublaslt SHARED ${CMAKE_CURRENT_SOURCE_DIR}/mock/libcublasLt.c ${CMAKE_CURRENT_SOURCE_DIR}/mock/fp4_product.c)
+target_include_directories(mock_cublaslt PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/mock)
+target_link_libraries(mock_cublaslt PRIVATE nvfp4_static mock_cuda)
+set_target_properties(mock_cublaslt PROPERTIES OUTPUT_NAME cublasLt SOVERSION 13 LIBRARY_OUTPUT_DIRECTORY ${NVFP4_MOCK_VENDOR_FOLDER})

@@ -19,14 +19,13 @@ typedef struct mock_kernel {
 /* Ends with a NULL name. */
 extern const mock_kernel mock_kernels[];
 
+/* For mock libraries that compute on the device: enqueues such a kernel, as cuLaunchKernelEx does one of the library's. Returns a CUresult. */
+__attribute__((visibility("default"))) int mock_cuda_launch(const mock_kernel *kernel, nvfp4_cu_stream stream, void **arguments);
+
 /* Exported for tests: what was made and is not freed. */
 __attribute__((visibility("default"))) size_t mock_cuda_live(void);
 /* Bytes of memory, in whole pages, that were taken at most since the last call; from now on those that are taken now. */
 __attribute__((visibility("default"))) size_t mock_cuda_most_bytes(void);
-/* For mocks of libraries that run on the driver: compute() with a copy of the argument as arguments[0], and memory open; now, or, if the stream is being captured, when its graph runs. */
-__attribute__((visibility("default"))) int mock_cuda_enqueue(nvfp4_cu_stream stream,
-                                                             void (*compute)(void *const *arguments, unsigned grid, unsigned block),
-                                                             const void *argument, size_t bytes);
 __attribute__((visibility("default"))) int cuCtxCreate_v2(nvfp4_cu_context *context, unsigned flags, nvfp4_cu_device device);
 __attribute__((visibility("default"))) int cuCtxDestroy_v2(nvfp4_cu_context context);
 __attribute__((visibility("default"))) int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags,

@@ -55,8 +55,9 @@ static const char *run(const cutlass_gemm_args *args, bool bf16) {
   if (args->k % 32 != 0 || args->n % 8 != 0 || args->ldy_elems % (bf16 ? 8 : 4) != 0 || (!bf16 && args->bias != NULL)) {
     return "a size or a stride does not fit";
   }
-  const gemm g = {*args, bf16};
-  return mock_cuda_enqueue(args->stream, compute, &g, sizeof g) == 0 ? NULL : "Error Internal";
+  static const mock_kernel kernel = {"cutlass", {sizeof(gemm)}, compute};
+  gemm g = {*args, bf16};
+  return mock_cuda_launch(&kernel, args->stream, (void *[]){&g}) == 0 ? NULL : "Error Internal";
 }
 
 const char *cutlass_gemm_sm100_bf16(const cutlass_gemm_args *args) { return run(args, true); }

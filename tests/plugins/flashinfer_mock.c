@@ -95,7 +95,9 @@ static void compute(void *const *arguments, unsigned grid, unsigned block) {
 }
 
 static int enqueue(const gemm *g) {
-  return mock_cuda_enqueue(stream_now, compute, g, sizeof *g) == 0 ? 0 : fail("RuntimeError", "CUDA error: launch failed");
+  static const mock_kernel kernel = {"flashinfer", {sizeof *g}, compute};
+  gemm own = *g;
+  return mock_cuda_launch(&kernel, stream_now, (void *[]){&own}) == 0 ? 0 : fail("RuntimeError", "CUDA error: launch failed");
 }
 
 /* What CHECK_INPUT and the TMA descriptors ask of a matrix, or of a vector of at least `columns`. */

@@ -29,7 +29,7 @@ static nvfp4_context *open_context(const char *plugins) {
 
 static void test_faulty_plugins_are_listed(void **state) {
   (void)state;
-  static const char *const words[] = {"no symbol nvfp4_plugin_entry", "refuses", "has ABI 2.1; needs 1.x", "no complete layout"};
+  static const char *const words[] = {"no symbol nvfp4_plugin_entry", "refuses", "has ABI 2.2; needs 1.x", "no complete layout"};
   for (int fault = 1; fault <= 4; fault++) {
     char path[512], id[64];
     snprintf(path, sizeof path, TEST_PLUGINS "faulty_%d.so", fault);
