@@ -4,12 +4,14 @@
 
 #include <dlfcn.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "format/half.h"
 
 extern const nvfp4_kernel nvfp4_kernel_cuda_emulation_w4a4, nvfp4_kernel_cuda_emulation_w4a16, nvfp4_kernel_cuda_sm80_w4a16,
-    nvfp4_kernel_cuda_sm90_w4a16, nvfp4_kernel_cuda_sm90_prefill_w4a16, nvfp4_kernel_cuda_sm90_w4a4, nvfp4_kernel_vendor_cublaslt_w4a4;
+    nvfp4_kernel_cuda_sm90_w4a16, nvfp4_kernel_cuda_sm90_prefill_w4a16, nvfp4_kernel_cuda_sm90_w4a4, nvfp4_kernel_vendor_cublaslt_w4a4,
+    nvfp4_kernel_cuda_sm120_w4a4;
 
 static void *mock_symbol(const char *name) {
   void *library = dlopen(NVFP4_CUDA_DRIVER, RTLD_NOW | RTLD_LOCAL);
@@ -33,7 +35,7 @@ nvfp4_context *test_cuda_context(const char *mock) {
   static const nvfp4_kernel *const kernels[] = {&nvfp4_kernel_cuda_emulation_w4a4,     &nvfp4_kernel_cuda_emulation_w4a16,
                                                 &nvfp4_kernel_cuda_sm80_w4a16,         &nvfp4_kernel_cuda_sm90_w4a16,
                                                 &nvfp4_kernel_cuda_sm90_prefill_w4a16, &nvfp4_kernel_cuda_sm90_w4a4,
-                                                &nvfp4_kernel_vendor_cublaslt_w4a4};
+                                                &nvfp4_kernel_vendor_cublaslt_w4a4,    &nvfp4_kernel_cuda_sm120_w4a4};
   nvfp4_options options = {.struct_size = sizeof options, .threads = 2};
   nvfp4_context *context;
   nvfp4_reason reason = {0};
@@ -125,11 +127,26 @@ void test_cuda_exact(nvfp4_context *context, const char *kernel, const test_cuda
   test_layer_free(&test);
 }
 
+/* A context for the kernel: what is for Blackwell says so in its id. Skips the test on a GPU of another kind. */
+static nvfp4_context *context_for(const char *kernel) {
+  char mock[16] = "";
+  int sm = 0;
+  if (sscanf(kernel, "cuda_sm%d_", &sm) == 1 && sm >= 100) {
+    snprintf(mock, sizeof mock, "sm=%d", sm);
+  }
+  nvfp4_context *context = test_cuda_context(mock);
+  if (mock[0] != '\0' && nvfp4_context_machine(context)->gpus[0].sm / 10 != sm / 10) {
+    nvfp4_context_destroy(context);
+    skip();
+  }
+  return context;
+}
+
 /* sum of |x w sx sw| |alpha| in A of docs/numerics.md: the reference with all signs cleared. */
 void test_cuda_bound(const char *kernel, nvfp4_mode mode, nvfp4_dtype x_dtype, int64_t m_first) {
   static const int64_t shapes[][3] = {{1, 1, 16},     {3, 37, 80},   {12, 40, 64},   {16, 300, 1040}, {17, 65, 192},
                                       {30, 150, 112}, {70, 130, 48}, {129, 64, 128}, {260, 70, 144}};
-  nvfp4_context *context = test_cuda_context("");
+  nvfp4_context *context = context_for(kernel);
   for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
     int64_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2];
     if (m < m_first) {
@@ -176,7 +193,7 @@ void test_cuda_bound(const char *kernel, nvfp4_mode mode, nvfp4_dtype x_dtype, i
 
 void test_cuda_reference(const char *kernel, nvfp4_mode mode) {
   static const int64_t shapes[][3] = {{1, 1, 16}, {3, 37, 80}, {16, 64, 128}, {17, 65, 192}, {70, 130, 48}};
-  nvfp4_context *context = test_cuda_context("");
+  nvfp4_context *context = context_for(kernel);
   for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
     int64_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2];
     test_layer test = test_layer_make(n, k, i + 3);

@@ -11,6 +11,7 @@
 #include "kernels/cuda/mma_layout.h"
 #include "kernels/ref/spec.h"
 #include "mock.h"
+#include "sm120/simulate.h"
 
 static void check_scales(void *const *arguments, unsigned grid, unsigned block) {
   const uint8_t *scales = *(const uint8_t **)arguments[0];
@@ -347,6 +348,14 @@ SM90_PREFILL_COLUMNS(sliced192, 192, true)
 #define SM80(name, bf16, f16) \
   {"nvfp4_sm80_bf16_" name, {sizeof(cuda_mma_args)}, bf16}, { "nvfp4_sm80_f16_" name, {sizeof(cuda_mma_args)}, f16 }
 
+#define SM120_KERNEL(name, ...)                                                     \
+  static void sm120_##name(void *const *arguments, unsigned grid, unsigned block) { \
+    sm120_simulate((sm120_shape){__VA_ARGS__}, arguments[0], grid, block);          \
+  }
+SM120_SHAPES(SM120_KERNEL)
+
+#define SM120_ROW(name, ...) {"nvfp4_sm120_" #name, {sizeof(cuda_sm120_args)}, sm120_##name},
+
 const mock_kernel mock_kernels[] = {
     {"nvfp4_read", {sizeof(void *), sizeof(long long), sizeof(void *)}, read_buffer},
     {"nvfp4_check_scales", {sizeof(void *), sizeof(long long), sizeof(long long), sizeof(long long), sizeof(void *)}, check_scales},
@@ -381,5 +390,5 @@ const mock_kernel mock_kernels[] = {
     SM90_PREFILL(whole256),
     SM90_PREFILL(sliced128),
     SM90_PREFILL(sliced192),
-    {NULL, {0}, NULL},
+    SM120_SHAPES(SM120_ROW){NULL, {0}, NULL},
 };

@@ -56,6 +56,18 @@ typedef struct cuda_fp4_finish_args {
   int32_t y_dtype, bias_dtype;
 } cuda_fp4_finish_args;
 
+/* sm120_w4a4.cu. Weights in the layout cuda_fp4_128x4, x as cuda_fp4_quantise makes it. */
+typedef struct cuda_sm120_args {
+  int64_t m, n, k_padded;
+  const uint8_t *codes, *scales, *x_codes, *x_scales;
+  const float *alpha; /* [n] */
+  const void *bias;   /* NULL: none */
+  void *y;
+  int64_t ldy_elems;
+  int32_t y_dtype, bias_dtype;
+  int32_t slices; /* K is cut into so many parts, whose sums are added in order */
+} cuda_sm120_args;
+
 /* A thread block of fp4_finish.cu: so many columns of a row. */
 enum { CUDA_FP4_FINISH_COLUMNS = 256 };
 

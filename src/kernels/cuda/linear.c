@@ -80,3 +80,11 @@ nvfp4_status cuda_is_supported(const nvfp4_machine *machine, int sm_first, int s
   return nvfp4_reject(reason, NVFP4_E_MACHINE, "the GPU is a %s of compute capability %d.%d; needs %s", first->name, first->sm / 10,
                       first->sm % 10, needed);
 }
+
+nvfp4_status cuda_driver_is_supported(const nvfp4_machine *machine, int least, nvfp4_reason *reason) {
+  const int needed = least > NVFP4_CUDA_MAJOR * 1000 ? least : NVFP4_CUDA_MAJOR * 1000;
+  return machine->cuda_driver >= needed
+             ? NVFP4_OK
+             : nvfp4_reject(reason, NVFP4_E_MACHINE, "the driver is for CUDA %d.%d; needs one for CUDA %d.%d or newer: update the driver",
+                            machine->cuda_driver / 1000, machine->cuda_driver % 1000 / 10, needed / 1000, needed % 1000 / 10);
+}
