@@ -180,9 +180,10 @@ static nvfp4_layer_desc desc_of(const nvfp4_kernel *kernel, const problem *p, nv
                             .bias_dtype = with_bias ? p->y_dtype : NVFP4_DTYPE_NONE,
                             .device = device,
                             .partitions = p->dtype != NVFP4_DTYPE_NONE ? &dense
-                                          : p->n == TEST_N             ? &nvfp4
-                                                                       : &even,
-                            .partition_count = 1,
+                                          : p->n != TEST_N             ? &even
+                                          : p->one_alpha               ? &one
+                                                                       : two,
+                            .partition_count = p->dtype != NVFP4_DTYPE_NONE || p->n != TEST_N || p->one_alpha ? 1 : 2,
                             .weight_dtype = p->dtype};
 }
 

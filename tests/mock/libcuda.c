@@ -315,12 +315,12 @@ static void copy_rows(void *const *arguments, unsigned blocks, unsigned threads)
 
 static int mock_copy_2d(const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream) {
   static const mock_kernel kernel = {"copy", {sizeof *copy}, copy_rows};
-  nvfp4_cu_copy_2d own = *copy;
+  nvfp4_cu_copy_2d argument = *copy;
   NEEDS_CONTEXT("cuMemcpy2DAsync");
   return copy->source_type != NVFP4_CU_MEMORY_UNIFIED || copy->target_type != NVFP4_CU_MEMORY_UNIFIED ||
                  copy->width_bytes > copy->source_pitch || copy->width_bytes > copy->target_pitch
              ? INVALID_VALUE
-             : enqueue(&kernel, 1, 1, stream, (void *[]){&own});
+             : enqueue(&kernel, 1, 1, stream, (void *[]){&argument});
 }
 
 static int mock_copy(nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream) {

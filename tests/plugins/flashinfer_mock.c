@@ -8,11 +8,7 @@
 #include <string.h>
 
 #include "flashinfer/tvm_ffi.h"
-#include "format/e2m1.h"
-#include "format/e4m3.h"
-#include "format/half.h"
-#include "format/scale_layout.h"
-#include "mock/mock.h"
+#include "mock/fp4_product.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -59,45 +55,12 @@ static int fail(const char *kind, const char *text) {
 
 /* ------------------------------------------------------------------------------------------------------------------------ GEMM */
 
-typedef struct gemm {
-  int64_t m, n, k;
-  const uint8_t *x, *w, *x_scales, *w_scales;
-  const float *alpha;
-  uint16_t *y;
-  int f16, shuffled;
-  nvfp4_scale_layout x_layout;
-} gemm;
-
-static float value(const uint8_t *codes, const uint8_t *scales, nvfp4_scale_layout layout, int64_t row, int64_t k, int64_t k_all) {
-  uint8_t code = codes[row * (k_all / 2) + k / 2] >> k % 2 * 4 & 15;
-  return nvfp4_e2m1_to_f32(code) * nvfp4_e4m3_to_f32(scales[nvfp4_scale_offset(layout, k_all / 16, row, k / 16)]);
-}
-
-/* Where row i of 32 is in shuffled weights. */
+/* shuffleMatrixA of TensorRT-LLM, rows by 32: where row i went. */
 static const int shuffled[32] = {0, 8,  16, 24, 1, 9,  17, 25, 2, 10, 18, 26, 3, 11, 19, 27,
                                  4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31};
 
-static void compute(void *const *arguments, unsigned grid, unsigned block) {
-  (void)grid, (void)block;
-  const gemm *g = arguments[0];
-  for (int64_t m = 0; m < g->m; m++) {
-    for (int64_t n = 0; n < g->n; n++) {
-      int64_t row = g->shuffled ? n - n % 32 + shuffled[n % 32] : n;
-      double sum = 0;
-      for (int64_t k = 0; k < g->k; k++) {
-        sum +=
-            (double)value(g->x, g->x_scales, g->x_layout, m, k, g->k) * (double)value(g->w, g->w_scales, NVFP4_SCALES_128X4, row, k, g->k);
-      }
-      float v = (float)(sum * (double)*g->alpha);
-      g->y[m * g->n + n] = g->f16 ? nvfp4_f16_from_f32(v) : nvfp4_bf16_from_f32(v);
-    }
-  }
-}
-
-static int enqueue(const gemm *g) {
-  static const mock_kernel kernel = {"flashinfer", {sizeof *g}, compute};
-  gemm own = *g;
-  return mock_cuda_launch(&kernel, stream_now, (void *[]){&own}) == 0 ? 0 : fail("RuntimeError", "CUDA error: launch failed");
+static int enqueue(mock_fp4_product *product) {
+  return mock_cuda_launch(&mock_fp4_kernel, stream_now, (void *[]){product}) == 0 ? 0 : fail("RuntimeError", "CUDA error: launch failed");
 }
 
 /* What CHECK_INPUT and the TMA descriptors ask of a matrix, or of a vector of at least `columns`. */
@@ -121,26 +84,23 @@ static void *data(const ffi_any *any) { return ((const ffi_tensor *)any->value.p
 
 /* x, w, x's scales, w's scales, alpha, y, workspace: as both functions have them. */
 static int prepare(const ffi_any *x, const ffi_any *w, const ffi_any *x_scales, const ffi_any *w_scales, const ffi_any *alpha,
-                   const ffi_any *y, const ffi_any *workspace, gemm *g) {
+                   const ffi_any *y, const ffi_any *workspace, mock_fp4_product *p) {
   const char *wanted = getenv("MOCK_FLASHINFER");
   if (wanted != NULL && strcmp(wanted, "error") == 0) {
     return fail("RuntimeError", "Error occurred when running GEMM!");
   }
   const ffi_tensor *tx = x->value.pointer, *tw = w->value.pointer, *ty = y->value.pointer;
-  g->m = tx->shape[0];
-  g->n = tw->shape[0];
-  g->k = tx->shape[1] * 2;
-  g->f16 = ty->dtype.code == FFI_FLOAT;
-  const int64_t x_tile = g->x_layout == NVFP4_SCALES_8X4 ? 8 : 128;
+  const int64_t m = tx->shape[0], n = tw->shape[0], k = tx->shape[1] * 2, x_tile = p->x_scales_8x4 ? 8 : 128;
+  const bool f16 = ty->dtype.code == FFI_FLOAT;
   const struct {
     const char *name, *wrong;
   } checks[] = {
-      {"x", check(x, 2, g->m, g->k / 2, FFI_UINT, 8)},
-      {"w", check(w, 2, g->n, g->k / 2, FFI_UINT, 8)},
-      {"x_scales", check(x_scales, 1, 0, (g->m + x_tile - 1) / x_tile * x_tile * (g->k / 16), FFI_UINT, 8)},
-      {"w_scales", check(w_scales, 1, 0, (g->n + 127) / 128 * 128 * (g->k / 16), FFI_UINT, 8)},
+      {"x", check(x, 2, m, k / 2, FFI_UINT, 8)},
+      {"w", check(w, 2, n, k / 2, FFI_UINT, 8)},
+      {"x_scales", check(x_scales, 1, 0, (m + x_tile - 1) / x_tile * x_tile * (k / 16), FFI_UINT, 8)},
+      {"w_scales", check(w_scales, 1, 0, (n + 127) / 128 * 128 * (k / 16), FFI_UINT, 8)},
       {"alpha", check(alpha, 1, 0, 1, FFI_FLOAT, 32)},
-      {"y", check(y, 2, g->m, g->n, g->f16 ? FFI_FLOAT : FFI_BFLOAT, 16)},
+      {"y", check(y, 2, m, n, f16 ? FFI_FLOAT : FFI_BFLOAT, 16)},
       {"workspace", check(workspace, 1, 0, 1 << 20, FFI_UINT, 8)},
   };
   for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {
@@ -150,13 +110,22 @@ static int prepare(const ffi_any *x, const ffi_any *w, const ffi_any *x_scales, 
       return fail("ValueError", text);
     }
   }
-  g->x = data(x);
-  g->w = data(w);
-  g->x_scales = data(x_scales);
-  g->w_scales = data(w_scales);
-  g->alpha = data(alpha);
-  g->y = data(y);
-  return g->k % 32 == 0 && g->n % 32 == 0 ? 0 : fail("InternalError", "Expected k and n to be divisible by 32");
+  *p = (mock_fp4_product){.m = m,
+                          .n = n,
+                          .k = k,
+                          .x = data(x),
+                          .w = data(w),
+                          .x_scales = data(x_scales),
+                          .w_scales = data(w_scales),
+                          .alpha_there = data(alpha),
+                          .x_scales_8x4 = p->x_scales_8x4,
+                          .shuffled = p->shuffled,
+                          .y = data(y),
+                          .ldy_elems = n,
+                          .y_dtype = f16 ? NVFP4_DTYPE_F16 : NVFP4_DTYPE_BF16,
+                          .workspace = data(workspace),
+                          .workspace_bytes = 1 << 20};
+  return k % 32 == 0 && n % 32 == 0 ? 0 : fail("InternalError", "Expected k and n to be divisible by 32");
 }
 
 EXPORT int __tvm_ffi_fp4_gemm(void *handle, const ffi_any *arguments, int32_t count, ffi_any *result);
@@ -165,12 +134,12 @@ EXPORT void FlashInferSetCubinCallback(void (*callback)(const char *path, const 
 EXPORT void FlashInferSetCurrentCubin(const char *bytes, int count);
 
 int __tvm_ffi_fp4_gemm(void *handle, const ffi_any *a, int32_t count, ffi_any *result) {
-  gemm g = {.x_layout = NVFP4_SCALES_128X4};
+  mock_fp4_product p = {0};
   if (handle != NULL || count != 8 || result->type != FFI_NONE || a[7].type != FFI_INT) {
     return fail("TypeError", "Mismatched number of arguments when calling fp4_gemm");
   }
-  int failed = prepare(&a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &g);
-  return failed != 0 ? failed : enqueue(&g);
+  int failed = prepare(&a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6], &p);
+  return failed != 0 ? failed : enqueue(&p);
 }
 
 static void (*get_cubin)(const char *path, const char *sha256);
@@ -180,15 +149,15 @@ void FlashInferSetCubinCallback(void (*callback)(const char *path, const char *s
 void FlashInferSetCurrentCubin(const char *bytes, int count) { snprintf(cubin, sizeof cubin, "%.*s", count, bytes); }
 
 int __tvm_ffi_trtllm_gemm(void *handle, const ffi_any *a, int32_t count, ffi_any *result) {
-  gemm g = {.shuffled = 1};
+  mock_fp4_product p = {.shuffled = shuffled};
   if (handle != NULL || count != 11 || result->type != FFI_NONE || a[9].type != FFI_BOOL || a[10].type != FFI_INT) {
     return fail("TypeError", "Mismatched number of arguments when calling trtllm_gemm");
   }
   if (a[0].value.integer != 0x01100402 || a[1].value.integer != 0x00101000) { /* E2m1, Bfloat16 */
     return fail("RuntimeError", "No valid tactic found for the given options");
   }
-  g.x_layout = a[9].value.integer ? NVFP4_SCALES_8X4 : NVFP4_SCALES_128X4;
-  int failed = prepare(&a[3], &a[4], &a[5], &a[6], &a[7], &a[8], &a[2], &g);
+  p.x_scales_8x4 = a[9].value.integer != 0;
+  int failed = prepare(&a[3], &a[4], &a[5], &a[6], &a[7], &a[8], &a[2], &p);
   if (failed != 0) {
     return failed;
   }
@@ -199,8 +168,8 @@ int __tvm_ffi_trtllm_gemm(void *handle, const ffi_any *a, int32_t count, ffi_any
       return fail("RuntimeError", "Failed to load cubin: kernel.cubin");
     }
   }
-  if (g.f16 || g.n % 128 != 0 || (g.m <= 32) != (g.x_layout == NVFP4_SCALES_8X4)) {
+  if (p.y_dtype != NVFP4_DTYPE_BF16 || p.n % 128 != 0 || (p.m <= 32) != p.x_scales_8x4) {
     return fail("InternalError", "unsupported tactic id in run");
   }
-  return enqueue(&g);
+  return enqueue(&p);
 }

@@ -11,8 +11,8 @@ nvfp4_context *plugin_context(const char *plugin, int sm);
 /* What the context says of kernel `id`: the stage, and a reason that has `text`. */
 void plugin_check_state(nvfp4_context *context, const char *id, nvfp4_stage stage, const char *text);
 
-/* y of shapes and M around every tile, with two alphas or one: the bound of docs/numerics.md, and one rounding to y_dtype. bias_dtype: NONE, BF16 or F32. */
-void plugin_check_results(nvfp4_context *context, const char *kernel, bool one_alpha, nvfp4_dtype y_dtype, nvfp4_dtype bias_dtype);
+/* y of shapes and M around every tile: test_cuda_exact. */
+void plugin_check_results(nvfp4_context *context, const char *kernel, bool two_alphas, nvfp4_dtype y_dtype, nvfp4_dtype bias_dtype);
 
 /* A W4A4 layer on cuda:0 with bf16 x and y. */
 nvfp4_layer_desc plugin_layer_desc(const test_layer *test);

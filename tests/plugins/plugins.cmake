@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The plug-ins of plugins/, on the mock driver, with mocks of what they call.
-add_library(mock_flashinfer MODULE ${CMAKE_CURRENT_SOURCE_DIR}/plugins/flashinfer_mock.c)
+add_library(mock_flashinfer MODULE ${CMAKE_CURRENT_SOURCE_DIR}/plugins/flashinfer_mock.c ${CMAKE_CURRENT_SOURCE_DIR}/mock/fp4_product.c)
 target_include_directories(mock_flashinfer PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/plugins)
 target_link_libraries(mock_flashinfer PRIVATE nvfp4_static mock_cuda nvfp4_warnings)
 set_target_properties(mock_flashinfer PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
@@ -19,7 +19,8 @@ target_compile_definitions(test_plugin_flashinfer PRIVATE PLUGIN="$<TARGET_FILE:
 add_dependencies(test_plugin_flashinfer plugin_flashinfer mock_flashinfer)
 
 # plugin.c of the CUTLASS plug-in with a mock in the place of gemm.cu.
-add_library(mock_plugin_cutlass MODULE ${CMAKE_SOURCE_DIR}/plugins/cutlass/plugin.c ${CMAKE_CURRENT_SOURCE_DIR}/plugins/cutlass_mock.c)
+add_library(mock_plugin_cutlass MODULE ${CMAKE_SOURCE_DIR}/plugins/cutlass/plugin.c ${CMAKE_CURRENT_SOURCE_DIR}/plugins/cutlass_mock.c
+  ${CMAKE_CURRENT_SOURCE_DIR}/mock/fp4_product.c)
 target_include_directories(mock_plugin_cutlass PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/plugins)
 target_link_libraries(mock_plugin_cutlass PRIVATE nvfp4_static mock_cuda nvfp4_warnings)
 set_target_properties(mock_plugin_cutlass PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)

@@ -33,11 +33,11 @@ static void test_states(void **state) {
 static void test_results(void **state) {
   (void)state;
   nvfp4_context *context = plugin_context(PLUGIN, 100);
-  plugin_check_results(context, KERNEL, false, NVFP4_DTYPE_BF16, NVFP4_DTYPE_NONE);
-  plugin_check_results(context, KERNEL, false, NVFP4_DTYPE_BF16, NVFP4_DTYPE_BF16);
-  plugin_check_results(context, KERNEL, true, NVFP4_DTYPE_BF16, NVFP4_DTYPE_F32);
-  plugin_check_results(context, KERNEL, false, NVFP4_DTYPE_F32, NVFP4_DTYPE_F32);
-  plugin_check_results(context, KERNEL, true, NVFP4_DTYPE_F16, NVFP4_DTYPE_NONE);
+  plugin_check_results(context, KERNEL, true, NVFP4_DTYPE_BF16, NVFP4_DTYPE_NONE);
+  plugin_check_results(context, KERNEL, true, NVFP4_DTYPE_BF16, NVFP4_DTYPE_BF16);
+  plugin_check_results(context, KERNEL, false, NVFP4_DTYPE_BF16, NVFP4_DTYPE_F32);
+  plugin_check_results(context, KERNEL, true, NVFP4_DTYPE_F32, NVFP4_DTYPE_F32);
+  plugin_check_results(context, KERNEL, false, NVFP4_DTYPE_F16, NVFP4_DTYPE_NONE);
   nvfp4_context_destroy(context);
   assert_int_equal(test_cuda_live(), 0);
 }
