@@ -86,6 +86,8 @@ typedef struct nvfp4_host {
   nvfp4_status (*cuda_copy)(void *cookie, void *to, size_t to_stride, const void *from, size_t from_stride, size_t row_bytes, size_t rows,
                             void *stream, nvfp4_reason *reason);
   nvfp4_status (*cuda_wait)(void *cookie, void *stream, nvfp4_reason *reason);
+  /* The device of the current CUDA context: its number, and its compute capability as 100 for 10.0. */
+  nvfp4_status (*cuda_device)(void *cookie, int *ordinal, int *sm, nvfp4_reason *reason);
 } nvfp4_host;
 
 /* What process_weights_after_loading gets: rows that share one input global, k whole. For a CUDA kernel all of it lies in memory of the device (the core

@@ -418,6 +418,7 @@ typedef struct nvfp4_kernel_info {
   nvfp4_stage stage;    /* NOT_BUILT, DISABLED, PLUGIN_MISSING, UNSUPPORTED_MACHINE or ELIGIBLE */
   const char *reason;   /* of the stage; empty if eligible */
   const char *verified; /* on which machine it was last proven, or "compiles; never executed by us" */
+  const char *backends; /* vLLM's names of backends (VLLM_NVFP4_GEMM_BACKEND) for which it stands: "marlin, humming"; empty: none */
 } nvfp4_kernel_info;
 
 NVFP4_API size_t nvfp4_kernel_count(const nvfp4_context *context);

@@ -73,6 +73,17 @@ static nvfp4_status host_cuda_wait(void *cookie, void *stream, nvfp4_reason *rea
   return nvfp4_cuda_check(context->cuda, "cuStreamSynchronize", nvfp4_cuda_api(context->cuda)->stream_synchronize(stream), reason);
 }
 
+static nvfp4_status host_cuda_device(void *cookie, int *ordinal, int *sm, nvfp4_reason *reason) {
+  const nvfp4_context *context = cookie;
+  NVFP4_TRY(nvfp4_cuda_check(context->cuda, "cuCtxGetDevice", nvfp4_cuda_api(context->cuda)->context_get_device(ordinal), reason));
+  if (*ordinal >= context->machine.gpu_count) {
+    return nvfp4_reject(reason, NVFP4_E_DEVICE, "the current CUDA context is of device %d; the context knows %d", *ordinal,
+                        context->machine.gpu_count);
+  }
+  *sm = context->machine.gpus[*ordinal].sm;
+  return NVFP4_OK;
+}
+
 static nvfp4_host make_host(nvfp4_context *context) {
   return (nvfp4_host){
       .struct_size = sizeof(nvfp4_host),
@@ -95,18 +106,26 @@ static nvfp4_host make_host(nvfp4_context *context) {
       .cuda_free = host_cuda_free,
       .cuda_copy = host_cuda_copy,
       .cuda_wait = host_cuda_wait,
+      .cuda_device = host_cuda_device,
   };
 }
 
 /* --------------------------------------------------------------------------------------------------- the list of kernels */
 
-static nvfp4_status add_kernel(nvfp4_context *context, const char *id, const nvfp4_kernel *kernel, nvfp4_stage missing,
-                               const char *missing_reason, nvfp4_reason *reason) {
+static bool is_known(const nvfp4_context *context, const char *id) {
   for (size_t i = 0; i < context->kernel_count; i++) {
     if (strcmp(context->kernels[i].id, id) == 0) {
-      return nvfp4_reject(reason, NVFP4_E_ARG, "two kernels have the id %s; open each plug-in once and give its kernels ids of their own",
-                          id);
+      return true;
     }
+  }
+  return false;
+}
+
+static nvfp4_status add_kernel(nvfp4_context *context, const char *id, const nvfp4_kernel *kernel, nvfp4_stage missing,
+                               const char *missing_reason, nvfp4_reason *reason) {
+  if (is_known(context, id)) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "two kernels have the id %s; open each plug-in once and give its kernels ids of their own",
+                        id);
   }
   nvfp4_known_kernel *grown = realloc(context->kernels, (context->kernel_count + 1) * sizeof *grown);
   if (grown == NULL) {
@@ -120,6 +139,7 @@ static nvfp4_status add_kernel(nvfp4_context *context, const char *id, const nvf
     free(entry.missing_reason);
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the list of kernels");
   }
+  nvfp4_vllm_backends_of(id, entry.backends, sizeof entry.backends);
   context->kernels[context->kernel_count++] = entry;
   return NVFP4_OK;
 }
@@ -174,11 +194,18 @@ static nvfp4_status for_each_path(nvfp4_context *context, const char *list,
   return NVFP4_OK;
 }
 
+/* The registry, and then what would come before it if its plug-in had been given. */
 static nvfp4_status add_registry(nvfp4_context *context, nvfp4_reason *reason) {
   size_t count;
   const nvfp4_registry_entry *entries = nvfp4_registry(&count);
   for (size_t i = 0; i < count; i++) {
     NVFP4_TRY(add_kernel(context, entries[i].id, entries[i].kernel, NVFP4_STAGE_NOT_BUILT, entries[i].not_built, reason));
+  }
+  const nvfp4_plugin_entry *plugins = nvfp4_plugin_kernels(&count);
+  for (size_t i = 0; i < count; i++) {
+    if (!is_known(context, plugins[i].id)) {
+      NVFP4_TRY(add_kernel(context, plugins[i].id, NULL, NVFP4_STAGE_PLUGIN_MISSING, plugins[i].missing, reason));
+    }
   }
   return NVFP4_OK;
 }
@@ -364,7 +391,13 @@ nvfp4_status nvfp4_kernel_get(const nvfp4_context *context, size_t index, const 
   }
   const nvfp4_known_kernel *known = &context->kernels[index];
   why_not->text[0] = '\0';
-  *out = (nvfp4_kernel_info){.id = known->id, .summary = "", .layout = "", .order = "", .verified = "", .stage = NVFP4_STAGE_ELIGIBLE};
+  *out = (nvfp4_kernel_info){.id = known->id,
+                             .summary = "",
+                             .layout = "",
+                             .order = "",
+                             .verified = "",
+                             .stage = NVFP4_STAGE_ELIGIBLE,
+                             .backends = known->backends};
   const nvfp4_kernel *kernel = known->kernel;
   if (kernel == NULL) {
     out->stage = known->missing;

@@ -22,6 +22,7 @@ typedef struct nvfp4_known_kernel {
   const nvfp4_kernel *kernel;
   nvfp4_stage missing;  /* if kernel is NULL */
   char *missing_reason; /* own copy, if kernel is NULL */
+  char backends[64];    /* vLLM's names for it */
   nvfp4_self_test self_test[NVFP4_SELF_TEST_DEVICES];
   char *self_test_reason[NVFP4_SELF_TEST_DEVICES]; /* if failed or unsupported */
 } nvfp4_known_kernel;
@@ -36,7 +37,8 @@ struct nvfp4_context {
   size_t tuning_count;
   nvfp4_cuda *cuda; /* NULL: no driver, or no GPU */
   nvfp4_host host;
-  nvfp4_known_kernel *kernels; /* plug-ins first, then the registry: the order of preference */
+  nvfp4_known_kernel
+      *kernels; /* plug-ins first, then the registry: the order of preference; then the kernels of plug-ins that were not given */
   size_t kernel_count;
   nvfp4_open_plugin *plugins;
   size_t plugin_count;

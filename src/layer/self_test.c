@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The self-test of a kernel: a small problem with every E2M1 code, many scales (zero, subnormal, 448), a row of zeros, ragged N; once without and once with bias; on a GPU with several M, as its kernels have
+ * The self-test of a kernel: a small problem with every E2M1 code, many scales (zero, subnormal, 448), a row of zeros, ragged N; once without and once with bias, if the kernel takes one; on a GPU with several M, as its kernels have
  * code of their own for few and for many rows, and with an even N, one alpha and y in bf16, too: what a library would rather write by itself. CANONICAL kernels must give the bits of the
  * reference, BOUNDED ones keep the bound of docs/numerics.md. A kernel for dense layers gets weights of each type that it takes, zero, subnormal and of many exponents, and an odd K.
  */
@@ -38,6 +38,7 @@ typedef struct problem {
   int m, n, k; /* rows that are used: TEST_M, or the nearest that the kernel serves; TEST_N, or TEST_N_EVEN; TEST_K, or TEST_K_DENSE */
   nvfp4_dtype y_dtype;                                          /* of y and bias */
   nvfp4_dtype x_dtype;                                          /* F32, or else the first that the kernel takes */
+  bool one_alpha;                                               /* the kernel takes no more */
   uint32_t x_typed[TEST_M_MAX * TEST_K];                        /* x in that type, no gaps; x above holds what it became by rounding */
   nvfp4_dtype dtype;                                            /* of dense weights; NONE: NVFP4 */
   float w[TEST_N][TEST_K_DENSE], values[TEST_N * TEST_K_DENSE]; /* dense: what the weights are, and as they are stored */
@@ -59,7 +60,7 @@ static void make_problem(problem *p) {
     for (int b = 0; b < TEST_BLOCKS; b++) {
       p->scales[n][b] = (uint8_t)(next_random(&state) % 0x7F); /* 0 .. 0x7E = 448 */
     }
-    p->alpha[n] = n < TEST_N / 2 ? 0x1.8p-7f : 0x1.23456p-5f;
+    p->alpha[n] = n < TEST_N / 2 && !p->one_alpha ? 0x1.8p-7f : 0x1.23456p-5f;
     p->bias[n] = ((float)(next_random(&state) % 256) - 128.0f) * 0.5f; /* a bf16 number */
   }
   for (int m = 0; m < TEST_M_MAX; m++) {
@@ -160,7 +161,11 @@ static nvfp4_weights weights_of(const problem *p) {
 }
 
 static nvfp4_layer_desc desc_of(const nvfp4_kernel *kernel, const problem *p, nvfp4_device device, bool with_bias) {
-  static const nvfp4_partition nvfp4 = {.n_rows = TEST_N, .weight.value = 1, .input.value = 1};
+  static const nvfp4_partition two[] = {
+      {.n_rows = TEST_N / 2, .weight.value = 1, .input.value = 1},
+      {.n_first = TEST_N / 2, .n_rows = TEST_N - TEST_N / 2, .weight.value = 2, .input.value = 1},
+  };
+  static const nvfp4_partition one = {.n_rows = TEST_N, .weight.value = 1, .input.value = 1};
   static const nvfp4_partition even = {.n_rows = TEST_N_EVEN, .weight.value = 1, .input.value = 1};
   static const nvfp4_partition dense = {.n_rows = TEST_N, .weight.value = 1};
   return (nvfp4_layer_desc){.struct_size = sizeof(nvfp4_layer_desc),
@@ -175,9 +180,10 @@ static nvfp4_layer_desc desc_of(const nvfp4_kernel *kernel, const problem *p, nv
                             .bias_dtype = with_bias ? p->y_dtype : NVFP4_DTYPE_NONE,
                             .device = device,
                             .partitions = p->dtype != NVFP4_DTYPE_NONE ? &dense
-                                          : p->n == TEST_N             ? &nvfp4
-                                                                       : &even,
-                            .partition_count = 1,
+                                          : p->n != TEST_N             ? &even
+                                          : p->one_alpha               ? &one
+                                                                       : two,
+                            .partition_count = p->dtype != NVFP4_DTYPE_NONE || p->n != TEST_N || p->one_alpha ? 1 : 2,
                             .weight_dtype = p->dtype};
 }
 
@@ -253,11 +259,14 @@ static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kerne
   return nvfp4_place_wait(visit, reason);
 }
 
-/* With and without bias, p->m rows. */
+/* Without bias and, if the kernel takes one, with it; p->m rows. */
 static nvfp4_status test_problem(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, const nvfp4_visit *visit,
                                  const problem *p, void *y, nvfp4_reason *reason) {
   for (int with_bias = 0; with_bias <= 1; with_bias++) {
     const nvfp4_layer_desc desc = desc_of(kernel, p, device, with_bias != 0);
+    if (with_bias != 0 && kernel->can_implement(&desc, NULL) != NVFP4_OK) {
+      break;
+    }
     placed there = {0};
     nvfp4_status status = run_kernel(host, kernel, visit, p, &desc, &there, y, reason);
     free_placed(host, kernel, visit->place, &there);
@@ -284,14 +293,24 @@ static nvfp4_status test_rows(const nvfp4_host *host, const nvfp4_kernel *kernel
   return NVFP4_OK;
 }
 
-/* The first type of x that the kernel takes: tensor cores do not take f32. */
-static void choose_x(const nvfp4_kernel *kernel, nvfp4_device device, problem *p) {
-  static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_F32, NVFP4_DTYPE_BF16, NVFP4_DTYPE_F16};
-  for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
-    p->x_dtype = dtypes[i];
-    const nvfp4_layer_desc desc = desc_of(kernel, p, device, false);
-    if (kernel->can_implement(&desc, NULL) == NVFP4_OK) {
-      return;
+/* The first types that the kernel takes, and two alphas if it takes those: tensor cores do not take f32 x, and some libraries write 16 bits for one alpha alone. */
+static void choose_types(const nvfp4_kernel *kernel, nvfp4_device device, problem *p) {
+  static const struct {
+    nvfp4_dtype x, y;
+  } types[] = {{NVFP4_DTYPE_F32, NVFP4_DTYPE_F32},
+               {NVFP4_DTYPE_BF16, NVFP4_DTYPE_F32},
+               {NVFP4_DTYPE_F16, NVFP4_DTYPE_F32},
+               {NVFP4_DTYPE_F32, NVFP4_DTYPE_BF16},
+               {NVFP4_DTYPE_BF16, NVFP4_DTYPE_BF16}};
+  for (int one_alpha = 0; one_alpha <= 1; one_alpha++) {
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+      p->x_dtype = types[i].x;
+      p->y_dtype = types[i].y;
+      p->one_alpha = one_alpha != 0;
+      const nvfp4_layer_desc desc = desc_of(kernel, p, device, false);
+      if (kernel->can_implement(&desc, NULL) == NVFP4_OK) {
+        return;
+      }
     }
   }
 }
@@ -313,7 +332,7 @@ static nvfp4_status test_even(const nvfp4_host *host, const nvfp4_kernel *kernel
   }
   for (int i = 0; i < 2 && p->m != 0; i++) {
     p->y_dtype = dtypes[i];
-    nvfp4_layer_desc desc = desc_of(kernel, p, device, true);
+    nvfp4_layer_desc desc = desc_of(kernel, p, device, false);
     if (kernel->can_implement(&desc, NULL) == NVFP4_OK) {
       NVFP4_TRY(test_problem(host, kernel, device, visit, p, y, reason));
     }
@@ -328,9 +347,8 @@ static nvfp4_status test_all(const nvfp4_host *host, const nvfp4_kernel *kernel,
   p->m = served_near(kernel, rows[0]);
   p->n = TEST_N;
   p->k = dense ? TEST_K_DENSE : TEST_K;
-  p->y_dtype = NVFP4_DTYPE_F32;
   p->dtype = dense ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_NONE;
-  choose_x(kernel, device, p);
+  choose_types(kernel, device, p);
   make_problem(p);
   for (size_t i = 0; i < (device.kind == NVFP4_DEVICE_CUDA ? sizeof rows / sizeof rows[0] : 1); i++) {
     int before = i == 0 ? 0 : p->m;

@@ -10,7 +10,8 @@
  * 3. The plan.
  *      max_layouts = 1: the layout of the best kernel such that the kernels of that layout together serve every M; then, for each M, the best of them.
  *      max_layouts = 2: the layout of the kernel that is best at m_first, and the second one (or none) that makes, for ascending M, the earliest
- *      improvement in rank; together they serve every M. If no second one completes it, the next best kernel at m_first decides.
+ *      improvement in rank; together they serve every M. If no second one completes it, the next best kernel at m_first decides. With two layouts, and W4A16 allowed for a W4A4 layer on a
+ *      GPU, W4A16 kernels come first for few rows (nvfp4_rank_at).
  *      BATCH_INVARIANT required: only kernels whose `order` is that of the kernel which decided the (first) layout; if those do not serve every M,
  *      the next best decides.
  *      With times of the layer, all plans that these rules could give, whichever kernel decides, are compared: the one with the fewest measured M at
@@ -105,12 +106,18 @@ bool nvfp4_id_in_list(const char *id, const char *list);
 /* Whether policy->disable or policy->vllm_disable excludes `id`. */
 bool nvfp4_policy_disables(const nvfp4_policy *policy, const char *id);
 
-/* vLLM's backend name -> our ids (a list as above; "auto" for vLLM's auto) on a device; NULL: no such name. Case does not matter, '_' is '-'. */
-const char *nvfp4_vllm_backend_ids(const char *backend, nvfp4_device_kind device);
+/* vLLM's backend name -> our ids (a list as above; "auto" for vLLM's auto) on a device. Case does not matter, '_' is '-'. Errors, NVFP4_E_POLICY: no such name; or vLLM has it and nothing stands
+ * for it here, with what to take instead. */
+nvfp4_status nvfp4_vllm_backend_ids(const char *backend, nvfp4_device_kind device, const char **ids, nvfp4_reason *reason);
 
-/* vLLM's backend names, for messages. */
-#define NVFP4_VLLM_BACKENDS                                                                                                  \
-  "auto, emulation, marlin, humming, cutlass, flashinfer-cutlass, flashinfer-trtllm, flashinfer-cudnn, flashinfer-cutedsl, " \
-  "flashinfer-b12x, b12x, cudnn, torch, fbgemm"
+/* NVFP4_E_ARG if it is none of vLLM's names. */
+nvfp4_status nvfp4_vllm_backend_check(const char *backend, nvfp4_reason *reason);
+
+/* The names for which `id` stands, separated by ", ", into text. */
+void nvfp4_vllm_backends_of(const char *id, char *text, size_t bytes);
+
+/* vLLM's backend names that stand for kernels here, for messages. */
+#define NVFP4_VLLM_BACKENDS \
+  "auto, emulation, marlin, humming, cutlass, flashinfer-cutlass, flashinfer-trtllm, flashinfer-cudnn, cudnn, torch, fbgemm"
 
 #endif

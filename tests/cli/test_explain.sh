@@ -100,7 +100,7 @@ expect 0 NVFP4_DISABLE='*_w4a4' NVFP4_ALLOW=w4a16 "$nvfp4" explain --shape 32,32
 json '"w4a16" in j["layers"][0]["chosen"]'
 
 # Recorded machines: the answer is another computer's, and not tested here.
-for machine in amx arm-dotprod arm-i8mm avx2 avx512-vnni b200 h100 no-driver rtx-5090 x86-64; do
+for machine in amx arm-dotprod arm-i8mm avx2 avx512-vnni b200 b300 dgx-spark h100 no-driver rtx-5090 thor x86-64; do
   expect 0 "$nvfp4" explain $golden/modelopt_nvfp4 --machine $machine
   out_has "a dry run for $machine"
   out_has "not tested here"
