@@ -301,7 +301,10 @@ static int mock_free(nvfp4_cu_address address) {
 
 static void *pointer(nvfp4_cu_address address) { return (void *)(uintptr_t)address; }
 
-static void compute_copy(void *const *arguments, unsigned blocks, unsigned threads) {
+/* Copies and fills are captured as kernels are. */
+static int enqueue(const mock_kernel *kernel, unsigned blocks, unsigned threads, nvfp4_cu_stream stream, void **parameters);
+
+static void copy_rows(void *const *arguments, unsigned blocks, unsigned threads) {
   const nvfp4_cu_copy_2d *copy = arguments[0];
   (void)blocks, (void)threads;
   for (size_t row = 0; row < copy->height; row++) {
@@ -310,38 +313,38 @@ static void compute_copy(void *const *arguments, unsigned blocks, unsigned threa
   }
 }
 
-static int enqueue(const mock_kernel *kernel, unsigned blocks, unsigned threads, nvfp4_cu_stream stream, void **parameters);
-
-/* At once, or into the graph that captures. */
-static int enqueue_copy(nvfp4_cu_copy_2d copy, nvfp4_cu_stream stream) {
-  static const mock_kernel kernel = {"copy", {sizeof copy}, compute_copy};
-  void *parameters[] = {&copy};
-  return enqueue(&kernel, 1, 1, stream, parameters);
+static int mock_copy_2d(const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream) {
+  static const mock_kernel kernel = {"copy", {sizeof *copy}, copy_rows};
+  nvfp4_cu_copy_2d kept = *copy;
+  NEEDS_CONTEXT("cuMemcpy2DAsync");
+  return copy->source_type != NVFP4_CU_MEMORY_UNIFIED || copy->target_type != NVFP4_CU_MEMORY_UNIFIED ||
+                 copy->width_bytes > copy->source_pitch || copy->width_bytes > copy->target_pitch
+             ? INVALID_VALUE
+             : enqueue(&kernel, 1, 1, stream, (void *[]){&kept});
 }
 
 static int mock_copy(nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream) {
   NEEDS_CONTEXT("cuMemcpyAsync");
-  return enqueue_copy((nvfp4_cu_copy_2d){.source_device = from, .target_device = to, .width_bytes = bytes, .height = 1}, stream);
+  const nvfp4_cu_copy_2d copy = {.source_type = NVFP4_CU_MEMORY_UNIFIED,
+                                 .source_device = from,
+                                 .source_pitch = bytes,
+                                 .target_type = NVFP4_CU_MEMORY_UNIFIED,
+                                 .target_device = to,
+                                 .target_pitch = bytes,
+                                 .width_bytes = bytes,
+                                 .height = 1};
+  return mock_copy_2d(&copy, stream);
 }
 
-static int mock_copy_2d(const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream) {
-  NEEDS_CONTEXT("cuMemcpy2DAsync");
-  if (copy->source_type != NVFP4_CU_MEMORY_UNIFIED || copy->target_type != NVFP4_CU_MEMORY_UNIFIED ||
-      copy->width_bytes > copy->source_pitch || copy->width_bytes > copy->target_pitch) {
-    return INVALID_VALUE;
-  }
-  return enqueue_copy(*copy, stream);
+static void fill_bytes(void *const *arguments, unsigned blocks, unsigned threads) {
+  (void)blocks, (void)threads;
+  memset(pointer(*(nvfp4_cu_address *)arguments[0]), *(unsigned char *)arguments[1], *(size_t *)arguments[2]);
 }
 
 static int mock_fill(nvfp4_cu_address to, unsigned char value, size_t bytes, nvfp4_cu_stream stream) {
-  (void)stream;
+  static const mock_kernel kernel = {"fill", {sizeof to, sizeof value, sizeof bytes}, fill_bytes};
   NEEDS_CONTEXT("cuMemsetD8Async");
-  pthread_mutex_lock(&mock.lock);
-  open_memory(PROT_READ | PROT_WRITE);
-  memset(pointer(to), value, bytes);
-  open_memory(PROT_NONE);
-  pthread_mutex_unlock(&mock.lock);
-  return OK;
+  return enqueue(&kernel, 1, 1, stream, (void *[]){&to, &value, &bytes});
 }
 
 /* ------------------------------------------------------------------------------------------------------------- streams, graphs */
