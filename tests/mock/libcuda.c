@@ -318,12 +318,12 @@ static void copy_rows(void *const *arguments, unsigned blocks, unsigned threads)
 
 static int mock_copy_2d(const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream) {
   static const mock_kernel kernel = {"copy", {sizeof *copy}, copy_rows};
-  nvfp4_cu_copy_2d argument = *copy;
+  nvfp4_cu_copy_2d kept = *copy;
   NEEDS_CONTEXT("cuMemcpy2DAsync");
   return copy->source_type != NVFP4_CU_MEMORY_UNIFIED || copy->target_type != NVFP4_CU_MEMORY_UNIFIED ||
                  copy->width_bytes > copy->source_pitch || copy->width_bytes > copy->target_pitch
              ? INVALID_VALUE
-             : enqueue_one(&kernel, stream, (void *[]){&argument});
+             : enqueue_one(&kernel, stream, (void *[]){&kept});
 }
 
 static int mock_copy(nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream) {
