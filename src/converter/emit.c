@@ -359,6 +359,10 @@ static nvfp4_status emit_fp8(nvfp4_convert_job *job, nvfp4_item *item, nvfp4_rea
     free(values);
     NVFP4_TRY(status);
   }
+  if (layout == NVFP4_LAYOUT_MODELOPT && count == 1 && item->input.count == 0) {
+    nvfp4_convert_tell(job, false, item->layer->name,
+                       "FP8 with one scale and no input scale: ModelOpt's FP8 has one, and engines that follow it will ask for it");
+  }
   if (item->input.count > 0 && layout != NVFP4_LAYOUT_MLX) {
     NVFP4_TRY(emit_fp8_scale(job, item, ".input_scale", item->input.values, 1, reason));
   }
