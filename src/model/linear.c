@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/reason.h"
+#include "checkpoint/checkpoint.h"
 #include "format/e4m3.h"
 #include "format/half.h"
 
@@ -66,13 +67,34 @@ nvfp4_status nvfp4_linear_try_row(const nvfp4_tensor *weight, int64_t k, nvfp4_r
 }
 
 /* FP8: the factor of the weights, and of activations that become FP8 too. */
-static nvfp4_status read_fp8_scales(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *info, const nvfp4_model_options *options,
-                                    nvfp4_partition *partition, nvfp4_linear *linear, nvfp4_reason *reason) {
-  NVFP4_TRY(read_scalar(checkpoint, info->name, "weight_scale", &partition->weight.value, reason));
+static nvfp4_status read_fp8_scales(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *info, const char *suffix,
+                                    const nvfp4_model_options *options, nvfp4_partition *partition, nvfp4_linear *linear,
+                                    nvfp4_reason *reason) {
+  NVFP4_TRY(read_scalar(checkpoint, info->name, suffix, &partition->weight.value, reason));
   if (partition->weight.value == 0) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "an FP8 layer without %s.weight_scale; it is needed", info->name);
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "an FP8 layer without %s.%s; it is needed", info->name, suffix);
   }
   return options->mode != NVFP4_MODE_W4A16 ? read_scalar(checkpoint, info->name, "input_scale", &linear->input_scale, reason) : NVFP4_OK;
+}
+
+/* Whether a layer of a GGUF file was FP8 before it was converted: its codes are bf16 there, which holds every E4M3 number. */
+static bool was_fp8(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *info) {
+  char key[512], type[16];
+  snprintf(key, sizeof key, "nvfp4.dtype.%s", info->weight->name);
+  return checkpoint->gguf != NULL && nvfp4_checkpoint_metadata(checkpoint, key, type, sizeof type) && strcmp(type, "F8_E4M3") == 0;
+}
+
+/* The factor of a dense layer's weights, if it has one: FP8's scale, or the `.scale` that llama.cpp multiplies any layer of GGUF by. */
+static nvfp4_status read_factor(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *info, const nvfp4_model_options *options,
+                                nvfp4_partition *partition, nvfp4_linear *linear, nvfp4_reason *reason) {
+  if (info->mode == NVFP4_MODE_FP8) {
+    return read_fp8_scales(checkpoint, info, "weight_scale", options, partition, linear, reason);
+  }
+  if (info->mode != NVFP4_MODE_UNQUANTISED || checkpoint->gguf == NULL) {
+    return NVFP4_OK;
+  }
+  return was_fp8(checkpoint, info) ? read_fp8_scales(checkpoint, info, "scale", options, partition, linear, reason)
+                                   : read_scalar(checkpoint, info->name, "scale", &partition->weight.value, reason);
 }
 
 static nvfp4_status create_layer(nvfp4_context *context, const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *info,
@@ -80,8 +102,8 @@ static nvfp4_status create_layer(nvfp4_context *context, const nvfp4_checkpoint 
   nvfp4_layer_desc desc = {.struct_size = sizeof desc};
   nvfp4_partition whole = {.n_rows = info->n};
   NVFP4_TRY(nvfp4_layer_desc_from_checkpoint(info, &desc, reason));
-  if (info->mode == NVFP4_MODE_FP8) {
-    NVFP4_TRY(read_fp8_scales(checkpoint, info, options, &whole, linear, reason));
+  NVFP4_TRY(read_factor(checkpoint, info, options, &whole, linear, reason));
+  if (whole.weight.value != 0) {
     desc.partitions = &whole;
     desc.partition_count = 1;
   }
