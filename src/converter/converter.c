@@ -63,9 +63,10 @@ static nvfp4_status tell_remarks(nvfp4_convert_job *job, nvfp4_reason *reason) {
         "mlx-lm 0.32 reads layers with a global_scale only of mixtures of experts; for its dense layers fold it in (--one-level)");
   }
   if (strcmp(job->gguf_model.arch, "qwen2") == 0 && !job->options.one_level) {
-    nvfp4_convert_tell(job, false, path,
-                       "llama.cpp of 2026-09 leaves the .scale tensors of a Qwen2 model out of its graph and computes garbage; for it fold "
-                       "them in (--one-level)");
+    nvfp4_convert_tell(
+        job, false, path,
+        "llama.cpp (llama-cpp-python 0.3.36) leaves the .scale tensors of a Qwen2 model out of its graph and computes garbage; for it fold "
+        "them in (--one-level)");
   }
   if (job->to_gguf && !job->translated && !job->from_gguf) {
     nvfp4_convert_tell(job, false, path,
