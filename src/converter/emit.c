@@ -215,6 +215,11 @@ static nvfp4_status tell_rescaling(nvfp4_convert_job *job, const nvfp4_item *ite
   return NVFP4_OK;
 }
 
+static bool is_embedding(const nvfp4_layer_info *layer) {
+  const char *dot = strrchr(layer->name, '.'), *last = dot != NULL ? dot + 1 : layer->name;
+  return strstr(last, "embed") != NULL || strstr(last, "embd") != NULL;
+}
+
 /* Decides what of an NVFP4 layer cannot stay as it is. */
 static nvfp4_status find_losses(nvfp4_convert_job *job, nvfp4_item *item, nvfp4_reason *reason) {
   nvfp4_layout_kind target = job->options.layout;
@@ -222,6 +227,11 @@ static nvfp4_status find_losses(nvfp4_convert_job *job, nvfp4_item *item, nvfp4_
     item->dense = true;
     nvfp4_convert_tell(job, true, item->layer->name, "K = %lld is not a multiple of 64, GGUF's block: becomes bf16 values, rounded",
                        (long long)item->columns);
+    return NVFP4_OK;
+  }
+  if (is_embedding(item->layer) && target != NVFP4_LAYOUT_MLX && target != item->layer->layout) {
+    item->dense = true;
+    nvfp4_convert_tell(job, true, item->layer->name, "an NVFP4 embedding, which only MLX looks rows up in: becomes bf16 values, rounded");
     return NVFP4_OK;
   }
   const nvfp4_partition *parts = item->layer->partitions;

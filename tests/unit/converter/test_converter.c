@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* mkdtemp */
 #include <math.h>
 
+#include "format/e2m1.h"
 #include "format/e4m3.h"
 #include "model/linear.h"
 #include "unit/converter/converter_support.h"
@@ -358,6 +359,39 @@ static void fp8_runs_from_gguf(void **state) {
   remove_folder(folder);
 }
 
+/* mlx-lm quantises embeddings, too; other engines cannot look rows up in NVFP4. */
+static void embeddings_of_mlx(void **state) {
+  (void)state;
+  static uint8_t codes[2][16 * 32], scales[2][16 * 4];
+  for (int i = 0; i < 16 * 32; i++) {
+    codes[0][i] = codes[1][i] = (uint8_t)(i * 41);
+    scales[0][i / 8] = scales[1][i / 8] = (uint8_t)(0x30 + i / 8 % 16);
+  }
+  const test_tensor tensors[] = {{"lm_head.weight", NVFP4_DTYPE_U32, 2, {16, 8}, codes[0]},
+                                 {"model.embed_tokens.weight", NVFP4_DTYPE_U32, 2, {16, 8}, codes[1]},
+                                 {"lm_head.scales", NVFP4_DTYPE_U8, 2, {16, 4}, scales[0]},
+                                 {"model.embed_tokens.scales", NVFP4_DTYPE_U8, 2, {16, 4}, scales[1]}};
+  char folder[256], there[512];
+  told t = {0};
+  write_tensors(make_folder(folder), "model.safetensors", tensors, 4);
+  path_in(folder, "x", there);
+  assert_int_equal(convert(folder, there, NVFP4_LAYOUT_MODELOPT, false, &t, NULL, &reason), NVFP4_E_UNSUPPORTED);
+  assert_true(t.losses == 1 && strncmp(t.first, "model.embed_tokens: ", 20) == 0);
+  assert_ok(convert(folder, there, NVFP4_LAYOUT_MODELOPT, true, NULL, NULL, &reason), reason);
+  nvfp4_checkpoint *checkpoint = open_checkpoint(there);
+  const nvfp4_tensor *weight = nvfp4_checkpoint_find(checkpoint, "model.embed_tokens.weight");
+  assert_int_equal(weight->dtype, NVFP4_DTYPE_BF16);
+  float values[64];
+  assert_ok(nvfp4_tensor_to_f32(weight, 0, 64, values, &reason), reason);
+  for (int k = 0; k < 64; k++) { /* code * scale has 6 significant bits: exact in bf16 */
+    assert_f32_bits(values[k], nvfp4_e2m1_to_f32((uint8_t)(codes[1][k / 2] >> (k % 2 * 4) & 15)) * nvfp4_e4m3_to_f32(scales[1][k / 16]));
+  }
+  nvfp4_checkpoint_close(checkpoint);
+  assert_ok(convert(folder, path_in(folder, "y", there), NVFP4_LAYOUT_MLX, false, NULL, NULL, &reason), reason);
+  assert_same_tensors(folder, there, NULL);
+  remove_folder(folder);
+}
+
 static void bad_calls(void **state) {
   (void)state;
   char folder[256], path[512];
@@ -393,6 +427,7 @@ int main(void) {
       cmocka_unit_test(shards),
       cmocka_unit_test(fp8_channels),
       cmocka_unit_test(fp8_runs_from_gguf),
+      cmocka_unit_test(embeddings_of_mlx),
       cmocka_unit_test(bad_calls),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
