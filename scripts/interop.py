@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Do conversions load in the tools they are for, and are their values the golden ones? Run by hand, since it needs PyPI:
 
-  pip install torch transformers compressed-tensors safetensors gguf 'mlx[cpu]' mlx-lm numpy llama-cpp-python
+  pip install torch transformers compressed-tensors comfy-kitchen safetensors gguf 'mlx[cpu]' mlx-lm numpy llama-cpp-python
   scripts/interop.py build/nvfp4
 
 What is not installed is left out, and said so. Each line: tool and version, checkpoint, what was compared, the result. Dequantised values are compared
@@ -121,11 +121,26 @@ def check_compressed_tensors(folder, name):
                  f"{layer}: {int((values != want).sum())} of {want.size} bf16 values differ, by at most 1 ulp", ulps(values, want) <= 1 << 16)
 
 
+def check_comfy(folder, name):
+    import comfy_kitchen
+    import torch
+    from safetensors import safe_open
+    convert(name, folder / f"{name}-comfy.safetensors", "comfy")
+    with safe_open(folder / f"{name}-comfy.safetensors", "pt") as file:
+        for layer in LAYERS:
+            exact = expected(name, layer + ".w")
+            if exact is not None:
+                values = comfy_kitchen.dequantize_nvfp4(*(file.get_tensor(layer + suffix) for suffix in (".weight", ".weight_scale_2", ".weight_scale")),
+                                                        torch.float32).numpy()[:exact.shape[0]]
+                tell(f"comfy-kitchen {version('comfy-kitchen')}", name, f"{layer} within {ulps(values, exact)} ulp", ulps(values, exact) <= 1)
+
+
 CHECKS = [("gguf", check_gguf, ["modelopt_nvfp4", "ct_nvfp4", "modelopt_nvfp4_bias"]),
           ("llama-cpp-python", check_llama_cpp, ["modelopt_nvfp4", "modelopt_nvfp4_lmhead", "modelopt_mixed", "modelopt_w4a16", "ct_nvfp4", "ct_mixed_fp8"]),
           ("llama-cpp-python", lambda folder, name: check_llama_cpp(folder, name, "--one-level", "--allow-lossy"), ["modelopt_nvfp4_bias"]),
           ("mlx", check_mlx, ["modelopt_nvfp4", "ct_nvfp4"]),
           ("mlx-lm", check_mlx_lm, ["modelopt_nvfp4", "ct_nvfp4"]),
+          ("comfy-kitchen", check_comfy, ["modelopt_nvfp4", "ct_nvfp4"]),
           ("compressed-tensors", check_compressed_tensors, ["modelopt_nvfp4", "modelopt_w4a16", "modelopt_nvfp4_split", "ct_nvfp4"])]
 
 with tempfile.TemporaryDirectory() as scratch:

@@ -520,8 +520,8 @@ static nvfp4_status add_nvfp4(builder *b, const nvfp4_quant_scheme *scheme, part
   return NVFP4_OK;
 }
 
-/* Scales of an FP8 layer: one, or one a row; of any plain type. *values: in the arena. *count 0: there is no such tensor, or it has another shape. */
-static nvfp4_status read_fp8_scale(builder *b, const parts *p, const char *suffix, float **values, int64_t *count) {
+/* Scales of an FP8 or dense layer: one, or one a row; of any plain type. *values: in the arena. *count 0: there is no such tensor, or it has another shape. */
+static nvfp4_status read_factors(builder *b, const parts *p, const char *suffix, float **values, int64_t *count) {
   const nvfp4_tensor *tensor = nvfp4_checkpoint_companion(b->checkpoint, p->base, suffix);
   int64_t n = p->weight->shape[0], elements = 1;
   *count = 0;
@@ -543,35 +543,52 @@ static nvfp4_status read_fp8_scale(builder *b, const parts *p, const char *suffi
   return nvfp4_tensor_to_f32(tensor, 0, (uint64_t)elements, *values, b->reason);
 }
 
+/* weights: a factor of the whole tensor, or one for each row; input: 0 if there is none. */
+static nvfp4_status set_factors(builder *b, const parts *p, const float *weights, int64_t count, float input, nvfp4_layer_info *layer) {
+  nvfp4_partition *partitions = nvfp4_checkpoint_alloc(b->checkpoint, (size_t)count * sizeof *partitions);
+  if (partitions == NULL) {
+    return nvfp4_reject(b->reason, NVFP4_E_NOMEM, "no memory for the partitions of %s", p->base);
+  }
+  for (int64_t i = 0; i < count; i++) {
+    partitions[i] = (nvfp4_partition){.n_first = i, .n_rows = layer->n / count, .weight.value = weights[i], .input.value = input};
+  }
+  layer->partitions = partitions;
+  layer->partition_count = count;
+  return NVFP4_OK;
+}
+
 /*
  * E4M3 weights. With an input_scale, or where the config says that activations are FP8 too (then each row gets its own scale), an FP8 layer; otherwise a dense one,
  * whose weights have a factor. Without a usable weight_scale (there are scales of blocks) the layer has no partitions, and cannot be run.
  */
-static nvfp4_status add_fp8(builder *b, const nvfp4_quant_scheme *scheme, const parts *p, nvfp4_layer_info *layer) {
+static nvfp4_status add_fp8(builder *b, const nvfp4_quant_scheme *scheme, const parts *p, const char *scale, nvfp4_layer_info *layer) {
   float *weights, *inputs;
   int64_t weight_count, input_count;
-  NVFP4_TRY(read_fp8_scale(b, p, ".weight_scale", &weights, &weight_count));
-  NVFP4_TRY(read_fp8_scale(b, p, ".input_scale", &inputs, &input_count));
+  NVFP4_TRY(read_factors(b, p, scale, &weights, &weight_count));
+  NVFP4_TRY(read_factors(b, p, ".input_scale", &inputs, &input_count));
   bool quantised = input_count == 1 || (scheme->known && scheme->mode == NVFP4_MODE_FP8);
   layer->mode = quantised || weight_count == 0 ? NVFP4_MODE_FP8 : NVFP4_MODE_UNQUANTISED;
   layer->note = weight_count == 0  ? "FP8 layer without a weight_scale that can be used: not NVFP4"
                 : !quantised       ? "FP8 weights, 16-bit activations: not NVFP4"
                 : input_count == 0 ? "FP8 layer, an activation scale a token: not NVFP4"
                                    : "FP8 layer: not NVFP4";
-  if (weight_count == 0) {
-    return NVFP4_OK;
-  }
-  nvfp4_partition *partitions = nvfp4_checkpoint_alloc(b->checkpoint, (size_t)weight_count * sizeof *partitions);
-  if (partitions == NULL) {
-    return nvfp4_reject(b->reason, NVFP4_E_NOMEM, "no memory for the partitions of %s", p->base);
-  }
-  for (int64_t i = 0; i < weight_count; i++) {
-    partitions[i] = (nvfp4_partition){.n_first = i, .n_rows = layer->n / weight_count, .weight.value = weights[i]};
-    partitions[i].input.value = input_count == 1 ? inputs[0] : 0;
-  }
-  layer->partitions = partitions;
-  layer->partition_count = weight_count;
-  return NVFP4_OK;
+  return weight_count == 0 ? NVFP4_OK : set_factors(b, p, weights, weight_count, input_count == 1 ? inputs[0] : 0, layer);
+}
+
+/* Whether a layer of a GGUF file was FP8 before this library converted it: its weights are bf16 there, which holds every E4M3 number. */
+static bool was_fp8(const builder *b, const parts *p) {
+  char key[512], type[16];
+  snprintf(key, sizeof key, "nvfp4.dtype.%s", p->weight->name);
+  return p->weight->dtype == NVFP4_DTYPE_BF16 && nvfp4_checkpoint_metadata(b->checkpoint, key, type, sizeof type) &&
+         strcmp(type, nvfp4_dtype_name(NVFP4_DTYPE_F8_E4M3)) == 0;
+}
+
+/* The `.scale` that llama.cpp multiplies any layer of GGUF by. */
+static nvfp4_status add_gguf_factor(builder *b, const parts *p, nvfp4_layer_info *layer) {
+  float *factor;
+  int64_t count;
+  NVFP4_TRY(read_factors(b, p, ".scale", &factor, &count));
+  return count == 1 ? set_factors(b, p, factor, 1, 0, layer) : NVFP4_OK;
 }
 
 /* A weight that is not NVFP4: what it is, and why. */
@@ -588,11 +605,13 @@ static nvfp4_status add_other(builder *b, const nvfp4_quant_scheme *scheme, cons
   layer->lookup = is_embedding(p->base);
   const nvfp4_tensor *bias = nvfp4_checkpoint_companion(b->checkpoint, p->base, ".bias");
   layer->bias = bias != NULL && bias->rank == 1 && bias->shape[0] == layer->n && is_plain(bias->dtype) ? bias : NULL;
-  bool quantised = scheme->known && scheme->mode != NVFP4_MODE_UNQUANTISED;
+  bool quantised = scheme->known && scheme->mode != NVFP4_MODE_UNQUANTISED, gguf = b->checkpoint->gguf != NULL;
   if (weight->rank == 3) {
     layer->note = "weights of several layers in one tensor (3 dimensions): not supported";
   } else if (weight->dtype == NVFP4_DTYPE_F8_E4M3 && weight->rank == 2) {
-    NVFP4_TRY(add_fp8(b, scheme, p, layer));
+    NVFP4_TRY(add_fp8(b, scheme, p, ".weight_scale", layer));
+  } else if (gguf && weight->rank == 2 && was_fp8(b, p)) {
+    NVFP4_TRY(add_fp8(b, scheme, p, ".scale", layer));
   } else if (!is_plain(weight->dtype)) {
     layer->note = note_text(b, "%s weight%s: not NVFP4", weight->dtype_name, "");
   } else if (is_embedding(p->base)) {
@@ -602,6 +621,9 @@ static nvfp4_status add_other(builder *b, const nvfp4_quant_scheme *scheme, cons
     layer->note = note_text(b, "%s weight, but the config says it is quantised (%s)", weight->dtype_name, scheme->why);
   } else {
     layer->note = note_text(b, "not quantised: %s%s", scheme->known ? scheme->why : weight->dtype_name, scheme->known ? "" : " weight");
+  }
+  if (gguf && weight->rank == 2 && layer->partitions == NULL) {
+    NVFP4_TRY(add_gguf_factor(b, p, layer));
   }
   if (bias != NULL && layer->bias == NULL) {
     layer->note = note_text(b, "%s does not fit and is left out%s", bias->name, "");

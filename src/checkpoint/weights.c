@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
+#include "format/e4m3.h"
 #include "format/half.h"
 
 /* The type that a weight has as a dense one; NONE: this library does not convert it. E4M3 stays what it is in a layer whose activations are FP8, too. */
@@ -13,8 +14,9 @@ static nvfp4_dtype dense_dtype(const nvfp4_layer_info *layer) {
   switch (layer->weight->rank == 2 ? layer->weight->dtype : NVFP4_DTYPE_NONE) {
     case NVFP4_DTYPE_F32:
     case NVFP4_DTYPE_F16:
-    case NVFP4_DTYPE_BF16:
       return layer->weight->dtype;
+    case NVFP4_DTYPE_BF16: /* an FP8 layer from GGUF: its values are those of E4M3 */
+      return layer->mode == NVFP4_MODE_FP8 ? NVFP4_DTYPE_F8_E4M3 : NVFP4_DTYPE_BF16;
     case NVFP4_DTYPE_F8_E4M3:
       return layer->mode == NVFP4_MODE_FP8 ? NVFP4_DTYPE_F8_E4M3 : NVFP4_DTYPE_BF16;
     case NVFP4_DTYPE_F64:
@@ -33,6 +35,18 @@ static nvfp4_status not_dense(const nvfp4_layer_info *layer, nvfp4_reason *reaso
                       layer->name, layer->note[0] != '\0' ? layer->note : nvfp4_mode_name(layer->mode));
 }
 
+static uint64_t element_bytes(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : dtype == NVFP4_DTYPE_F8_E4M3 ? 1 : 2; }
+
+static void from_f32(const float *values, nvfp4_dtype dtype, uint8_t *to, int64_t count) {
+  if (dtype != NVFP4_DTYPE_F8_E4M3) {
+    nvfp4_from_f32(values, dtype, to, count);
+    return;
+  }
+  for (int64_t i = 0; i < count; i++) {
+    to[i] = nvfp4_e4m3_from_f32(values[i]);
+  }
+}
+
 /* A row at a time: an fp32 copy of E4M3 weights would be as large as two of the bf16 ones. */
 static nvfp4_status convert_dense(const nvfp4_layer_info *layer, nvfp4_dtype dtype, uint8_t *to, nvfp4_reason *reason) {
   uint64_t row = (uint64_t)layer->k;
@@ -44,8 +58,8 @@ static nvfp4_status convert_dense(const nvfp4_layer_info *layer, nvfp4_dtype dty
   for (int64_t n = 0; n < layer->n && status == NVFP4_OK; n++) {
     status = nvfp4_tensor_to_f32(layer->weight, (uint64_t)n * row, row, values, reason);
     if (status == NVFP4_OK) {
-      nvfp4_from_f32(values, dtype, to, layer->k);
-      to += row * (dtype == NVFP4_DTYPE_F32 ? 4 : 2);
+      from_f32(values, dtype, to, layer->k);
+      to += row * element_bytes(dtype);
     }
   }
   free(values);
@@ -57,7 +71,7 @@ static nvfp4_status dense_weights(const nvfp4_layer_info *layer, nvfp4_weights *
   if (dtype == NVFP4_DTYPE_NONE) {
     return not_dense(layer, reason);
   }
-  int64_t stride = layer->k * (dtype == NVFP4_DTYPE_F32 ? 4 : dtype == NVFP4_DTYPE_F8_E4M3 ? 1 : 2);
+  int64_t stride = layer->k * (int64_t)element_bytes(dtype);
   nvfp4_weights weights = {.struct_size = sizeof weights, .n = layer->n, .k = layer->k, .dtype = dtype, .values_stride_bytes = stride};
   if (dtype == layer->weight->dtype) {
     weights.memory = NVFP4_MEMORY_MAPPED_FILE;

@@ -31,9 +31,19 @@ static nvfp4_status complete_options(const nvfp4_convert_options *options, nvfp4
 static nvfp4_status tell_remarks(nvfp4_convert_job *job, nvfp4_reason *reason) {
   const nvfp4_convert_stats *stats = &job->stats;
   const char *path = nvfp4_checkpoint_path(job->source);
-  int64_t inputs = 0;
+  int64_t inputs = 0, unused = 0;
+  const char *warning;
+  for (size_t i = 0; (warning = nvfp4_checkpoint_warning(job->source, i)) != NULL; i++) {
+    nvfp4_convert_tell(job, false, path, "%s", warning);
+  }
   for (size_t i = 0; i < job->item_count; i++) {
-    inputs += job->items[i].kind == ITEM_NVFP4 && job->items[i].input.count > 0;
+    const nvfp4_item *item = &job->items[i];
+    const char *suffix = item->kind == ITEM_NVFP4 ? nvfp4_conventions[item->layer->layout].input : NULL;
+    inputs += item->kind == ITEM_NVFP4 && item->input.count > 0;
+    unused += suffix != NULL && item->input.count == 0 && nvfp4_checkpoint_companion(job->source, item->layer->name, suffix) != NULL;
+  }
+  if (unused > 0) {
+    nvfp4_convert_tell(job, false, path, "%lld input scales that the config says are not used (W4A16) are left out", (long long)unused);
   }
   if (stats->globals > 0) {
     nvfp4_convert_tell(
@@ -53,9 +63,10 @@ static nvfp4_status tell_remarks(nvfp4_convert_job *job, nvfp4_reason *reason) {
         "mlx-lm 0.32 reads layers with a global_scale only of mixtures of experts; for its dense layers fold it in (--one-level)");
   }
   if (strcmp(job->gguf_model.arch, "qwen2") == 0 && !job->options.one_level) {
-    nvfp4_convert_tell(job, false, path,
-                       "llama.cpp of 2026-09 leaves the .scale tensors of a Qwen2 model out of its graph and computes garbage; for it fold "
-                       "them in (--one-level)");
+    nvfp4_convert_tell(
+        job, false, path,
+        "llama.cpp (llama-cpp-python 0.3.36) leaves the .scale tensors of a Qwen2 model out of its graph and computes garbage; for it fold "
+        "them in (--one-level)");
   }
   if (job->to_gguf && !job->translated && !job->from_gguf) {
     nvfp4_convert_tell(job, false, path,

@@ -215,6 +215,11 @@ static nvfp4_status tell_rescaling(nvfp4_convert_job *job, const nvfp4_item *ite
   return NVFP4_OK;
 }
 
+static bool is_embedding(const nvfp4_layer_info *layer) {
+  const char *dot = strrchr(layer->name, '.'), *last = dot != NULL ? dot + 1 : layer->name;
+  return strstr(last, "embed") != NULL || strstr(last, "embd") != NULL;
+}
+
 /* Decides what of an NVFP4 layer cannot stay as it is. */
 static nvfp4_status find_losses(nvfp4_convert_job *job, nvfp4_item *item, nvfp4_reason *reason) {
   nvfp4_layout_kind target = job->options.layout;
@@ -222,6 +227,11 @@ static nvfp4_status find_losses(nvfp4_convert_job *job, nvfp4_item *item, nvfp4_
     item->dense = true;
     nvfp4_convert_tell(job, true, item->layer->name, "K = %lld is not a multiple of 64, GGUF's block: becomes bf16 values, rounded",
                        (long long)item->columns);
+    return NVFP4_OK;
+  }
+  if (is_embedding(item->layer) && target != NVFP4_LAYOUT_MLX && target != item->layer->layout) {
+    item->dense = true;
+    nvfp4_convert_tell(job, true, item->layer->name, "an NVFP4 embedding, which only MLX looks rows up in: becomes bf16 values, rounded");
     return NVFP4_OK;
   }
   const nvfp4_partition *parts = item->layer->partitions;
@@ -358,6 +368,10 @@ static nvfp4_status emit_fp8(nvfp4_convert_job *job, nvfp4_item *item, nvfp4_rea
     nvfp4_status status = emit_fp8_scale(job, item, job->to_gguf ? ".scale" : ".weight_scale", values, count, reason);
     free(values);
     NVFP4_TRY(status);
+  }
+  if (layout == NVFP4_LAYOUT_MODELOPT && count == 1 && item->input.count == 0) {
+    nvfp4_convert_tell(job, false, item->layer->name,
+                       "FP8 with one scale and no input scale: ModelOpt's FP8 has one, and engines that follow it will ask for it");
   }
   if (item->input.count > 0 && layout != NVFP4_LAYOUT_MLX) {
     NVFP4_TRY(emit_fp8_scale(job, item, ".input_scale", item->input.values, 1, reason));

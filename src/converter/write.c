@@ -266,14 +266,16 @@ static nvfp4_status write_folder(nvfp4_convert_job *job, const char *path, nvfp4
 
 /* --------------------------------------------------------------------------------------------------------------------- GGUF */
 
+static bool begins(nvfp4_gguf_string key, const char *with) {
+  return key.bytes >= strlen(with) && memcmp(key.text, with, strlen(with)) == 0;
+}
+
 /* Pairs of another GGUF file, but for what we say anew. */
 static void keep_pairs(const nvfp4_convert_job *job, nvfp4_gguf_writer *writer) {
   nvfp4_gguf_string key, stored;
   for (size_t i = 0; nvfp4_gguf_pair(job->source->gguf, i, &key, &stored); i++) {
-    bool alignment = key.bytes == 17 && memcmp(key.text, "general.alignment", 17) == 0;
-    bool ours = key.bytes > 6 && memcmp(key.text, "nvfp4.", 6) == 0 &&
-                !(key.bytes == strlen(NVFP4_METADATA_CONFIG) && memcmp(key.text, NVFP4_METADATA_CONFIG, key.bytes) == 0);
-    if (!alignment && !ours) {
+    bool still_true = !begins(key, "nvfp4.") || begins(key, NVFP4_METADATA_CONFIG) || begins(key, "nvfp4.dtype.");
+    if (still_true && !begins(key, "general.alignment")) {
       nvfp4_gguf_writer_pair(writer, key, stored);
     }
   }

@@ -18,8 +18,8 @@ typedef struct conversion {
   nvfp4_convert_stats stats;
 } conversion;
 
-static const nvfp4_layout_kind layouts[] = {NVFP4_LAYOUT_NONE, NVFP4_LAYOUT_MODELOPT, NVFP4_LAYOUT_COMPRESSED_TENSORS,
-                                            NVFP4_LAYOUT_GGUF, NVFP4_LAYOUT_MLX,      NVFP4_LAYOUT_COMFY};
+static const nvfp4_layout_kind layouts[] = {NVFP4_LAYOUT_MODELOPT, NVFP4_LAYOUT_COMPRESSED_TENSORS, NVFP4_LAYOUT_GGUF, NVFP4_LAYOUT_MLX,
+                                            NVFP4_LAYOUT_COMFY};
 
 static void hear(void *cookie, bool loss, const char *tensor, const char *text) {
   conversion *c = cookie;
@@ -90,9 +90,9 @@ static int convert(conversion *c) {
 }
 
 static int run_convert(cli *run, int argc, char **argv) {
-  conversion c = {.run = run};
+  conversion c = {.run = run, .layout = -1};
   const cli_option options[] = {
-      {"layout", "none|modelopt|compressed-tensors|gguf|mlx|comfy", "to write; must be given", CLI_CHOICE, &c.layout, 0, 0},
+      {"layout", "modelopt|compressed-tensors|gguf|mlx|comfy", "to write; must be given", CLI_CHOICE, &c.layout, 0, 0},
       {"allow-lossy", NULL, "go on where the layout cannot hold something as it is", CLI_FLAG, &c.allow_lossy, 0, 0},
       {"one-level", NULL, "gguf, mlx: fold the global scales into the block scales, which rounds them (lossy)", CLI_FLAG, &c.one_level, 0,
        0},
@@ -106,7 +106,7 @@ static int run_convert(cli *run, int argc, char **argv) {
   if (!cli_parse(run, argc, argv, &syntax, &code)) {
     return code;
   }
-  if (c.layout == 0) {
+  if (c.layout < 0) {
     return cli_fail(run, NVFP4_E_ARG, "--layout is missing: modelopt, compressed-tensors, gguf, mlx or comfy");
   }
   if (cli_same_file(c.paths[0], c.paths[1])) {

@@ -2,7 +2,9 @@
 #define _GNU_SOURCE /* mkdtemp */
 #include <math.h>
 
+#include "format/e2m1.h"
 #include "format/e4m3.h"
+#include "model/linear.h"
 #include "unit/converter/converter_support.h"
 
 static nvfp4_reason reason;
@@ -107,6 +109,16 @@ static void round_trips_are_bit_for_bit(void **state) {
       }
     }
   }
+  remove_folder(folder);
+}
+
+/* llama.cpp's own converter made a GGUF file of the same ModelOpt checkpoint: every tensor is the same, q and k with their rows re-ordered. */
+static void gguf_is_as_llama_cpp_converts_it(void **state) {
+  (void)state;
+  char folder[256], there[512];
+  path_in(make_folder(folder), "x.gguf", there);
+  assert_ok(convert(GOLDEN "modelopt_nvfp4", there, NVFP4_LAYOUT_GGUF, false, NULL, NULL, &reason), reason);
+  assert_same_tensors(GOLDEN "gguf_mlx/llama-modelopt-nvfp4.gguf", there, NULL);
   remove_folder(folder);
 }
 
@@ -311,6 +323,75 @@ static void fp8_channels(void **state) {
   remove_folder(folder);
 }
 
+/* FP8 layers compute the same numbers from GGUF, where their codes are bf16 with a scale, as from where they came from. */
+static void fp8_runs_from_gguf(void **state) {
+  (void)state;
+  static float x[2 * 128], y[2][2 * 128];
+  static const char *const names[2] = {"model.layers.0.self_attn.o_proj", "blk.0.attn_output"};
+  const nvfp4_model_options options = {.struct_size = sizeof options, .activation = NVFP4_DTYPE_F32, .batch_tokens = 2};
+  char folder[256], there[512];
+  nvfp4_context *context = NULL;
+  test_random random = {5};
+  for (int i = 0; i < 2 * 128; i++) {
+    x[i] = test_random_gauss(&random);
+  }
+  assert_ok(convert(GOLDEN "ct_mixed_fp8", path_in(make_folder(folder), "x.gguf", there), NVFP4_LAYOUT_GGUF, false, NULL, NULL, &reason),
+            reason);
+  assert_ok(nvfp4_context_create(NULL, &context, &reason), reason);
+  for (int i = 0; i < 2; i++) {
+    nvfp4_checkpoint *checkpoint = open_checkpoint(i == 0 ? GOLDEN "ct_mixed_fp8" : there);
+    nvfp4_linear linear;
+    nvfp4_linear_workspace workspace = {.activation = NVFP4_DTYPE_F32};
+    assert_ok(nvfp4_threads_create(1, NULL, NULL, &workspace.threads, &reason), reason);
+    const nvfp4_layer_info *info = nvfp4_checkpoint_find_layer(checkpoint, names[i]);
+    assert_ok(nvfp4_linear_create(context, checkpoint, info, &options, &linear, &reason), reason);
+    assert_int_equal(info->mode, NVFP4_MODE_FP8);
+    nvfp4_linear_workspace_need(&workspace, &linear, 2);
+    assert_ok(nvfp4_linear_workspace_alloc(&workspace, &reason), reason);
+    assert_ok(nvfp4_linear_apply(&linear, &workspace, x, 2, y[i], &reason), reason);
+    nvfp4_linear_destroy(&linear);
+    nvfp4_linear_workspace_free(&workspace);
+    nvfp4_threads_destroy(workspace.threads);
+    nvfp4_checkpoint_close(checkpoint);
+  }
+  assert_memory_equal(y[0], y[1], sizeof y[0]);
+  nvfp4_context_destroy(context);
+  remove_folder(folder);
+}
+
+/* mlx-lm quantises embeddings, too; other engines cannot look rows up in NVFP4. */
+static void embeddings_of_mlx(void **state) {
+  (void)state;
+  static uint8_t codes[2][16 * 32], scales[2][16 * 4];
+  for (int i = 0; i < 16 * 32; i++) {
+    codes[0][i] = codes[1][i] = (uint8_t)(i * 41);
+    scales[0][i / 8] = scales[1][i / 8] = (uint8_t)(0x30 + i / 8 % 16);
+  }
+  const test_tensor tensors[] = {{"lm_head.weight", NVFP4_DTYPE_U32, 2, {16, 8}, codes[0]},
+                                 {"model.embed_tokens.weight", NVFP4_DTYPE_U32, 2, {16, 8}, codes[1]},
+                                 {"lm_head.scales", NVFP4_DTYPE_U8, 2, {16, 4}, scales[0]},
+                                 {"model.embed_tokens.scales", NVFP4_DTYPE_U8, 2, {16, 4}, scales[1]}};
+  char folder[256], there[512];
+  told t = {0};
+  write_tensors(make_folder(folder), "model.safetensors", tensors, 4);
+  path_in(folder, "x", there);
+  assert_int_equal(convert(folder, there, NVFP4_LAYOUT_MODELOPT, false, &t, NULL, &reason), NVFP4_E_UNSUPPORTED);
+  assert_true(t.losses == 1 && strncmp(t.first, "model.embed_tokens: ", 20) == 0);
+  assert_ok(convert(folder, there, NVFP4_LAYOUT_MODELOPT, true, NULL, NULL, &reason), reason);
+  nvfp4_checkpoint *checkpoint = open_checkpoint(there);
+  const nvfp4_tensor *weight = nvfp4_checkpoint_find(checkpoint, "model.embed_tokens.weight");
+  assert_int_equal(weight->dtype, NVFP4_DTYPE_BF16);
+  float values[64];
+  assert_ok(nvfp4_tensor_to_f32(weight, 0, 64, values, &reason), reason);
+  for (int k = 0; k < 64; k++) { /* code * scale has 6 significant bits: exact in bf16 */
+    assert_f32_bits(values[k], nvfp4_e2m1_to_f32((uint8_t)(codes[1][k / 2] >> (k % 2 * 4) & 15)) * nvfp4_e4m3_to_f32(scales[1][k / 16]));
+  }
+  nvfp4_checkpoint_close(checkpoint);
+  assert_ok(convert(folder, path_in(folder, "y", there), NVFP4_LAYOUT_MLX, false, NULL, NULL, &reason), reason);
+  assert_same_tensors(folder, there, NULL);
+  remove_folder(folder);
+}
+
 static void bad_calls(void **state) {
   (void)state;
   char folder[256], path[512];
@@ -339,11 +420,14 @@ static void bad_calls(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(round_trips_are_bit_for_bit),
+      cmocka_unit_test(gguf_is_as_llama_cpp_converts_it),
       cmocka_unit_test(configs_follow),
       cmocka_unit_test(fused_parts),
       cmocka_unit_test(one_level),
       cmocka_unit_test(shards),
       cmocka_unit_test(fp8_channels),
+      cmocka_unit_test(fp8_runs_from_gguf),
+      cmocka_unit_test(embeddings_of_mlx),
       cmocka_unit_test(bad_calls),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
