@@ -86,47 +86,44 @@ static void input_close(nvfp4_layer_input *input) {
   input->hessian = NULL;
 }
 
-static void input_free(nvfp4_layer_input *input) {
-  if (input != NULL) {
-    input_close(input);
-    free(input->importance);
-    free(input->sketch);
-    free(input);
-  }
-}
-
 void nvfp4_layer_inputs_free(nvfp4_quantize_job *job) {
   for (size_t i = 0; i < job->input_count; i++) {
-    input_free(job->inputs[i]);
+    input_close(&job->inputs[i]);
   }
   free(job->inputs);
+  free(job->statistics);
   job->inputs = NULL;
-  job->input_count = 0;
+  job->statistics = NULL;
+  job->input_count = job->statistics_used = 0;
 }
 
-static nvfp4_status input_create(nvfp4_quantize_job *job, int64_t k, nvfp4_layer_input **out, nvfp4_reason *reason) {
-  const bool gptq = job->options.rounding == NVFP4_ROUNDING_GPTQ;
-  nvfp4_layer_input *input = calloc(1, sizeof *input);
+/* Room for all: what layers share is never touched. */
+static nvfp4_status inputs_create(nvfp4_quantize_job *job, nvfp4_reason *reason) {
+  size_t columns = 0;
+  for (size_t i = 0; i < job->tensor_count; i++) {
+    columns += job->tensors[i].quantise ? (size_t)job->tensors[i].columns : 0;
+  }
+  job->inputs = calloc(job->tensor_count, sizeof *job->inputs);
+  job->statistics = calloc(columns, (1 + NVFP4_SKETCH_ROWS) * sizeof *job->statistics);
+  return job->inputs != NULL && job->statistics != NULL
+             ? NVFP4_OK
+             : nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the inputs of the layers, %zu columns", columns);
+}
+
+static nvfp4_status input_open(nvfp4_quantize_job *job, int64_t k, nvfp4_layer_input **out, nvfp4_reason *reason) {
+  const bool gptq = job->options.rounding == NVFP4_ROUNDING_GPTQ, sample = job->options.input_range == NVFP4_INPUT_MSE;
+  nvfp4_layer_input *input = &job->inputs[job->input_count++];
   uint64_t hessian_elems = 0;
-  if (input != NULL) {
-    input->k = k;
-    input->importance = calloc((size_t)k, sizeof *input->importance);
-    input->sketch = calloc((size_t)k, NVFP4_SKETCH_ROWS * sizeof *input->sketch);
-    input->sample = job->options.input_range == NVFP4_INPUT_MSE ? calloc((size_t)k, SAMPLE_ROWS * sizeof *input->sample) : NULL;
-    input->hessian =
-        gptq && nvfp4_multiply((uint64_t)k, (uint64_t)k, &hessian_elems) ? calloc((size_t)hessian_elems, sizeof(double)) : NULL;
-  }
-  nvfp4_layer_input **list = realloc(job->inputs, (job->input_count + 1) * sizeof *list);
-  if (list != NULL) {
-    job->inputs = list;
-  }
-  if (list == NULL || input == NULL || input->importance == NULL || input->sketch == NULL || (gptq && input->hessian == NULL) ||
-      (job->options.input_range == NVFP4_INPUT_MSE && input->sample == NULL)) {
-    input_free(input);
+  input->k = k;
+  input->importance = job->statistics + job->statistics_used;
+  input->sketch = input->importance + k;
+  job->statistics_used += (size_t)k * (1 + NVFP4_SKETCH_ROWS);
+  input->sample = sample ? calloc((size_t)k, SAMPLE_ROWS * sizeof *input->sample) : NULL;
+  input->hessian = gptq && nvfp4_multiply((uint64_t)k, (uint64_t)k, &hessian_elems) ? calloc((size_t)hessian_elems, sizeof(double)) : NULL;
+  if ((gptq && input->hessian == NULL) || (sample && input->sample == NULL)) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the inputs of a layer with K = %lld%s", (long long)k,
                         gptq ? ", of which GPTQ needs 8 K^2 bytes: round to nearest" : "");
   }
-  job->inputs[job->input_count++] = input;
   *out = input;
   return NVFP4_OK;
 }
@@ -212,7 +209,7 @@ static void observe(void *cookie, const char *layer, const float *x, int64_t m, 
     return;
   }
   if (tensor->input == NULL) {
-    c->status = input_create(c->job, k, &tensor->input, &c->reason);
+    c->status = input_open(c->job, k, &tensor->input, &c->reason);
   }
   if (c->status == NVFP4_OK) {
     c->status = reduce(c, tensor->input, x, m, &c->reason);
@@ -324,7 +321,7 @@ static nvfp4_status close_inputs(void *cookie, nvfp4_reason *reason) {
     return nvfp4_reject(reason, c->status, "%s", c->reason.text);
   }
   for (; c->first_open < job->input_count; c->first_open++) {
-    nvfp4_layer_input *input = job->inputs[c->first_open];
+    nvfp4_layer_input *input = &job->inputs[c->first_open];
     if (!isfinite(input->amax)) {
       return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
                           "calibration: the input of layer %s holds infinities or NaN; needs a model and a text that give finite numbers",
@@ -375,6 +372,9 @@ nvfp4_status nvfp4_quantize_calibrate(nvfp4_quantize_job *job, nvfp4_reason *rea
   }
   if (status == NVFP4_OK && count == 0) {
     status = nvfp4_reject(reason, NVFP4_E_ARG, "the calibration text is empty: give one of some thousand words");
+  }
+  if (status == NVFP4_OK) {
+    status = inputs_create(job, reason);
   }
   if (status == NVFP4_OK) {
     count = count < limit ? count : limit;

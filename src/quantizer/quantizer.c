@@ -202,7 +202,11 @@ void nvfp4_quantize_report(nvfp4_quantize_job *job) {
     }
     nvfp4_quantized_layer layer = layer_of(job, tensor);
     if (job->options.layer != NULL) {
-      job->options.layer(job->options.layer_cookie, &layer);
+      char module[1024]; /* a tensor that was left has the name of its weight again */
+      snprintf(module, sizeof module, "%.*s", (int)(strlen(tensor->name) - (tensor->quantise ? 0 : strlen(".weight"))), tensor->name);
+      nvfp4_quantized_layer told = layer;
+      told.name = module;
+      job->options.layer(job->options.layer_cookie, &told);
     }
     double size = (double)tensor->rows * (double)tensor->columns;
     uint64_t row_bytes = 0;

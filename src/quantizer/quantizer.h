@@ -76,8 +76,11 @@ typedef struct nvfp4_quantize_job {
   size_t excluded_count;
   bool own_lm_head;              /* the output has an lm_head of its own */
   nvfp4_config_layer *described; /* one a quantised tensor, for the configs */
-  nvfp4_layer_input **inputs;    /* in the order in which calibration meets them */
+  nvfp4_layer_input *inputs;     /* room for one a tensor; in the order in which calibration meets them */
   size_t input_count;
+  float *
+      statistics; /* what they hold for good, in one piece: small pieces between those that come and go would keep the heap from shrinking */
+  size_t statistics_used;
   nvfp4_blas blas; /* with GPTQ */
   int rounded;     /* file without a name, of what was rounded before its turn in the output comes; negative: none */
   int64_t rounded_bytes;

@@ -85,7 +85,7 @@ static void tell_worst(const quantization *q) {
   cli_table_add(&table, "%s", "worst layers");
   cli_table_add(&table, "%s", "weights");
   cli_table_add(&table, "%s", q->stats.relative_output_error < 0 ? "" : "outputs");
-  cli_table_add(&table, "%s", "");
+  cli_table_add(&table, "%s", "mode");
   for (size_t i = 0; i < q->layer_count && i < WORST_LAYERS; i++) {
     const nvfp4_quantized_layer *layer = &q->layers[i].layer;
     cli_table_add(&table, "%s", q->layers[i].name);

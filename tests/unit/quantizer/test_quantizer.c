@@ -230,6 +230,7 @@ static void tell_layer(void *cookie, const nvfp4_quantized_layer *layer) {
   told_layers *told = cookie;
   assert_in_range(told->count, 0, 15);
   assert_true(strcmp(told->last, layer->name) < 0);
+  assert_string_equal(layer->name + strlen(layer->name) - strlen("_proj"), "_proj");
   snprintf(told->last, sizeof told->last, "%s", layer->name);
   assert_true(layer->n * layer->k >= 32 * 64);
   told->unquantised += layer->mode == NVFP4_MODE_UNQUANTISED;
