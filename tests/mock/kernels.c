@@ -12,6 +12,7 @@
 #include "kernels/ref/spec.h"
 #include "mock.h"
 #include "sm120/simulate.h"
+#include "tcgen05/simulate.h"
 
 static void check_scales(void *const *arguments, unsigned grid, unsigned block) {
   const uint8_t *scales = *(const uint8_t **)arguments[0];
@@ -348,6 +349,25 @@ SM90_PREFILL_COLUMNS(sliced192, 192, true)
 #define SM80(name, bf16, f16) \
   {"nvfp4_sm80_bf16_" name, {sizeof(cuda_mma_args)}, bf16}, { "nvfp4_sm80_f16_" name, {sizeof(cuda_mma_args)}, f16 }
 
+/* sm100.cuh. A launch that does not fit the arguments, or maps that are not those of whole rows of codes, leave y as it is. */
+static void sm100_w4a4(void *const *arguments, unsigned grid, unsigned block) {
+  const cuda_sm100_args *a = arguments[0];
+  const sm100_map *weights = arguments[1], *x = arguments[2];
+  const int64_t row_tiles = (a->n + CUDA_SM100_ROWS - 1) / CUDA_SM100_ROWS, columns = a->shape.columns,
+                tiles = row_tiles * ((a->m + columns - 1) / columns);
+  const uint64_t row_bytes = (uint64_t)a->k_steps * 32;
+  const uint64_t want[2][7] = {{row_bytes, (uint64_t)row_tiles * CUDA_SM100_ROWS, row_bytes, CUDA_SM100_ROW_BYTES, CUDA_SM100_ROWS,
+                                NVFP4_CU_TENSOR_MAP_UINT8, NVFP4_CU_TENSOR_MAP_SWIZZLE_128B},
+                               {row_bytes, (uint64_t)a->m, row_bytes, CUDA_SM100_ROW_BYTES, (uint64_t)columns, NVFP4_CU_TENSOR_MAP_UINT8,
+                                NVFP4_CU_TENSOR_MAP_SWIZZLE_128B}};
+  const bool mapped = memcmp(&(*weights)[1], want[0], sizeof want[0]) == 0 && memcmp(&(*x)[1], want[1], sizeof want[1]) == 0;
+  const bool fits = a->clustered ? grid == tiles * a->slices && mock_launched.cluster == (unsigned)a->slices
+                                 : grid <= tiles && mock_launched.cluster == 1;
+  if (mapped && fits && block == CUDA_SM100_THREADS && mock_launched.shared_bytes == CUDA_SM100_SHARED_BYTES) {
+    sm100_simulate(a, weights, x, &(sm100_fault){0});
+  }
+}
+
 #define SM120_KERNEL(name, ...)                                                     \
   static void sm120_##name(void *const *arguments, unsigned grid, unsigned block) { \
     sm120_simulate((sm120_shape){__VA_ARGS__}, arguments[0], grid, block);          \
@@ -390,5 +410,6 @@ const mock_kernel mock_kernels[] = {
     SM90_PREFILL(whole256),
     SM90_PREFILL(sliced128),
     SM90_PREFILL(sliced192),
+    {"nvfp4_sm100_w4a4", {sizeof(cuda_sm100_args), sizeof(nvfp4_cu_tensor_map), sizeof(nvfp4_cu_tensor_map)}, sm100_w4a4},
     SM120_SHAPES(SM120_ROW){NULL, {0}, NULL},
 };

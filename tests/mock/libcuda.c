@@ -48,6 +48,7 @@ typedef struct node {
   const mock_kernel *kernel;
   void *arguments[MOCK_ARGUMENTS];
   unsigned grid, block;
+  mock_shape shape;
 } node;
 struct CUgraph_st {
   size_t count;
@@ -83,6 +84,8 @@ static _Thread_local struct {
   struct CUctx_st *stack[DEEP];
   int depth, capture_mode;
 } own;
+
+mock_shape mock_launched;
 
 static int failure(const char *function) { return strcmp(mock.failing, function) == 0 ? mock.error : OK; }
 
@@ -409,6 +412,7 @@ static void run(const node *nodes, size_t count) {
   pthread_mutex_lock(&mock.lock);
   open_memory(PROT_READ | PROT_WRITE);
   for (size_t i = 0; i < count; i++) {
+    mock_launched = nodes[i].shape;
     nodes[i].kernel->compute(nodes[i].arguments, nodes[i].grid, nodes[i].block);
   }
   open_memory(PROT_NONE);
@@ -522,8 +526,9 @@ static int mock_kernel_set_attribute(int attribute, int value, nvfp4_cu_kernel k
   return attribute == NVFP4_CU_FUNCTION_MAX_DYNAMIC_SHARED_BYTES && value <= mock.shared ? OK : INVALID_VALUE;
 }
 
-static int enqueue(const mock_kernel *kernel, unsigned blocks, unsigned threads, nvfp4_cu_stream stream, void **parameters) {
-  node n = {.kernel = kernel, .grid = blocks, .block = threads};
+static int enqueue(const mock_kernel *kernel, unsigned blocks, unsigned threads, mock_shape shape, nvfp4_cu_stream stream,
+                   void **parameters) {
+  node n = {.kernel = kernel, .grid = blocks, .block = threads, .shape = shape};
   for (int i = 0; i < MOCK_ARGUMENTS && kernel->sizes[i] != 0; i++) {
     n.arguments[i] = malloc(kernel->sizes[i]);
     memcpy(n.arguments[i], parameters[i], kernel->sizes[i]);
@@ -548,12 +553,21 @@ static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function
   if (extra != NULL || launch->grid_x == 0 || launch->block_x == 0 || launch->block_x > 1024) {
     return INVALID_VALUE;
   }
-  return enqueue(((nvfp4_cu_kernel)(void *)function)->kernel, launch->grid_x, launch->block_x, launch->stream, parameters);
+  mock_shape shape = {1, launch->shared_bytes};
+  for (unsigned i = 0; i < launch->attribute_count; i++) {
+    if (launch->attributes[i].id == NVFP4_CU_LAUNCH_CLUSTER_DIMENSION) {
+      shape.cluster = launch->attributes[i].value.cluster.x;
+    }
+  }
+  if (launch->grid_x % shape.cluster != 0) {
+    return INVALID_VALUE;
+  }
+  return enqueue(((nvfp4_cu_kernel)(void *)function)->kernel, launch->grid_x, launch->block_x, shape, launch->stream, parameters);
 }
 
 int mock_cuda_launch(const mock_kernel *kernel, nvfp4_cu_stream stream, void **arguments) {
   NEEDS_CONTEXT("mock_cuda_launch");
-  return enqueue(kernel, 1, 1, stream, arguments);
+  return enqueue(kernel, 1, 1, (mock_shape){1, 0}, stream, arguments);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- the entrance */
@@ -564,8 +578,9 @@ static int mock_tensor_map_encode_tiled(nvfp4_cu_tensor_map *map, int data_type,
                                         const uint64_t *strides_bytes, const uint32_t *box, const uint32_t *element_strides, int interleave,
                                         int swizzle, int l2_promotion, int out_of_bounds) {
   (void)element_strides, (void)interleave, (void)l2_promotion, (void)out_of_bounds;
-  if (rank != 2 || (uintptr_t)address % 16 != 0 || strides_bytes[0] % 16 != 0 || box[0] > 256 || box[1] > 256 ||
-      (swizzle == NVFP4_CU_TENSOR_MAP_SWIZZLE_128B && box[0] * 2 > 128)) {
+  const uint32_t box_bytes = box[0] * (data_type == NVFP4_CU_TENSOR_MAP_UINT8 ? 1 : 2);
+  if (rank != 2 || (uintptr_t)address % 16 != 0 || strides_bytes[0] % 16 != 0 || box[0] > 256 || box[1] > 256 || box_bytes % 16 != 0 ||
+      (swizzle == NVFP4_CU_TENSOR_MAP_SWIZZLE_128B && box_bytes > 128)) {
     return INVALID_VALUE;
   }
   *map = (nvfp4_cu_tensor_map){

@@ -16,6 +16,12 @@ typedef struct mock_kernel {
   void (*compute)(void *const *arguments, unsigned grid, unsigned block);
 } mock_kernel;
 
+/* Of the launch that is computed: blocks of a cluster, bytes of dynamic shared memory. */
+typedef struct mock_shape {
+  unsigned cluster, shared_bytes;
+} mock_shape;
+extern mock_shape mock_launched;
+
 /* Ends with a NULL name. */
 extern const mock_kernel mock_kernels[];
 
