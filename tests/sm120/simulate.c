@@ -94,27 +94,35 @@ static void decode(uint32_t codes, uint32_t scales, int k, float *out) {
   }
 }
 
-/* Sums in double, rounded to fp32 once. */
+/* Sums in double, where they are exact, rounded to fp32 once. */
 static void multiply(float d[LANES][4], uint32_t a[LANES][4], uint32_t a_scales[LANES], uint32_t b[LANES][2], uint32_t b_scales[LANES]) {
-  float rows[INSTRUCTION_ROWS][INSTRUCTION_K], columns[INSTRUCTION_COLUMNS][INSTRUCTION_K];
+  float rows[INSTRUCTION_ROWS][INSTRUCTION_K], column[8];
+  double columns[INSTRUCTION_K][INSTRUCTION_COLUMNS], sums[INSTRUCTION_ROWS][INSTRUCTION_COLUMNS] = {0};
   for (int lane = 0; lane < LANES; lane++) {
     for (int i = 0; i < 4; i++) {
       const int row = instruction_a_row(lane, i), k = instruction_a_k(lane, i);
       decode(a[lane][i], a_scales[instruction_lane_of_a_scale(row)], k, &rows[row][k]);
     }
     for (int i = 0; i < 2; i++) {
-      const int column = instruction_b_column(lane), k = instruction_b_k(lane, i);
-      decode(b[lane][i], b_scales[instruction_lane_of_b_scale(column)], k, &columns[column][k]);
+      const int which = instruction_b_column(lane), k = instruction_b_k(lane, i);
+      decode(b[lane][i], b_scales[instruction_lane_of_b_scale(which)], k, column);
+      for (int j = 0; j < 8; j++) {
+        columns[k + j][which] = column[j];
+      }
+    }
+  }
+  for (int row = 0; row < INSTRUCTION_ROWS; row++) {
+    double *sum = sums[row];
+    for (int k = 0; k < INSTRUCTION_K; k++) {
+      const double value = rows[row][k], *others = columns[k];
+      for (int c = 0; c < INSTRUCTION_COLUMNS; c++) {
+        sum[c] += value * others[c];
+      }
     }
   }
   for (int lane = 0; lane < LANES; lane++) {
     for (int i = 0; i < 4; i++) {
-      const float *row = rows[instruction_d_row(lane, i)], *column = columns[instruction_d_column(lane, i)];
-      double sum = d[lane][i];
-      for (int k = 0; k < INSTRUCTION_K; k++) {
-        sum += (double)row[k] * column[k];
-      }
-      d[lane][i] = (float)sum;
+      d[lane][i] = (float)(d[lane][i] + sums[instruction_d_row(lane, i)][instruction_d_column(lane, i)]);
     }
   }
 }

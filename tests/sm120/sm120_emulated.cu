@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-// archs: sm_90 compute_80
+// archs: sm_90 compute_90
 // spills: decoding takes registers, and speed is not asked for
-/* The kernels of cuda_sm120_w4a4 with nothing but the instruction replaced, for GPUs from Ampere on: four MMAs of 16 k's with bf16. A code times its scale has at most 6 significant bits and is
+/* The kernels of cuda_sm120_w4a4 with nothing but the instruction replaced, for GPUs from Hopper on: four MMAs of 16 k's with bf16. A code times its scale has at most 6 significant bits and is
  * exact in bf16; which k's are in which MMA does not matter, as long as A and B agree: each takes four of the eight codes of a register, with their own block's scale. */
 #include "instruction.h"
 #include "kernels/cuda/sm120.cuh"

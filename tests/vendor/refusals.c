@@ -9,7 +9,7 @@
 #include "layer/context.h"
 #include "layer/place.h"
 
-extern const nvfp4_kernel nvfp4_kernel_vendor_cublaslt_w4a4;
+extern const nvfp4_kernel nvfp4_kernel_vendor_cublaslt_w4a4, nvfp4_kernel_vendor_cudnn_w4a4;
 
 enum { N = 256, K = 512 };
 
@@ -68,7 +68,8 @@ int main(void) {
   }
   const nvfp4_gpu *gpu = &nvfp4_context_machine(context)->gpus[0];
   printf("%s, compute capability %d.%d\n", gpu->name, gpu->sm / 10, gpu->sm % 10);
-  const int failed = ask(&context->host, &visit, &nvfp4_kernel_vendor_cublaslt_w4a4);
+  const int failed =
+      ask(&context->host, &visit, &nvfp4_kernel_vendor_cublaslt_w4a4) | ask(&context->host, &visit, &nvfp4_kernel_vendor_cudnn_w4a4);
   nvfp4_place_leave(&visit, NULL);
   nvfp4_context_destroy(context);
   return failed;

@@ -2,6 +2,7 @@
 /* The activation quantiser of docs/numerics.md on the device, bit for bit. A thread makes a block of 16: 8 bytes of codes and a scale. */
 #include "kernels/cuda/arguments.h"
 #include "kernels/cuda/format.cuh"
+#include "kernels/cuda/mma.cuh"
 
 /* The codes of 16 numbers, the first in the lowest nibble, and their scale. */
 __device__ static unsigned long long quantise_block(const float (&x)[NVFP4_BLOCK], float s_a, unsigned *scale) {
@@ -23,6 +24,7 @@ __device__ static unsigned long long quantise_block(const float (&x)[NVFP4_BLOCK
 }
 
 extern "C" __global__ void nvfp4_quantise(const cuda_quantise_args a) {
+  launch_dependents();
   long long blocks = a.k / NVFP4_BLOCK, i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   long long row = i / a.columns, block = i % a.columns;
   if (row >= a.rows) {

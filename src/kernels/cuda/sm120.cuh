@@ -3,6 +3,8 @@
  * y = x W^T with codes and block scales of both straight to the MMA (mma.sync with block scales, one warp). Where everything is: sm120_index.h. Asynchronous copies bring codes and scales as they
  * lie in the layout cuda_fp4_128x4 to shared memory, stages - 1 pairs of 64 k's ahead.
  *
+ * The kernels are launched while the one before, the quantiser, is at work (programmatic launch): until it has ended they read weights alone.
+ *
  * Order of additions, one for all shapes: an MMA adds 64 k's to the accumulator, in ascending order over a slice of K; slices are added in order, in fp32.
  *
  * Mma::run(d, a, sa, b0, b1, sb) is the instruction: tests/sm120/sm120_emulated.cu has another one, for GPUs that lack it.
@@ -84,23 +86,29 @@ __device__ inline void sm120_compute(const cuda_sm120_args &a) {
     of_x_scales[i] = sm120_x_scales_copy(S::SHAPE, first_column, thread + i * S::THREADS);
   }
   const sm120_copy of_scales = sm120_scales_copy(S::SHAPE, first_slab, thread);
-  auto load = [&] {
-    if (pair < last_pair) {
-      const uint32_t to = stages + load_stage * S::STAGE_BYTES;
-      const int halves = min(tiles - 2 * pair, 2);
+  auto copy_weights = [&](int ahead) { /* of the pair `ahead` of the next */
+    if (pair + ahead < last_pair) {
+      const uint32_t to = stages + (load_stage + ahead) * S::STAGE_BYTES;
+      const int halves = tiles - 2 * (pair + ahead);
 #pragma unroll
       for (int i = 0; i < S::CODES; i++) {
         const bool there = half_of_codes < halves;
-        copy_weights_async(to + of_codes[i].to, there ? codes + of_codes[i].from : a.codes, there ? 16 : 0);
+        copy_weights_async(to + of_codes[i].to, there ? codes + of_codes[i].from + ahead * SM120_PAIR_CODES : a.codes, there ? 16 : 0);
       }
+      if (thread < S::SCALES) {
+        const bool there = of_scales.half < halves;
+        copy_async_16(to + of_scales.to, there ? scales + of_scales.from + ahead * SM120_PAIR_SCALES : a.scales, there ? 16 : 0);
+      }
+    }
+  };
+  auto copy_x = [&] { /* and go on to the next pair */
+    if (pair < last_pair) {
+      const uint32_t to = stages + load_stage * S::STAGE_BYTES;
+      const int halves = tiles - 2 * pair;
 #pragma unroll
       for (int i = 0; i < S::X_CODES; i++) {
         const bool there = half_of_codes < halves && of_x_codes[i].row < m;
         copy_async_16(to + of_x_codes[i].to, there ? x_codes + of_x_codes[i].from : a.x_codes, there ? 16 : 0);
-      }
-      if (thread < S::SCALES) {
-        const bool there = of_scales.half < halves;
-        copy_async_16(to + of_scales.to, there ? scales + of_scales.from : a.scales, there ? 16 : 0);
       }
 #pragma unroll
       for (int i = 0; i < S::X_SCALES_EACH; i++) {
@@ -120,7 +128,12 @@ __device__ inline void sm120_compute(const cuda_sm120_args &a) {
   };
 #pragma unroll
   for (int i = 0; i < S::STAGES - 1; i++) {
-    load();
+    copy_weights(i);
+  }
+  wait_for_previous(); /* the quantiser */
+#pragma unroll
+  for (int i = 0; i < S::STAGES - 1; i++) {
+    copy_x();
   }
 
   /* ---- products. Operands of an MMA are loaded while those of the one before are under way. */
@@ -164,7 +177,8 @@ __device__ inline void sm120_compute(const cuda_sm120_args &a) {
     }
     const int pairs = sm120_first_pair(a.k_padded, a.slices, slice + 1) - sm120_first_pair(a.k_padded, a.slices, slice);
     for (int i = 0; i < pairs; i++) {
-      load(); /* to the stage before this one, which all have read */
+      copy_weights(0); /* to the stage before this one, which all have read */
+      copy_x();
       load_operands(1);
       multiply(0);
       copy_async_wait<S::STAGES - 2>();

@@ -100,6 +100,9 @@ static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *pa
                        .bias_dtype = (int32_t)args->bias_dtype,
                        .slices = slices};
   const int groups = tile->shape.slabs == 1 ? slices : 1;
+  /* Programmatic launch: weights are read while the quantiser is at work, and nothing else before it has ended. */
+  const nvfp4_cu_launch_attribute overlap = {.id = NVFP4_CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION,
+                                             .value.programmatic_stream_serialization = 1};
   const nvfp4_cu_launch launch = {.grid_x = (unsigned)tiles_of(tile, args->m, args->n),
                                   .grid_y = 1,
                                   .grid_z = 1,
@@ -107,7 +110,9 @@ static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *pa
                                   .block_y = 1,
                                   .block_z = 1,
                                   .shared_bytes = (unsigned)(groups * sm120_group_bytes(tile->shape)),
-                                  .stream = args->stream};
+                                  .stream = args->stream,
+                                  .attributes = &overlap,
+                                  .attribute_count = 1};
   void *parameters[] = {&a};
   return nvfp4_cuda_launch(host->cuda, &tile->kernel, &launch, parameters, reason);
 }
