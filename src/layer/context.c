@@ -338,7 +338,7 @@ static nvfp4_machine machine_of(const nvfp4_context *context, nvfp4_device devic
 
 static int device_slot(nvfp4_device device) { return device.kind == NVFP4_DEVICE_CPU ? 0 : 1 + device.ordinal; }
 
-void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device) {
+void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device, const nvfp4_policy *policy) {
   int slot = device_slot(device);
   const nvfp4_machine machine = machine_of(context, device);
   if (device.kind == NVFP4_DEVICE_CUDA && device.ordinal >= context->machine.gpu_count) {
@@ -348,7 +348,7 @@ void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device) {
   for (size_t i = 0; i < context->kernel_count; i++) {
     nvfp4_known_kernel *known = &context->kernels[i];
     if (known->kernel == NULL || known->kernel->device != device.kind || known->self_test[slot] != NVFP4_SELF_TEST_NOT_RUN ||
-        known->kernel->is_supported(&machine, NULL) != NVFP4_OK) {
+        nvfp4_policy_disables(policy, known->id) || known->kernel->is_supported(&machine, NULL) != NVFP4_OK) {
       continue;
     }
     nvfp4_reason why = {0};

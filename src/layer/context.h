@@ -47,8 +47,9 @@ struct nvfp4_context {
 
 nvfp4_threads *nvfp4_context_pool(nvfp4_context *context);
 
-/* Runs the self-tests that `device` still lacks, of every kernel that could run there. Once per context and device; later calls return at once. */
-void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device);
+/* Runs the self-tests that `device` still lacks, of every kernel that could run there and that the policy does not disable: those of vendors' libraries take seconds. Once per context, device and
+ * kernel. */
+void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device, const nvfp4_policy *policy);
 
 /* The kernels as selection wants them; dry_run: without what the self-tests of this computer gave. out has kernel_count entries. */
 void nvfp4_context_candidates(const nvfp4_context *context, nvfp4_device device, bool dry_run, nvfp4_candidate *out);

@@ -7,6 +7,7 @@
  * MOCK_CUBLASLT says what to play: "version=120800", and "refuse=status", "refuse=count" or "refuse=state", the three ways to say that something is unsupported; "refuse=bias" refuses products with
  * bias alone, "refuse=matmul" every product when it is to be computed.
  */
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,6 +95,7 @@ static int desc_set(nvfp4_lt_desc *desc, int attribute, const void *value, size_
   for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
     if (known[i].attribute == attribute && known[i].bytes == bytes) {
       memcpy(known[i].to, value, bytes);
+      sched_yield(); /* threads that share a descriptor without a lock shall meet */
       return NVFP4_LT_SUCCESS;
     }
   }

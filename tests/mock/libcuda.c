@@ -3,7 +3,7 @@
  * A CUDA driver without a GPU, for tests: libcuda.so.1 in a folder of its own, put in front by LD_LIBRARY_PATH. It does what the library asks of a driver: devices, contexts, memory,
  * streams, graphs, and the kernels that kernels.c knows, which it computes on the CPU. It is stricter than a real one:
  *
- *   - memory of the device is inaccessible but during a call, so that a host that reads it crashes; new memory holds no zeros (in its first 16 MiB)
+ *   - memory of the device is inaccessible but during a call, so that a host that reads it crashes; new memory holds no zeros (in its first 256 KiB)
  *   - work without a current context, memory that is freed twice, allocation or waiting while a stream is captured are errors
  *
  * The environment says what to play, when cuInit is called: MOCK_CUDA="devices=2,sm=90,multiprocessors=132,shared=232448,driver=13000,absent=cuLaunchKernelEx,fail=cuMemAlloc:2". `fail` is of all calls of that function; 100 from
@@ -29,7 +29,7 @@ enum {
   NOT_FOUND = 500,
   CAPTURING = 900
 };
-enum { MOST_DEVICES = 20, MOST_NODES = 1024, DEEP = 16, MOST_FILLED = 16 << 20 };
+enum { MOST_DEVICES = 20, MOST_NODES = 1024, DEEP = 16, MOST_FILLED = 256 << 10 };
 
 struct CUctx_st {
   int device, retained;
@@ -318,12 +318,12 @@ static void copy_rows(void *const *arguments, unsigned blocks, unsigned threads)
 
 static int mock_copy_2d(const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream) {
   static const mock_kernel kernel = {"copy", {sizeof *copy}, copy_rows};
-  nvfp4_cu_copy_2d argument = *copy;
+  nvfp4_cu_copy_2d kept = *copy;
   NEEDS_CONTEXT("cuMemcpy2DAsync");
   return copy->source_type != NVFP4_CU_MEMORY_UNIFIED || copy->target_type != NVFP4_CU_MEMORY_UNIFIED ||
                  copy->width_bytes > copy->source_pitch || copy->width_bytes > copy->target_pitch
              ? INVALID_VALUE
-             : enqueue(&kernel, 1, 1, stream, (void *[]){&argument});
+             : enqueue(&kernel, 1, 1, stream, (void *[]){&kept});
 }
 
 static int mock_copy(nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream) {

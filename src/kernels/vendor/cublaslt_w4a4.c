@@ -149,7 +149,7 @@ static nvfp4_status open_cublaslt(nvfp4_cuda *cuda, void **out, nvfp4_reason *re
 
 static const nvfp4_cuda_companion companion = {open_cublaslt, close_cublaslt};
 
-/* The lock is held. A handle belongs to the CUDA context that is current when it is made. */
+/* The lock is held. A handle belongs to the CUDA context that is current when it is made, which its owner must not destroy before the library's context. */
 static nvfp4_status find_handle(cublaslt *lt, nvfp4_cu_context context, nvfp4_lt_handle **out, nvfp4_reason *reason) {
   for (context_handle *h = lt->handles; h != NULL; h = h->next) {
     if (h->context == context) {

@@ -93,7 +93,7 @@ static nvfp4_status open_cudnn(nvfp4_cuda *cuda, void **out, nvfp4_reason *reaso
 
 static const nvfp4_cuda_companion companion = {open_cudnn, close_cudnn};
 
-/* The lock is held. A handle belongs to the CUDA context that is current when it is made. */
+/* The lock is held. A handle belongs to the CUDA context that is current when it is made, which its owner must not destroy before the library's context. */
 static nvfp4_status find_handle(cudnn *dnn, nvfp4_cu_context context, context_handle **out, nvfp4_reason *reason) {
   context_handle *found = dnn->handles;
   while (found != NULL && found->context != context) {

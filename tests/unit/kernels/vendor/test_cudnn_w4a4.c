@@ -54,6 +54,30 @@ static void test_refusals(void **state) {
   assert_string_equal(text, "cuDNN: cudnnBackendExecute: CUDNN_STATUS_EXECUTION_FAILED: in the mock");
 }
 
+/* A disabled kernel is not tested, so that its library is not even opened; a later call that allows it tests it then. */
+static void test_disabled(void **state) {
+  (void)state;
+  setenv("MOCK_CUDNN", "fail", 1);
+  nvfp4_context *context = test_cuda_context("sm=100");
+  test_layer test = test_layer_make(64, 128, 1);
+  nvfp4_layer_desc desc = test_layer_desc(&test, NVFP4_MODE_W4A4);
+  const nvfp4_policy disabling = {.struct_size = sizeof disabling, .disable = "vendor_*"};
+  nvfp4_plan *plan = NULL;
+  nvfp4_reason reason = {0};
+  const nvfp4_self_test want[] = {NVFP4_SELF_TEST_NOT_RUN, NVFP4_SELF_TEST_FAILED};
+  desc.device = (nvfp4_device){NVFP4_DEVICE_CUDA, 0};
+  for (int i = 0; i < 2; i++) {
+    assert_ok(nvfp4_init_linear_kernel(context, &desc, i == 0 ? &disabling : NULL, &plan, NULL, &reason), reason);
+    nvfp4_plan_free(plan);
+    for (size_t j = 0; j < context->kernel_count; j++) {
+      assert_true(strcmp(context->kernels[j].id, kernel) != 0 || context->kernels[j].self_test[1] == want[i]);
+    }
+  }
+  test_layer_free(&test);
+  nvfp4_context_destroy(context);
+  setenv("MOCK_CUDNN", "", 1);
+}
+
 static void test_results(void **state) {
   (void)state;
   static const test_cuda_case cases[] = {
@@ -74,6 +98,6 @@ int main(void) {
   if (!test_cuda_is_mock()) {
     return 0; /* a real GPU and library: checkkern */
   }
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_refusals), cmocka_unit_test(test_results)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_refusals), cmocka_unit_test(test_disabled), cmocka_unit_test(test_results)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
