@@ -305,8 +305,6 @@ static int mock_free(nvfp4_cu_address address) {
 static void *pointer(nvfp4_cu_address address) { return (void *)(uintptr_t)address; }
 
 /* Copies and fills are captured as kernels are. */
-static int enqueue_one(const mock_kernel *kernel, nvfp4_cu_stream stream, void **parameters);
-
 static void copy_rows(void *const *arguments, unsigned blocks, unsigned threads) {
   const nvfp4_cu_copy_2d *copy = arguments[0];
   (void)blocks, (void)threads;
@@ -323,7 +321,7 @@ static int mock_copy_2d(const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream) {
   return copy->source_type != NVFP4_CU_MEMORY_UNIFIED || copy->target_type != NVFP4_CU_MEMORY_UNIFIED ||
                  copy->width_bytes > copy->source_pitch || copy->width_bytes > copy->target_pitch
              ? INVALID_VALUE
-             : enqueue_one(&kernel, stream, (void *[]){&kept});
+             : mock_cuda_launch(&kernel, stream, (void *[]){&kept});
 }
 
 static int mock_copy(nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream) {
@@ -347,7 +345,7 @@ static void fill_bytes(void *const *arguments, unsigned blocks, unsigned threads
 static int mock_fill(nvfp4_cu_address to, unsigned char value, size_t bytes, nvfp4_cu_stream stream) {
   static const mock_kernel kernel = {"fill", {sizeof to, sizeof value, sizeof bytes}, fill_bytes};
   NEEDS_CONTEXT("cuMemsetD8Async");
-  return enqueue_one(&kernel, stream, (void *[]){&to, &value, &bytes});
+  return mock_cuda_launch(&kernel, stream, (void *[]){&to, &value, &bytes});
 }
 
 /* ------------------------------------------------------------------------------------------------------------- streams, graphs */
@@ -565,13 +563,9 @@ static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function
   return enqueue(n, launch->stream, parameters);
 }
 
-static int enqueue_one(const mock_kernel *kernel, nvfp4_cu_stream stream, void **parameters) {
-  return enqueue((node){.kernel = kernel, .grid = 1, .block = 1, .shape = {1, 0}}, stream, parameters);
-}
-
 int mock_cuda_launch(const mock_kernel *kernel, nvfp4_cu_stream stream, void **arguments) {
   NEEDS_CONTEXT("mock_cuda_launch");
-  return enqueue_one(kernel, stream, arguments);
+  return enqueue((node){.kernel = kernel, .grid = 1, .block = 1, .shape = {1, 0}}, stream, arguments);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- the entrance */
