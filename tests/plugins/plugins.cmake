@@ -11,7 +11,8 @@ function(nvfp4_add_plugin_test name)
   target_link_libraries(test_plugin_${name} PRIVATE test_support)
   set_target_properties(test_plugin_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME plugins/${name} COMMAND test_plugin_${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(plugins/${name} PROPERTIES ENVIRONMENT LD_LIBRARY_PATH=${NVFP4_MOCK_FOLDER})
+  # With the mock libraries of vendors: the real ones leak where there is no real driver.
+  set_tests_properties(plugins/${name} PROPERTIES ENVIRONMENT LD_LIBRARY_PATH=${NVFP4_MOCK_VENDOR_FOLDER}:${NVFP4_MOCK_FOLDER})
 endfunction()
 
 nvfp4_add_plugin_test(flashinfer)
@@ -39,4 +40,4 @@ endif()
 add_test(NAME checkkern/mock_plugin_cutlass COMMAND checkkern --plugins $<TARGET_FILE:mock_plugin_cutlass> -k plugin_cutlass_w4a4 --sparse 8)
 add_test(NAME checkkern/mock_plugin_flashinfer COMMAND checkkern --plugins $<TARGET_FILE:plugin_flashinfer> -k plugin_flashinfer_*_w4a4 --sparse 60)
 set_tests_properties(checkkern/mock_plugin_cutlass checkkern/mock_plugin_flashinfer PROPERTIES ENVIRONMENT
-  "LD_LIBRARY_PATH=${NVFP4_MOCK_FOLDER};MOCK_CUDA=sm=100;NVFP4_FLASHINFER_TVM_FFI=$<TARGET_FILE:mock_flashinfer>;NVFP4_FLASHINFER_MODULE=$<TARGET_FILE:mock_flashinfer>;NVFP4_FLASHINFER_CUBINS=/")
+  "LD_LIBRARY_PATH=${NVFP4_MOCK_VENDOR_FOLDER}:${NVFP4_MOCK_FOLDER};MOCK_CUDA=sm=100;NVFP4_FLASHINFER_TVM_FFI=$<TARGET_FILE:mock_flashinfer>;NVFP4_FLASHINFER_MODULE=$<TARGET_FILE:mock_flashinfer>;NVFP4_FLASHINFER_CUBINS=/")
