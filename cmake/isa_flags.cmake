@@ -25,6 +25,6 @@ set(NVFP4_ISA_dotprod_FLAGS "-march=armv8.2-a+dotprod")
 set(NVFP4_ISA_i8mm_PROCESSOR "^(aarch64|arm64)$")
 set(NVFP4_ISA_i8mm_FLAGS "-march=armv8.2-a+i8mm")
 
-# NVIDIA GPUs: the host side is plain C; whether there is device code is up to cmake/cuda.cmake.
+# NVIDIA GPUs, own kernels and those of libraries: the host side is plain C; whether there is device code is up to cmake/cuda.cmake.
 set(NVFP4_ISA_cuda_PROCESSOR ".*")
 set(NVFP4_ISA_cuda_FLAGS "")

@@ -56,7 +56,7 @@ int main(void) {
   }
   float global = nvfp4_global_from_amax(amax);
   double error[2];
-  must(nvfp4_quantise_matrix(w, N, K, global, NVFP4_SCALES_SWEEP, codes, scales, error, &reason));
+  must(nvfp4_quantise_matrix(w, N, K, global, NVFP4_SCALES_SWEEP, NULL, codes, scales, error, &reason));
   printf("relative squared error of the weights: %.4f\n\n", error[0] / error[1]);
 
   /* Describe. W4A16: the activations stay as they are, so there is no input scale. */

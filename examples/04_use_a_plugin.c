@@ -66,7 +66,7 @@ int main(int argc, char **argv) {
   }
   static uint8_t codes[N * K / 2], scales[N * K / NVFP4_BLOCK];
   float global = nvfp4_global_from_amax(1.0f);
-  must(nvfp4_quantise_matrix(w, N, K, global, NVFP4_SCALES_RTN, codes, scales, NULL, &reason));
+  must(nvfp4_quantise_matrix(w, N, K, global, NVFP4_SCALES_RTN, NULL, codes, scales, NULL, &reason));
   const nvfp4_weights weights = {.struct_size = sizeof weights,
                                  .n = N,
                                  .k = K,

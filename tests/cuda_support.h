@@ -21,6 +21,16 @@ nvfp4_context *test_cuda_context(const char *mock);
 void *test_cuda_run(nvfp4_context *context, const char *kernel, const test_layer *layer, nvfp4_layer_desc desc, const void *x,
                     const nvfp4_quantised_x *quantised_x, int64_t m);
 
+/* A layer with bf16 x, as FP4 libraries are asked for it. */
+typedef struct test_cuda_case {
+  int64_t m, n, k;
+  nvfp4_dtype y_dtype, bias_dtype; /* bias: NONE, or a type */
+  bool two_alphas;                 /* two partitions with different weight globals */
+} test_cuda_case;
+
+/* For W4A4 kernels whose library the tests mock: the canonical bits, which mock libraries give. */
+void test_cuda_exact(nvfp4_context *context, const char *kernel, const test_cuda_case *c);
+
 /* fp32 x and y at several shapes and M, with and without bias, two partitions: the bits of the reference. */
 void test_cuda_reference(const char *kernel, nvfp4_mode mode);
 /* x of x_dtype and fp32 y at several shapes and M >= m_first: twice the bound of docs/numerics.md around the canonical result, as in the self-test. */

@@ -52,4 +52,11 @@ const nvfp4_tensor *golden_tensor(const nvfp4_checkpoint *expected, const char *
 /* Whole file, malloc'ed and terminated; fails the test if it cannot be read. */
 char *test_read_file(const char *path, size_t *bytes);
 
+#define assert_contains(text, part)                    \
+  do {                                                 \
+    if (strstr(text, part) == NULL) {                  \
+      fail_msg("\"%s\" is not in \"%s\"", part, text); \
+    }                                                  \
+  } while (0)
+
 #endif

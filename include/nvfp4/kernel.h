@@ -7,6 +7,7 @@
  *   is_supported(machine)                     can this kernel run on that computer?                     pure
  *   can_implement(layer description)          can it do that layer?                                     pure
  *   layout->process_weights_after_loading()   once a layer: repack, swizzle, pad -> packed weights
+ *   prepare()                                 optional, once a layer: a library's plans and algorithms
  *   apply_weights()                           y = x W^T (+ bias); allocates nothing
  *
  * Kernels that name the same layout (the same nvfp4_layout constant) read each other's packed weights: a layer is packed once, and a plan may use
@@ -32,10 +33,12 @@ extern "C" {
 
 /* Same major: compatible. A minor adds fields at the ends of structs, never elsewhere. */
 #define NVFP4_ABI_MAJOR 1
-#define NVFP4_ABI_MINOR 1
+#define NVFP4_ABI_MINOR 2
 
-/* The CUDA driver as the library uses it (src/cuda/cuda.h): opaque to plug-ins, whose CUDA kernels open the driver themselves. */
+/* The CUDA driver as the library uses it (src/cuda/cuda.h): opaque to plug-ins. */
 struct nvfp4_cuda;
+struct nvfp4_layout;
+struct nvfp4_kernel_args;
 
 /* What the core lends a kernel. A plug-in links nothing of ours: it calls through this table. Lives as long as the context. */
 typedef struct nvfp4_host {
@@ -62,6 +65,29 @@ typedef struct nvfp4_host {
   /* Minor 1. For the CUDA kernels of this tree; NULL if there is no driver. Whenever the core calls a CUDA kernel or its layout, the CUDA context of the
    * layer is current. */
   struct nvfp4_cuda *cuda;
+  /* Minor 2. For CUDA kernels of plug-ins; all but cuda_fp4 are for calls of the core to a kernel or its layout, which make the layer's CUDA context current. Errors of the driver come as
+   * NVFP4_E_DEVICE or NVFP4_E_NOMEM with its words. Without a driver (`cuda` is NULL) they must not be called, and the core calls no CUDA kernel.
+   *
+   * The layout of FP4 tensor cores, "cuda_fp4_128x4". With np = n rounded up to 128 and kp = k rounded up to 64: codes [np, kp/2] at packed->data, the even k in the low nibble; behind them,
+   * np * kp / 2 bytes further, scales [np, kp/16] in NVFP4_SCALES_128X4. What is beyond n and k is zero. packed->private_elems[0] is 1 if alpha is the same for all rows; [1] is that alpha, the
+   * bits of an fp32. */
+  const struct nvfp4_layout *cuda_fp4;
+  /* Enqueues on args->stream the activation quantiser: x or quantised_x of args -> codes [m, k_padded/2] without gaps (address: a multiple of 8), and scales [m, k_padded/16] in `layout`,
+   * whole tiles; what is beyond m and k becomes zero. k_padded: k, or a larger multiple of 16. It also repacks weights, as quantised_x of args without x. */
+  nvfp4_status (*cuda_quantise)(void *cookie, const struct nvfp4_kernel_args *args, int64_t k_padded, nvfp4_scale_layout layout,
+                                uint8_t *codes, uint8_t *scales, nvfp4_reason *reason);
+  /* Enqueues on args->stream y[m,n] = alpha[n] * acc[m,n] (+ bias[n]) as docs/numerics.md has it. acc: fp32 on the device, rows ld_acc_elems apart. */
+  nvfp4_status (*cuda_finish)(void *cookie, const struct nvfp4_kernel_args *args, const float *acc, int64_t ld_acc_elems,
+                              nvfp4_reason *reason);
+  /* Memory of the device, for packed weights; not from apply_weights. free takes NULL, too. */
+  nvfp4_status (*cuda_alloc)(void *cookie, size_t bytes, void **out, nvfp4_reason *reason);
+  void (*cuda_free)(void *cookie, void *memory);
+  /* Enqueues a copy of `rows` rows of row_bytes each, between host and device memory in any direction; and waits for all that was enqueued on a stream (not from apply_weights). */
+  nvfp4_status (*cuda_copy)(void *cookie, void *to, size_t to_stride, const void *from, size_t from_stride, size_t row_bytes, size_t rows,
+                            void *stream, nvfp4_reason *reason);
+  nvfp4_status (*cuda_wait)(void *cookie, void *stream, nvfp4_reason *reason);
+  /* The device of the current CUDA context: its number, and its compute capability as 100 for 10.0. */
+  nvfp4_status (*cuda_device)(void *cookie, int *ordinal, int *sm, nvfp4_reason *reason);
 } nvfp4_host;
 
 /* What process_weights_after_loading gets: rows that share one input global, k whole. For a CUDA kernel all of it lies in memory of the device (the core
@@ -146,6 +172,10 @@ typedef struct nvfp4_kernel {
   nvfp4_status (*can_implement)(const nvfp4_layer_desc *desc, nvfp4_reason *reason);
   size_t (*workspace_bytes)(const nvfp4_layer_desc *desc, int64_t m);
   nvfp4_status (*apply_weights)(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason);
+  /* Minor 2, optional: called when a layer is made, after its layout has packed the weights and before the first apply_weights, for each run of it and each kernel of its plan: what apply
+   * needs and may not make, such as a library's choice of algorithms for desc's N, K, types and M from m_first to m_last. May be called again for shapes that it knows, and from several threads. A
+   * kernel keeps what it makes for the whole process or, by host->cookie, for the context. */
+  nvfp4_status (*prepare)(const nvfp4_host *host, const nvfp4_layer_desc *desc, const nvfp4_packed *packed, nvfp4_reason *reason);
 } nvfp4_kernel;
 
 /* ----------------------------------------------------------------------------------------------------------------- plug-ins */

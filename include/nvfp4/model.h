@@ -78,13 +78,18 @@ NVFP4_API const char *nvfp4_model_linear(const nvfp4_model *model, size_t index,
 /* The observer sees the inputs of the linear layers in every step from now on. NULL: no more. */
 NVFP4_API void nvfp4_model_observe(nvfp4_model *model, nvfp4_observer_fn observer, void *cookie);
 
+/* Called when all the text has gone through the layers that the observer saw since the last call, a block's or the output projection: what was
+ * gathered about them is complete. Anything but NVFP4_OK ends the run with that status and reason. */
+typedef nvfp4_status (*nvfp4_observed_fn)(void *cookie, nvfp4_reason *reason);
+
 /* Shows the observer what a text feeds the linear layers of a model that is too large to be loaded: blocks are loaded one after the other, and each reads all the text before it is given
  * back. The text is cut into windows of options->batch_tokens (0: 512, or the model's context), which do not see each other; the observer is called for a layer window by
- * window, block by block, and at last for the output projection, with all rows. options may be NULL; device is not looked at. Memory: the weights of one block, hidden
+ * window, block by block, and at last for the output projection, with all rows. Layers that read the same (q, k and v; gate and up) are shown it in calls that follow each other, with the
+ * same x. observed (NULL: not called) follows a block when it is given back. options may be NULL; device is not looked at. Memory: the weights of one block, hidden
  * states of all tokens, and what one window needs. Errors as of nvfp4_model_create and nvfp4_model_forward, which gives the observer the same numbers. */
 NVFP4_API nvfp4_status nvfp4_observe_text(nvfp4_context *context, const nvfp4_checkpoint *checkpoint, const nvfp4_model_options *options,
-                                          const int32_t *tokens, size_t count, nvfp4_observer_fn observer, void *cookie,
-                                          nvfp4_reason *reason);
+                                          const int32_t *tokens, size_t count, nvfp4_observer_fn observer, nvfp4_observed_fn observed,
+                                          void *cookie, nvfp4_reason *reason);
 
 /* Runs `count` tokens at the positions after those already in the KV cache and writes the logits, fp32: of the last token [vocabulary], or of all,
  * [count, vocabulary], if all_logits. Not safe for two threads on one model. */

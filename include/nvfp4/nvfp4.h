@@ -153,7 +153,7 @@ typedef enum nvfp4_global_kind {
 /* "multiplier", "divisor", "amax". */
 NVFP4_API const char *nvfp4_global_kind_name(nvfp4_global_kind kind);
 
-/* A global scale, kept as its checkpoint stores it, since 13 % of fp32 values have no exact partner; only the layer turns it into alpha,
+/* A global scale, kept as its checkpoint stores it, since one fp32 value in six has no exact partner; only the layer turns it into alpha,
  * from doubles, rounded once. value == 0 means: there is none. */
 typedef struct nvfp4_global {
   float value; /* finite and > 0, or 0 for none */
@@ -418,6 +418,7 @@ typedef struct nvfp4_kernel_info {
   nvfp4_stage stage;    /* NOT_BUILT, DISABLED, PLUGIN_MISSING, UNSUPPORTED_MACHINE or ELIGIBLE */
   const char *reason;   /* of the stage; empty if eligible */
   const char *verified; /* on which machine it was last proven, or "compiles; never executed by us" */
+  const char *backends; /* vLLM's names of backends (VLLM_NVFP4_GEMM_BACKEND) for which it stands: "marlin, humming"; empty: none */
 } nvfp4_kernel_info;
 
 NVFP4_API size_t nvfp4_kernel_count(const nvfp4_context *context);

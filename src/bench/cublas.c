@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _GNU_SOURCE /* RTLD_NODELETE */
 #include "bench/cublas.h"
 
-#include <dlfcn.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "base/library.h"
 #include "base/reason.h"
 
 enum { /* of cublas_api.h and library_types.h */
@@ -17,7 +15,7 @@ enum { /* of cublas_api.h and library_types.h */
 };
 
 struct nvfp4_cublas {
-  void *library, *handle;
+  void *handle;
   int (*create)(void **handle);
   int (*destroy)(void *handle);
   int (*set_stream)(void *handle, void *stream);
@@ -31,39 +29,24 @@ static nvfp4_status check(const char *call, int status, nvfp4_reason *reason) {
 }
 
 static nvfp4_status start(nvfp4_cublas *c, void *stream, void *workspace, nvfp4_reason *reason) {
-  const struct {
-    const char *name;
-    void *to;
-  } symbols[] = {{"cublasCreate_v2", &c->create},
-                 {"cublasDestroy_v2", &c->destroy},
-                 {"cublasSetStream_v2", &c->set_stream},
-                 {"cublasSetWorkspace_v2", &c->set_workspace},
-                 {"cublasGemmEx", &c->gemm_ex}};
-  for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
-    void *symbol = dlsym(c->library, symbols[i].name);
-    if (symbol == NULL) {
-      return nvfp4_reject(reason, NVFP4_E_MACHINE, "cuBLAS: it has no %s", symbols[i].name);
-    }
-    memcpy(symbols[i].to, &symbol, sizeof symbol);
-  }
+  static const char *const names[] = {"libcublas.so.13", "libcublas.so.12", NULL};
+  const nvfp4_symbol symbols[] = {{"cublasCreate_v2", &c->create},
+                                  {"cublasDestroy_v2", &c->destroy},
+                                  {"cublasSetStream_v2", &c->set_stream},
+                                  {"cublasSetWorkspace_v2", &c->set_workspace},
+                                  {"cublasGemmEx", &c->gemm_ex}};
+  NVFP4_TRY(nvfp4_library_open("cuBLAS", names, symbols, sizeof symbols / sizeof symbols[0], reason));
   NVFP4_TRY(check("cublasCreate", c->create(&c->handle), reason));
   NVFP4_TRY(check("cublasSetStream", c->set_stream(c->handle, stream), reason)); /* also forgets the workspace: so before it */
   return check("cublasSetWorkspace", c->set_workspace(c->handle, workspace, NVFP4_CUBLAS_WORKSPACE_BYTES), reason);
 }
 
 nvfp4_status nvfp4_cublas_open(void *stream, void *workspace, nvfp4_cublas **out, nvfp4_reason *reason) {
-  static const char *const names[] = {"libcublas.so.13", "libcublas.so.12"};
   nvfp4_cublas *c = calloc(1, sizeof *c);
   if (c == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for cuBLAS");
   }
-  for (size_t i = 0; c->library == NULL && i < sizeof names / sizeof names[0]; i++) {
-    c->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE); /* it brings a C++ runtime, which is not made to be unloaded */
-  }
-  const char *why = c->library == NULL ? dlerror() : NULL;
-  nvfp4_status status = c->library != NULL
-                            ? start(c, stream, workspace, reason)
-                            : nvfp4_reject(reason, NVFP4_E_MACHINE, "no cuBLAS: %s", why != NULL ? why : "libcublas.so.12 is not there");
+  nvfp4_status status = start(c, stream, workspace, reason);
   if (status != NVFP4_OK) {
     nvfp4_cublas_close(c);
     return status;
@@ -78,9 +61,6 @@ void nvfp4_cublas_close(nvfp4_cublas *cublas) {
   }
   if (cublas->handle != NULL) {
     cublas->destroy(cublas->handle);
-  }
-  if (cublas->library != NULL) {
-    dlclose(cublas->library);
   }
   free(cublas);
 }

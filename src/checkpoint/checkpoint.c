@@ -524,6 +524,7 @@ void nvfp4_checkpoint_close(nvfp4_checkpoint *checkpoint) {
   free(checkpoint->layers);
   free(checkpoint->warnings);
   nvfp4_gguf_metadata_free(checkpoint->gguf);
+  json_decref(checkpoint->metadata);
   if (checkpoint->arena != NULL) {
     for (arena_chunk *chunk = checkpoint->arena->chunks; chunk != NULL;) {
       arena_chunk *next = chunk->next;
@@ -558,3 +559,17 @@ const char *nvfp4_checkpoint_warning(const nvfp4_checkpoint *checkpoint, size_t 
 const char *nvfp4_checkpoint_config(const nvfp4_checkpoint *checkpoint) { return checkpoint->config; }
 
 const char *nvfp4_checkpoint_path(const nvfp4_checkpoint *checkpoint) { return checkpoint->path; }
+
+bool nvfp4_checkpoint_metadata(const nvfp4_checkpoint *checkpoint, const char *key, char *out, size_t size) {
+  nvfp4_gguf_string text = {0};
+  const json_t *value = json_object_get(checkpoint->metadata, key);
+  if (value != NULL) {
+    text = (nvfp4_gguf_string){json_string_value(value), json_string_length(value)};
+  } else if (checkpoint->gguf == NULL || !nvfp4_gguf_get_string(checkpoint->gguf, key, &text)) {
+    return false;
+  }
+  size_t length = text.bytes < size - 1 ? text.bytes : size - 1;
+  memcpy(out, text.text, length);
+  out[length] = '\0';
+  return true;
+}

@@ -6,7 +6,8 @@
  *   safetensors.c   header JSON -> tensors, strictly checked; safetensors_writer.c writes them
  *   gguf.c          header, metadata, tensors
  *   quant_config.c  config.json, hf_quant_config.json -> which scheme a layer has
- *   layers.c        tensor names + scheme -> layers; checks of scales; canonical weights
+ *   layers.c        tensor names + scheme -> layers; checks of scales
+ *   rows.c          rows of an NVFP4 layer, in the canonical form; weights.c makes a whole layer of them
  *   tensor.c        element types, conversion to fp32
  */
 #ifndef NVFP4_CHECKPOINT_CHECKPOINT_H
@@ -34,6 +35,7 @@ struct nvfp4_checkpoint {
   nvfp4_tensor *tensors; /* sorted by name (strcmp), no two alike */
   size_t tensor_count, tensor_capacity;
   nvfp4_gguf_metadata *gguf; /* NULL: not a GGUF file */
+  struct json_t *metadata;   /* "__metadata__" of the safetensors files, of two values of a key the first; NULL: none */
   nvfp4_layer_info *layers;  /* sorted by name */
   size_t layer_count;
   char **warnings;
@@ -69,6 +71,26 @@ nvfp4_status nvfp4_gguf_read(nvfp4_checkpoint *checkpoint, size_t file, nvfp4_re
 
 /* layers.c: fills layers (from malloc; what they point to from the arena) from tensors and configs. flags: NVFP4_OPEN_*. */
 nvfp4_status nvfp4_checkpoint_find_layers(nvfp4_checkpoint *checkpoint, uint32_t flags, nvfp4_reason *reason);
+
+/* Names and types of a layout's tensors, by nvfp4_layout_kind. */
+typedef struct nvfp4_convention {
+  const char *weight, *scale, *global, *input; /* what follows the layer's name; NULL: it has none */
+  nvfp4_dtype weight_dtype, scale_dtype;
+  int k_per_column;       /* elements of K a column of the weight tensor holds */
+  nvfp4_global_kind kind; /* of the global scales, if there are any */
+  bool global_optional;   /* without: multiplier 1 */
+} nvfp4_convention;
+extern const nvfp4_convention nvfp4_conventions[];
+
+/* layers.c: the tensor named base + suffix, or NULL. */
+const nvfp4_tensor *nvfp4_checkpoint_companion(const nvfp4_checkpoint *checkpoint, const char *base, const char *suffix);
+
+/* The text of metadata `key` ("__metadata__", or a string among GGUF's pairs), cut to size with its NUL; false if there is none. */
+bool nvfp4_checkpoint_metadata(const nvfp4_checkpoint *checkpoint, const char *key, char *out, size_t size);
+
+/* rows.c: rows first .. first+count of an NVFP4 layer in the canonical form: codes [count, k/2], scales [count, k/16]; either may be NULL. */
+void nvfp4_layer_read_rows(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *layer, int64_t first, int64_t count, uint8_t *codes,
+                           uint8_t *scales);
 
 /* layers.c: the tensor of an NVFP4 layer's block scales; NULL: they lie in the weight. */
 const nvfp4_tensor *nvfp4_layer_scales(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *layer);

@@ -30,6 +30,7 @@ typedef struct pair {
   uint64_t count;                /* of an array */
   const uint8_t *value;          /* of a string or array: its first byte */
   size_t bytes;                  /* of a string */
+  nvfp4_gguf_string stored;      /* type and value as they lie in the file */
 } pair;
 
 struct nvfp4_gguf_metadata {
@@ -77,6 +78,18 @@ static const tensor_type tensor_types[] = {
     [39] = {"MXFP4", NVFP4_DTYPE_OTHER, 32, 17},
     [40] = {"NVFP4", NVFP4_DTYPE_GGUF_NVFP4, 64, 36},
 };
+
+bool nvfp4_gguf_tensor_type(const char *name, uint32_t *number, uint32_t *elements, uint32_t *bytes) {
+  for (uint32_t i = 0; i < sizeof tensor_types / sizeof tensor_types[0]; i++) {
+    if (tensor_types[i].name != NULL && strcmp(tensor_types[i].name, name) == 0) {
+      *number = i;
+      *elements = tensor_types[i].elements;
+      *bytes = tensor_types[i].bytes;
+      return true;
+    }
+  }
+  return false;
+}
 
 /* Bytes of a metadata value; 0 for strings, arrays and unknown types. */
 static size_t scalar_bytes(uint32_t type) {
@@ -216,9 +229,8 @@ static int compare_keys(nvfp4_gguf_string a, nvfp4_gguf_string b) {
 
 static int compare_pairs(const void *a, const void *b) { return compare_keys(((const pair *)a)->key, ((const pair *)b)->key); }
 
-static nvfp4_status read_pair(reader *in, pair *out) {
+static nvfp4_status read_value(reader *in, pair *out) {
   uint64_t type = 0;
-  NVFP4_TRY(read_name(in, "a metadata key", &out->key));
   NVFP4_TRY(read_number(in, 4, "a metadata type", &type));
   out->type = (nvfp4_gguf_type)type;
   if (type == NVFP4_GGUF_STRING) {
@@ -237,6 +249,14 @@ static nvfp4_status read_pair(reader *in, pair *out) {
   }
   out->value = in->data + in->position;
   return skip_value(in, &out->key, (uint32_t)type, 0);
+}
+
+static nvfp4_status read_pair(reader *in, pair *out) {
+  NVFP4_TRY(read_name(in, "a metadata key", &out->key));
+  uint64_t begin = in->position;
+  NVFP4_TRY(read_value(in, out));
+  out->stored = (nvfp4_gguf_string){(const char *)in->data + begin, (size_t)(in->position - begin)};
+  return NVFP4_OK;
 }
 
 static nvfp4_status read_metadata(reader *in, nvfp4_gguf_metadata *metadata, uint64_t count) {
@@ -506,6 +526,15 @@ static bool to_int(nvfp4_gguf_type type, const uint8_t *data, int64_t *out) {
     default:
       return false;
   }
+}
+
+bool nvfp4_gguf_pair(const nvfp4_gguf_metadata *metadata, size_t index, nvfp4_gguf_string *key, nvfp4_gguf_string *stored) {
+  if (index >= metadata->count) {
+    return false;
+  }
+  *key = metadata->pairs[index].key;
+  *stored = metadata->pairs[index].stored;
+  return true;
 }
 
 bool nvfp4_gguf_get_string(const nvfp4_gguf_metadata *metadata, const char *key, nvfp4_gguf_string *out) {

@@ -39,6 +39,14 @@ bool nvfp4_gguf_get_strings(const nvfp4_gguf_metadata *metadata, const char *key
 /* Integer arrays (any integer type). */
 bool nvfp4_gguf_get_ints(const nvfp4_gguf_metadata *metadata, const char *key, int32_t *out, uint64_t count);
 
+/* Pair `index` in order of keys: its key, and its type and value as they lie in the file; false past the end. */
+bool nvfp4_gguf_pair(const nvfp4_gguf_metadata *metadata, size_t index, nvfp4_gguf_string *key, nvfp4_gguf_string *stored);
+
+/* ggml's number of tensor type `name` ("F32", "Q6_K", "NVFP4"), elements and bytes of a block of it; false if it is none that is known. */
+bool nvfp4_gguf_tensor_type(const char *name, uint32_t *number, uint32_t *elements, uint32_t *bytes);
+
+#define NVFP4_GGUF_ALIGNMENT 32 /* of the data, and of every tensor in it, unless general.alignment says otherwise */
+
 void nvfp4_gguf_metadata_free(nvfp4_gguf_metadata *metadata);
 
 #endif

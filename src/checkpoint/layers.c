@@ -27,14 +27,7 @@
 /* A projection fused on disk has at most q, k and v. */
 #define MAX_PARTS 3
 
-/* Names and types of a convention's tensors, by nvfp4_layout_kind. */
-static const struct convention {
-  const char *weight, *scale, *global, *input; /* NULL: it has none */
-  nvfp4_dtype weight_dtype, scale_dtype;
-  int k_per_column;       /* elements of K a column of the weight tensor holds */
-  nvfp4_global_kind kind; /* of the global scale, if there is one */
-  bool global_optional;   /* without: multiplier 1 */
-} conventions[] = {
+const nvfp4_convention nvfp4_conventions[] = {
     [NVFP4_LAYOUT_MODELOPT] = {".weight", ".weight_scale", ".weight_scale_2", ".input_scale", NVFP4_DTYPE_U8, NVFP4_DTYPE_F8_E4M3, 2,
                                NVFP4_GLOBAL_MULTIPLIER, false},
     [NVFP4_LAYOUT_COMPRESSED_TENSORS] = {".weight_packed", ".weight_scale", ".weight_global_scale", ".input_global_scale", NVFP4_DTYPE_U8,
@@ -91,8 +84,7 @@ typedef struct parts {
 
 /* -------------------------------------------------------------------------------------------------------------------- names */
 
-/* The tensor named base + suffix, or NULL. */
-static const nvfp4_tensor *companion(const nvfp4_checkpoint *checkpoint, const char *base, const char *suffix) {
+const nvfp4_tensor *nvfp4_checkpoint_companion(const nvfp4_checkpoint *checkpoint, const char *base, const char *suffix) {
   size_t length = strlen(base), low = 0, high = checkpoint->tensor_count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
@@ -187,13 +179,13 @@ static nvfp4_status detect_layout(const builder *b, const nvfp4_quant_scheme *sc
     p->layout = NVFP4_LAYOUT_GGUF;
     return NVFP4_OK;
   }
-  const nvfp4_tensor *marker = companion(checkpoint, p->base, ".comfy_quant");
+  const nvfp4_tensor *marker = nvfp4_checkpoint_companion(checkpoint, p->base, ".comfy_quant");
   if (marker != NULL) {
     return read_marker(b, marker, p);
   }
-  const nvfp4_tensor *multiplier = companion(checkpoint, p->base, ".weight_scale_2");
-  const nvfp4_tensor *divisor = companion(checkpoint, p->base, ".weight_global_scale");
-  const nvfp4_tensor *scale = companion(checkpoint, p->base, ".weight_scale");
+  const nvfp4_tensor *multiplier = nvfp4_checkpoint_companion(checkpoint, p->base, ".weight_scale_2");
+  const nvfp4_tensor *divisor = nvfp4_checkpoint_companion(checkpoint, p->base, ".weight_global_scale");
+  const nvfp4_tensor *scale = nvfp4_checkpoint_companion(checkpoint, p->base, ".weight_scale");
   if (multiplier != NULL && divisor != NULL) {
     return nvfp4_reject(b->reason, NVFP4_E_FORMAT,
                         "%s: layer %s has both %s (ModelOpt's multiplier) and %s (compressed-tensors' divisor): which one counts is not "
@@ -202,7 +194,7 @@ static nvfp4_status detect_layout(const builder *b, const nvfp4_quant_scheme *sc
   }
   bool says_nvfp4 = scheme->known && (scheme->mode == NVFP4_MODE_W4A4 || scheme->mode == NVFP4_MODE_W4A16);
   if (packed) {
-    if (companion(checkpoint, p->base, ".weight") != NULL) {
+    if (nvfp4_checkpoint_companion(checkpoint, p->base, ".weight") != NULL) {
       return nvfp4_reject(b->reason, NVFP4_E_FORMAT, "%s: layer %s has both .weight and .weight_packed: remove one", p->weight->file,
                           p->base);
     }
@@ -217,7 +209,7 @@ static nvfp4_status detect_layout(const builder *b, const nvfp4_quant_scheme *sc
   if (divisor != NULL) {
     return missing(b, p->base, ".weight_packed", divisor, "so the layer follows compressed-tensors");
   }
-  const nvfp4_tensor *mlx = dtype == NVFP4_DTYPE_U32 ? companion(checkpoint, p->base, ".scales") : NULL;
+  const nvfp4_tensor *mlx = dtype == NVFP4_DTYPE_U32 ? nvfp4_checkpoint_companion(checkpoint, p->base, ".scales") : NULL;
   if (mlx != NULL && mlx->dtype == NVFP4_DTYPE_U8 && (!scheme->known || says_nvfp4)) {
     p->layout = NVFP4_LAYOUT_MLX;
   } else if (multiplier != NULL || (dtype == NVFP4_DTYPE_U8 && (scale != NULL || says_nvfp4)) || (is_plain(dtype) && scale != NULL)) {
@@ -229,7 +221,7 @@ static nvfp4_status detect_layout(const builder *b, const nvfp4_quant_scheme *sc
 /* ------------------------------------------------------------------------------------------------------------ types, shapes */
 
 static nvfp4_status check_weight(const builder *b, parts *p) {
-  const struct convention *names = &conventions[p->layout];
+  const nvfp4_convention *names = &nvfp4_conventions[p->layout];
   const nvfp4_tensor *weight = p->weight;
   char text[128];
   if (weight->dtype != names->weight_dtype) {
@@ -256,7 +248,7 @@ static nvfp4_status check_weight(const builder *b, parts *p) {
 }
 
 static nvfp4_status check_scale(builder *b, const parts *p) {
-  const struct convention *names = &conventions[p->layout];
+  const nvfp4_convention *names = &nvfp4_conventions[p->layout];
   const nvfp4_tensor *scale = p->scale;
   char text[128];
   if (scale == NULL) {
@@ -314,7 +306,7 @@ static nvfp4_status refuse_extras(const builder *b, const parts *p) {
                                           {".weight_zero_point", "zero points"},
                                           {".weight_g_idx", "an order of columns"}};
   for (size_t i = 0; i < sizeof extras / sizeof extras[0]; i++) {
-    const nvfp4_tensor *tensor = companion(b->checkpoint, p->base, extras[i][0]);
+    const nvfp4_tensor *tensor = nvfp4_checkpoint_companion(b->checkpoint, p->base, extras[i][0]);
     if (tensor != NULL) {
       return nvfp4_reject(b->reason, NVFP4_E_UNSUPPORTED, "%s: tensor %s: the NVFP4 layer has %s; not supported", tensor->file,
                           tensor->name, extras[i][1]);
@@ -382,7 +374,7 @@ static nvfp4_status part_rows(builder *b, const parts *p, int64_t count, int64_t
 
 /* Partitions of the layer; p->input NULL: no input scale. */
 static nvfp4_status make_partitions(builder *b, const parts *p, nvfp4_layer_info *layer) {
-  const struct convention *names = &conventions[p->layout];
+  const nvfp4_convention *names = &nvfp4_conventions[p->layout];
   float weights[MAX_PARTS] = {1}, inputs[MAX_PARTS] = {0};
   int64_t weight_count = 1, input_count = 1, rows[MAX_PARTS];
   if (p->global != NULL) {
@@ -484,7 +476,7 @@ static const char *note_text(builder *b, const char *format, const char *a, cons
 }
 
 static nvfp4_status choose_mode(builder *b, const nvfp4_quant_scheme *scheme, parts *p, nvfp4_layer_info *layer) {
-  const struct convention *names = &conventions[p->layout];
+  const nvfp4_convention *names = &nvfp4_conventions[p->layout];
   bool weight_only = p->weight_only || (scheme->known && scheme->mode == NVFP4_MODE_W4A16);
   if (scheme->known && scheme->mode == NVFP4_MODE_W4A4 && p->input == NULL && names->input != NULL) {
     return nvfp4_reject(b->reason, NVFP4_E_FORMAT,
@@ -505,11 +497,11 @@ static nvfp4_status choose_mode(builder *b, const nvfp4_quant_scheme *scheme, pa
 }
 
 static nvfp4_status add_nvfp4(builder *b, const nvfp4_quant_scheme *scheme, parts *p, nvfp4_layer_info *layer) {
-  const struct convention *names = &conventions[p->layout];
-  p->scale = names->scale != NULL ? companion(b->checkpoint, p->base, names->scale) : NULL;
-  p->global = companion(b->checkpoint, p->base, names->global);
-  p->input = names->input != NULL ? companion(b->checkpoint, p->base, names->input) : NULL;
-  p->bias = companion(b->checkpoint, p->base, ".bias");
+  const nvfp4_convention *names = &nvfp4_conventions[p->layout];
+  p->scale = names->scale != NULL ? nvfp4_checkpoint_companion(b->checkpoint, p->base, names->scale) : NULL;
+  p->global = nvfp4_checkpoint_companion(b->checkpoint, p->base, names->global);
+  p->input = names->input != NULL ? nvfp4_checkpoint_companion(b->checkpoint, p->base, names->input) : NULL;
+  p->bias = nvfp4_checkpoint_companion(b->checkpoint, p->base, ".bias");
   p->note = p->layout == NVFP4_LAYOUT_COMFY ? "N as on disk: up to 15 rows of it may be padding (zeros)" : "";
   NVFP4_TRY(check_weight(b, p));
   if (names->scale != NULL) {
@@ -528,9 +520,9 @@ static nvfp4_status add_nvfp4(builder *b, const nvfp4_quant_scheme *scheme, part
   return NVFP4_OK;
 }
 
-/* Scales of an FP8 layer: one, or one a row; of any plain type. *values: in the arena. *count 0: there is no such tensor, or it has another shape. */
-static nvfp4_status read_fp8_scale(builder *b, const parts *p, const char *suffix, float **values, int64_t *count) {
-  const nvfp4_tensor *tensor = companion(b->checkpoint, p->base, suffix);
+/* Scales of an FP8 or dense layer: one, or one a row; of any plain type. *values: in the arena. *count 0: there is no such tensor, or it has another shape. */
+static nvfp4_status read_factors(builder *b, const parts *p, const char *suffix, float **values, int64_t *count) {
+  const nvfp4_tensor *tensor = nvfp4_checkpoint_companion(b->checkpoint, p->base, suffix);
   int64_t n = p->weight->shape[0], elements = 1;
   *count = 0;
   if (tensor == NULL || !is_plain(tensor->dtype)) {
@@ -551,35 +543,52 @@ static nvfp4_status read_fp8_scale(builder *b, const parts *p, const char *suffi
   return nvfp4_tensor_to_f32(tensor, 0, (uint64_t)elements, *values, b->reason);
 }
 
+/* weights: a factor of the whole tensor, or one for each row; input: 0 if there is none. */
+static nvfp4_status set_factors(builder *b, const parts *p, const float *weights, int64_t count, float input, nvfp4_layer_info *layer) {
+  nvfp4_partition *partitions = nvfp4_checkpoint_alloc(b->checkpoint, (size_t)count * sizeof *partitions);
+  if (partitions == NULL) {
+    return nvfp4_reject(b->reason, NVFP4_E_NOMEM, "no memory for the partitions of %s", p->base);
+  }
+  for (int64_t i = 0; i < count; i++) {
+    partitions[i] = (nvfp4_partition){.n_first = i, .n_rows = layer->n / count, .weight.value = weights[i], .input.value = input};
+  }
+  layer->partitions = partitions;
+  layer->partition_count = count;
+  return NVFP4_OK;
+}
+
 /*
  * E4M3 weights. With an input_scale, or where the config says that activations are FP8 too (then each row gets its own scale), an FP8 layer; otherwise a dense one,
  * whose weights have a factor. Without a usable weight_scale (there are scales of blocks) the layer has no partitions, and cannot be run.
  */
-static nvfp4_status add_fp8(builder *b, const nvfp4_quant_scheme *scheme, const parts *p, nvfp4_layer_info *layer) {
+static nvfp4_status add_fp8(builder *b, const nvfp4_quant_scheme *scheme, const parts *p, const char *scale, nvfp4_layer_info *layer) {
   float *weights, *inputs;
   int64_t weight_count, input_count;
-  NVFP4_TRY(read_fp8_scale(b, p, ".weight_scale", &weights, &weight_count));
-  NVFP4_TRY(read_fp8_scale(b, p, ".input_scale", &inputs, &input_count));
+  NVFP4_TRY(read_factors(b, p, scale, &weights, &weight_count));
+  NVFP4_TRY(read_factors(b, p, ".input_scale", &inputs, &input_count));
   bool quantised = input_count == 1 || (scheme->known && scheme->mode == NVFP4_MODE_FP8);
   layer->mode = quantised || weight_count == 0 ? NVFP4_MODE_FP8 : NVFP4_MODE_UNQUANTISED;
   layer->note = weight_count == 0  ? "FP8 layer without a weight_scale that can be used: not NVFP4"
                 : !quantised       ? "FP8 weights, 16-bit activations: not NVFP4"
                 : input_count == 0 ? "FP8 layer, an activation scale a token: not NVFP4"
                                    : "FP8 layer: not NVFP4";
-  if (weight_count == 0) {
-    return NVFP4_OK;
-  }
-  nvfp4_partition *partitions = nvfp4_checkpoint_alloc(b->checkpoint, (size_t)weight_count * sizeof *partitions);
-  if (partitions == NULL) {
-    return nvfp4_reject(b->reason, NVFP4_E_NOMEM, "no memory for the partitions of %s", p->base);
-  }
-  for (int64_t i = 0; i < weight_count; i++) {
-    partitions[i] = (nvfp4_partition){.n_first = i, .n_rows = layer->n / weight_count, .weight.value = weights[i]};
-    partitions[i].input.value = input_count == 1 ? inputs[0] : 0;
-  }
-  layer->partitions = partitions;
-  layer->partition_count = weight_count;
-  return NVFP4_OK;
+  return weight_count == 0 ? NVFP4_OK : set_factors(b, p, weights, weight_count, input_count == 1 ? inputs[0] : 0, layer);
+}
+
+/* Whether a layer of a GGUF file was FP8 before this library converted it: its weights are bf16 there, which holds every E4M3 number. */
+static bool was_fp8(const builder *b, const parts *p) {
+  char key[512], type[16];
+  snprintf(key, sizeof key, "nvfp4.dtype.%s", p->weight->name);
+  return p->weight->dtype == NVFP4_DTYPE_BF16 && nvfp4_checkpoint_metadata(b->checkpoint, key, type, sizeof type) &&
+         strcmp(type, nvfp4_dtype_name(NVFP4_DTYPE_F8_E4M3)) == 0;
+}
+
+/* The `.scale` that llama.cpp multiplies any layer of GGUF by. */
+static nvfp4_status add_gguf_factor(builder *b, const parts *p, nvfp4_layer_info *layer) {
+  float *factor;
+  int64_t count;
+  NVFP4_TRY(read_factors(b, p, ".scale", &factor, &count));
+  return count == 1 ? set_factors(b, p, factor, 1, 0, layer) : NVFP4_OK;
 }
 
 /* A weight that is not NVFP4: what it is, and why. */
@@ -594,13 +603,15 @@ static nvfp4_status add_other(builder *b, const nvfp4_quant_scheme *scheme, cons
   }
   layer->k = weight->rank > 0 ? weight->shape[weight->rank - 1] : 1;
   layer->lookup = is_embedding(p->base);
-  const nvfp4_tensor *bias = companion(b->checkpoint, p->base, ".bias");
+  const nvfp4_tensor *bias = nvfp4_checkpoint_companion(b->checkpoint, p->base, ".bias");
   layer->bias = bias != NULL && bias->rank == 1 && bias->shape[0] == layer->n && is_plain(bias->dtype) ? bias : NULL;
-  bool quantised = scheme->known && scheme->mode != NVFP4_MODE_UNQUANTISED;
+  bool quantised = scheme->known && scheme->mode != NVFP4_MODE_UNQUANTISED, gguf = b->checkpoint->gguf != NULL;
   if (weight->rank == 3) {
     layer->note = "weights of several layers in one tensor (3 dimensions): not supported";
   } else if (weight->dtype == NVFP4_DTYPE_F8_E4M3 && weight->rank == 2) {
-    NVFP4_TRY(add_fp8(b, scheme, p, layer));
+    NVFP4_TRY(add_fp8(b, scheme, p, ".weight_scale", layer));
+  } else if (gguf && weight->rank == 2 && was_fp8(b, p)) {
+    NVFP4_TRY(add_fp8(b, scheme, p, ".scale", layer));
   } else if (!is_plain(weight->dtype)) {
     layer->note = note_text(b, "%s weight%s: not NVFP4", weight->dtype_name, "");
   } else if (is_embedding(p->base)) {
@@ -610,6 +621,9 @@ static nvfp4_status add_other(builder *b, const nvfp4_quant_scheme *scheme, cons
     layer->note = note_text(b, "%s weight, but the config says it is quantised (%s)", weight->dtype_name, scheme->why);
   } else {
     layer->note = note_text(b, "not quantised: %s%s", scheme->known ? scheme->why : weight->dtype_name, scheme->known ? "" : " weight");
+  }
+  if (gguf && weight->rank == 2 && layer->partitions == NULL) {
+    NVFP4_TRY(add_gguf_factor(b, p, layer));
   }
   if (bias != NULL && layer->bias == NULL) {
     layer->note = note_text(b, "%s does not fit and is left out%s", bias->name, "");
@@ -667,7 +681,8 @@ static nvfp4_status check_orphan(const builder *b, const nvfp4_tensor *tensor) {
       return nvfp4_reject(b->reason, NVFP4_E_NOMEM, "no memory to look at %s", tensor->name);
     }
     nvfp4_status status = NVFP4_OK;
-    if (companion(b->checkpoint, base, ".weight") == NULL && companion(b->checkpoint, base, ".weight_packed") == NULL) {
+    if (nvfp4_checkpoint_companion(b->checkpoint, base, ".weight") == NULL &&
+        nvfp4_checkpoint_companion(b->checkpoint, base, ".weight_packed") == NULL) {
       status = missing(b, base, i == 1 ? ".weight_packed" : ".weight", tensor, "its scale");
     }
     free(base);
@@ -762,6 +777,6 @@ const nvfp4_layer_info *nvfp4_checkpoint_find_layer(const nvfp4_checkpoint *chec
 }
 
 const nvfp4_tensor *nvfp4_layer_scales(const nvfp4_checkpoint *checkpoint, const nvfp4_layer_info *layer) {
-  const char *suffix = conventions[layer->layout].scale;
-  return suffix != NULL ? companion(checkpoint, layer->name, suffix) : NULL;
+  const char *suffix = nvfp4_conventions[layer->layout].scale;
+  return suffix != NULL ? nvfp4_checkpoint_companion(checkpoint, layer->name, suffix) : NULL;
 }

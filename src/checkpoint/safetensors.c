@@ -243,6 +243,12 @@ static nvfp4_status read_header(nvfp4_checkpoint *checkpoint, const nvfp4_mapped
   json_object_foreach(header, name, entry) {
     if (strcmp(name, "__metadata__") == 0) {
       NVFP4_TRY(check_metadata(file->name, entry, reason));
+      if (checkpoint->metadata == NULL) {
+        checkpoint->metadata = json_object();
+      }
+      if (json_object_update_missing(checkpoint->metadata, entry) != 0) {
+        return nvfp4_reject(reason, NVFP4_E_NOMEM, "%s: no memory for its metadata", file->name);
+      }
       continue;
     }
     const place at = {file->name, name, reason};

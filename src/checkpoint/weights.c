@@ -6,39 +6,17 @@
 #include "base/alloc.h"
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
+#include "format/e4m3.h"
 #include "format/half.h"
-#include "format/scale_layout.h"
-
-/* 64 elements as ggml has them: in each 16, byte j holds element j low and element j + 8 high. */
-static void repack_gguf(const uint8_t *in, int64_t n, int64_t k, uint8_t *codes, uint8_t *scales) {
-  int64_t blocks = n * (k / GGUF_BLOCK_ELEMS);
-  for (int64_t i = 0; i < blocks; i++, in += GGUF_BLOCK_BYTES) {
-    memcpy(scales + 4 * i, in, 4);
-    for (int64_t j = 0; j < 4; j++) {
-      const uint8_t *q = in + 4 + 8 * j;
-      uint8_t *out = codes + 32 * i + 8 * j;
-      for (int64_t t = 0; t < 4; t++) {
-        out[t] = (uint8_t)((q[2 * t] & 15) | q[2 * t + 1] << 4);
-        out[t + 4] = (uint8_t)(q[2 * t] >> 4 | (q[2 * t + 1] & 0xF0));
-      }
-    }
-  }
-}
-
-static void repack_comfy(const uint8_t *in, const uint8_t *tiles, int64_t n, int64_t k, uint8_t *codes, uint8_t *scales) {
-  for (int64_t i = 0; i < n * (k / 2); i++) {
-    codes[i] = (uint8_t)(in[i] >> 4 | in[i] << 4);
-  }
-  nvfp4_scales_to_linear(NVFP4_SCALES_128X4, tiles, n, k / NVFP4_BLOCK, scales, k / NVFP4_BLOCK);
-}
 
 /* The type that a weight has as a dense one; NONE: this library does not convert it. E4M3 stays what it is in a layer whose activations are FP8, too. */
 static nvfp4_dtype dense_dtype(const nvfp4_layer_info *layer) {
   switch (layer->weight->rank == 2 ? layer->weight->dtype : NVFP4_DTYPE_NONE) {
     case NVFP4_DTYPE_F32:
     case NVFP4_DTYPE_F16:
-    case NVFP4_DTYPE_BF16:
       return layer->weight->dtype;
+    case NVFP4_DTYPE_BF16: /* an FP8 layer from GGUF: its values are those of E4M3 */
+      return layer->mode == NVFP4_MODE_FP8 ? NVFP4_DTYPE_F8_E4M3 : NVFP4_DTYPE_BF16;
     case NVFP4_DTYPE_F8_E4M3:
       return layer->mode == NVFP4_MODE_FP8 ? NVFP4_DTYPE_F8_E4M3 : NVFP4_DTYPE_BF16;
     case NVFP4_DTYPE_F64:
@@ -57,6 +35,18 @@ static nvfp4_status not_dense(const nvfp4_layer_info *layer, nvfp4_reason *reaso
                       layer->name, layer->note[0] != '\0' ? layer->note : nvfp4_mode_name(layer->mode));
 }
 
+static uint64_t element_bytes(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : dtype == NVFP4_DTYPE_F8_E4M3 ? 1 : 2; }
+
+static void from_f32(const float *values, nvfp4_dtype dtype, uint8_t *to, int64_t count) {
+  if (dtype != NVFP4_DTYPE_F8_E4M3) {
+    nvfp4_from_f32(values, dtype, to, count);
+    return;
+  }
+  for (int64_t i = 0; i < count; i++) {
+    to[i] = nvfp4_e4m3_from_f32(values[i]);
+  }
+}
+
 /* A row at a time: an fp32 copy of E4M3 weights would be as large as two of the bf16 ones. */
 static nvfp4_status convert_dense(const nvfp4_layer_info *layer, nvfp4_dtype dtype, uint8_t *to, nvfp4_reason *reason) {
   uint64_t row = (uint64_t)layer->k;
@@ -68,8 +58,8 @@ static nvfp4_status convert_dense(const nvfp4_layer_info *layer, nvfp4_dtype dty
   for (int64_t n = 0; n < layer->n && status == NVFP4_OK; n++) {
     status = nvfp4_tensor_to_f32(layer->weight, (uint64_t)n * row, row, values, reason);
     if (status == NVFP4_OK) {
-      nvfp4_from_f32(values, dtype, to, layer->k);
-      to += row * (dtype == NVFP4_DTYPE_F32 ? 4 : 2);
+      from_f32(values, dtype, to, layer->k);
+      to += row * element_bytes(dtype);
     }
   }
   free(values);
@@ -81,7 +71,7 @@ static nvfp4_status dense_weights(const nvfp4_layer_info *layer, nvfp4_weights *
   if (dtype == NVFP4_DTYPE_NONE) {
     return not_dense(layer, reason);
   }
-  int64_t stride = layer->k * (dtype == NVFP4_DTYPE_F32 ? 4 : dtype == NVFP4_DTYPE_F8_E4M3 ? 1 : 2);
+  int64_t stride = layer->k * (int64_t)element_bytes(dtype);
   nvfp4_weights weights = {.struct_size = sizeof weights, .n = layer->n, .k = layer->k, .dtype = dtype, .values_stride_bytes = stride};
   if (dtype == layer->weight->dtype) {
     weights.memory = NVFP4_MEMORY_MAPPED_FILE;
@@ -114,14 +104,13 @@ nvfp4_status nvfp4_checkpoint_weights(const nvfp4_checkpoint *checkpoint, const 
   if (layer->layout == NVFP4_LAYOUT_NONE) {
     return dense_weights(layer, out, owned, reason);
   }
-  const nvfp4_tensor *scale = nvfp4_layer_scales(checkpoint, layer);
   int64_t n = layer->n, k = layer->k;
   nvfp4_weights weights = {.struct_size = sizeof weights, .memory = NVFP4_MEMORY_MAPPED_FILE, .n = n, .k = k};
   weights.codes_stride_bytes = k / 2;
   weights.scales_stride_bytes = k / NVFP4_BLOCK;
   if (layer->layout != NVFP4_LAYOUT_GGUF && layer->layout != NVFP4_LAYOUT_COMFY) {
     weights.codes = layer->weight->data;
-    weights.scales = scale->data;
+    weights.scales = nvfp4_layer_scales(checkpoint, layer)->data;
     *out = weights;
     *owned = NULL;
     return NVFP4_OK;
@@ -132,11 +121,7 @@ nvfp4_status nvfp4_checkpoint_weights(const nvfp4_checkpoint *checkpoint, const 
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "layer %s: no memory for %zu bytes of re-ordered weights", layer->name,
                         code_bytes + scale_bytes);
   }
-  if (layer->layout == NVFP4_LAYOUT_GGUF) {
-    repack_gguf(layer->weight->data, n, k, copy, copy + code_bytes);
-  } else {
-    repack_comfy(layer->weight->data, scale->data, n, k, copy, copy + code_bytes);
-  }
+  nvfp4_layer_read_rows(checkpoint, layer, 0, n, copy, copy + code_bytes);
   weights.memory = NVFP4_MEMORY_HOST;
   weights.codes = copy;
   weights.scales = copy + code_bytes;

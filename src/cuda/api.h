@@ -89,7 +89,8 @@ typedef struct nvfp4_cu_tensor_map {
 } nvfp4_cu_tensor_map;
 
 enum {
-  NVFP4_CU_TENSOR_MAP_FLOAT16 = 6, /* CUtensorMapDataType */
+  NVFP4_CU_TENSOR_MAP_UINT8 = 0, /* CUtensorMapDataType */
+  NVFP4_CU_TENSOR_MAP_FLOAT16 = 6,
   NVFP4_CU_TENSOR_MAP_BFLOAT16 = 9,
   NVFP4_CU_TENSOR_MAP_SWIZZLE_128B = 3,
   NVFP4_CU_TENSOR_MAP_L2_PROMOTION_128B = 2

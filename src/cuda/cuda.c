@@ -23,6 +23,12 @@ typedef struct loaded_library {
   nvfp4_cu_library handle;
 } loaded_library;
 
+typedef struct companion {
+  struct companion *next;
+  const nvfp4_cuda_companion *kind;
+  void *object;
+} companion;
+
 struct nvfp4_cuda {
   void *library;
   nvfp4_cu_api api;
@@ -30,6 +36,7 @@ struct nvfp4_cuda {
   pthread_mutex_t lock; /* of what follows */
   loaded_library *libraries;
   loaded_kernel *kernels;
+  companion *companions;
   nvfp4_cu_context primary[NVFP4_MAX_GPUS]; /* NULL: not retained */
 };
 
@@ -103,6 +110,12 @@ nvfp4_status nvfp4_cuda_open(const char *library, nvfp4_cuda **out, nvfp4_reason
 void nvfp4_cuda_close(nvfp4_cuda *cuda) {
   if (cuda == NULL) {
     return;
+  }
+  while (cuda->companions != NULL) {
+    companion *next = cuda->companions->next;
+    cuda->companions->kind->close(cuda->companions->object);
+    free(cuda->companions);
+    cuda->companions = next;
   }
   while (cuda->kernels != NULL) {
     loaded_kernel *next = cuda->kernels->next;
@@ -245,6 +258,41 @@ nvfp4_status nvfp4_cuda_copy_now(const nvfp4_cuda *cuda, void *to, const void *f
   nvfp4_status copied = nvfp4_cuda_copy_rows(cuda, to, bytes, from, bytes, bytes, 1, stream, reason);
   nvfp4_status finished = nvfp4_cuda_stream_finish(cuda, stream, copied == NVFP4_OK ? reason : NULL);
   return copied != NVFP4_OK ? copied : finished;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------- companions */
+
+/* The lock is held. */
+static nvfp4_status open_companion(nvfp4_cuda *cuda, const nvfp4_cuda_companion *kind, companion **out, nvfp4_reason *reason) {
+  companion *made = calloc(1, sizeof *made);
+  if (made == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a GPU library");
+  }
+  made->kind = kind;
+  nvfp4_status status = kind->open(cuda, &made->object, reason);
+  if (status != NVFP4_OK) {
+    free(made);
+    return status;
+  }
+  made->next = cuda->companions;
+  cuda->companions = made;
+  *out = made;
+  return NVFP4_OK;
+}
+
+nvfp4_status nvfp4_cuda_find_companion(nvfp4_cuda *cuda, const nvfp4_cuda_companion *kind, void **out, nvfp4_reason *reason) {
+  nvfp4_status status = NVFP4_OK;
+  pthread_mutex_lock(&cuda->lock);
+  companion *found = cuda->companions;
+  while (found != NULL && found->kind != kind) {
+    found = found->next;
+  }
+  if (found == NULL) {
+    status = open_companion(cuda, kind, &found, reason);
+  }
+  pthread_mutex_unlock(&cuda->lock);
+  *out = found != NULL ? found->object : NULL;
+  return status;
 }
 
 /* ---------------------------------------------------------------------------------------------------------------------- kernels */

@@ -57,6 +57,16 @@ nvfp4_status nvfp4_cuda_copy_rows(const nvfp4_cuda *cuda, void *to, size_t to_st
 /* Copies and waits for the end. */
 nvfp4_status nvfp4_cuda_copy_now(const nvfp4_cuda *cuda, void *to, const void *from, size_t bytes, nvfp4_reason *reason);
 
+/* Something that lives as long as `cuda`: a vendor's library that kernels have opened, with its handles. */
+typedef struct nvfp4_cuda_companion {
+  nvfp4_status (*open)(nvfp4_cuda *cuda, void **out, nvfp4_reason *reason);
+  void (*close)(void *companion); /* by nvfp4_cuda_close, before it gives contexts back */
+} nvfp4_cuda_companion;
+
+/* The one companion of that kind (which is told by its address): opened at the first call that goes well. `open` runs under a lock and must not call what takes it: nvfp4_cuda_context, _launch,
+ * _load_known and this function. */
+nvfp4_status nvfp4_cuda_find_companion(nvfp4_cuda *cuda, const nvfp4_cuda_companion *kind, void **out, nvfp4_reason *reason);
+
 /* A stream of one's own, which does not wait for the default one. _finish waits for its end, and destroys it; NULL is allowed. */
 nvfp4_status nvfp4_cuda_stream(const nvfp4_cuda *cuda, nvfp4_cu_stream *out, nvfp4_reason *reason);
 nvfp4_status nvfp4_cuda_stream_finish(const nvfp4_cuda *cuda, nvfp4_cu_stream stream, nvfp4_reason *reason);

@@ -133,8 +133,10 @@ static inline int nearest(double a, double step) {
          (a > 5 * step);
 }
 
-/* Codes for a given step, and their squared error. */
-static double encode(const float x[NVFP4_BLOCK], double step, uint8_t codes[NVFP4_BLOCK / 2]) {
+static const float equal_weights[NVFP4_BLOCK] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+
+/* Codes for a given step, and their weighted squared error. Whatever the weights, a code's own term is least at the nearest value. */
+static double encode(const float x[NVFP4_BLOCK], const float weights[NVFP4_BLOCK], double step, uint8_t codes[NVFP4_BLOCK / 2]) {
   uint8_t code[NVFP4_BLOCK];
   for (int i = 0; i < NVFP4_BLOCK; ++i) {
     code[i] = (uint8_t)(nearest(fabs((double)x[i]), step) | (signbit(x[i]) ? 8 : 0));
@@ -143,9 +145,19 @@ static double encode(const float x[NVFP4_BLOCK], double step, uint8_t codes[NVFP
   double error = 0;
   for (int i = 0; i < NVFP4_BLOCK; ++i) {
     double difference = (double)x[i] - (double)nvfp4_e2m1_table[code[i]] * step;
-    error += difference * difference;
+    error += (double)weights[i] * (difference * difference);
   }
   return error;
+}
+
+/* Weights that are all 0 make every scale the best one: the block is then searched as if they were all 1. */
+static const float *weights_of(const float *weights) {
+  for (int i = 0; weights != NULL && i < NVFP4_BLOCK; ++i) {
+    if (weights[i] > 0) {
+      return weights;
+    }
+  }
+  return equal_weights;
 }
 
 static float block_amax(const float x[NVFP4_BLOCK]) {
@@ -157,9 +169,9 @@ static float block_amax(const float x[NVFP4_BLOCK]) {
   return amax;
 }
 
-/* ModelOpt's arithmetic: fp32, the product first. Not 0, since amax is not. */
-static int rounded_scale(float amax, float global) {
-  int code = nvfp4_e4m3_from_f32(amax / (6.0f * global));
+/* The scale that makes amax the level `level`. ModelOpt's arithmetic: fp32, the product first. Not 0, since amax is not. */
+static int rounded_scale(float amax, float level, float global) {
+  int code = nvfp4_e4m3_from_f32(amax / (level * global));
   return code > CODE_FIRST ? code : CODE_FIRST;
 }
 
@@ -171,32 +183,46 @@ static uint8_t zero_block(uint8_t codes[NVFP4_BLOCK / 2], double *error) {
   return CODE_ONE;
 }
 
-uint8_t nvfp4_quantise_block_exhaustive(const float x[16], float global, uint8_t codes[8], double *error) {
+uint8_t nvfp4_quantise_block_exhaustive(const float x[16], const float *weights, float global, uint8_t codes[8], double *error) {
   if (block_amax(x) == 0) {
     return zero_block(codes, error);
   }
+  weights = weights_of(weights);
   int best = CODE_FIRST;
-  double least = encode(x, step_of(best, global), codes);
+  double least = encode(x, weights, step_of(best, global), codes);
   for (int code = CODE_FIRST + 1; code <= CODE_LAST; ++code) {
-    double sum = encode(x, step_of(code, global), codes);
+    double sum = encode(x, weights, step_of(code, global), codes);
     if (sum < least) {
       least = sum;
       best = code;
     }
   }
-  encode(x, step_of(best, global), codes);
+  double squared = encode(x, equal_weights, step_of(best, global), codes);
   if (error != NULL) {
-    *error = least;
+    *error = squared;
   }
   return (uint8_t)best;
+}
+
+/* Of the scales that make amax 6 and 4 the one of less error; ties: the former. */
+static int four_or_six(const float x[NVFP4_BLOCK], const float weights[NVFP4_BLOCK], float amax, float global) {
+  uint8_t codes[NVFP4_BLOCK / 2];
+  int six = rounded_scale(amax, 6.0f, global), four = rounded_scale(amax, 4.0f, global);
+  return encode(x, weights, step_of(four, global), codes) < encode(x, weights, step_of(six, global), codes) ? four : six;
 }
 
 /* -------------------------------------------------------------------------------------------------------------- the scale sweep */
 
 static inline double least_of(double a, double b) { return a < b ? a : b; }
 
-/* The errors of the scales step[lane], summed over k: the least distance from a to a level, squared. */
-NVFP4_CLONES_AVX2 static void lanes_errors(const double a[NVFP4_BLOCK], const double step[LANES], double error[LANES]) {
+/* A block in double: magnitudes, and what a squared error counts. */
+typedef struct wide_block {
+  double a[NVFP4_BLOCK], weight[NVFP4_BLOCK];
+} wide_block;
+
+/* The errors of the scales step[lane], summed over k: the least distance from a to a level, squared, weighted. */
+NVFP4_CLONES_AVX2 static void lanes_errors(const wide_block *block, const double step[LANES], double error[LANES]) {
+  const double *a = block->a;
   double sum[LANES] = {0};
   for (int i = 0; i < NVFP4_BLOCK; ++i) {
     for (int lane = 0; lane < LANES; ++lane) {
@@ -208,36 +234,36 @@ NVFP4_CLONES_AVX2 static void lanes_errors(const double a[NVFP4_BLOCK], const do
       distance = least_of(distance, fabs(a[i] - 3 * s));
       distance = least_of(distance, fabs(a[i] - 4 * s));
       distance = least_of(distance, fabs(a[i] - 6 * s));
-      sum[lane] += distance * distance;
+      sum[lane] += block->weight[i] * (distance * distance);
     }
   }
   memcpy(error, sum, sizeof sum);
 }
 
 /* The errors of the scales first .. first+LANES-1. */
-static void trial_errors(const double a[NVFP4_BLOCK], int first, float global, double error[LANES]) {
+static void trial_errors(const wide_block *block, int first, float global, double error[LANES]) {
   double step[LANES];
   for (int lane = 0; lane < LANES; ++lane) {
     step[lane] = step_of(first + lane, global);
   }
-  lanes_errors(a, step, error);
+  lanes_errors(block, step, error);
 }
 
-/* What clipping the largest element at 6 costs: one term of the error, and the smaller the scale, the more. */
-static double clipping_error(double amax, double step) {
-  double excess = amax - 6 * step;
-  return excess > 0 ? excess * excess : 0;
+/* What clipping the element `at` at 6 costs: one term of the error, and the smaller the scale, the more. */
+static double clipping_error(const wide_block *block, int at, double step) {
+  double excess = block->a[at] - 6 * step;
+  return excess > 0 ? block->weight[at] * (excess * excess) : 0;
 }
 
 /* What the elements below step/2 cost, whose neighbours are the levels 0 and step/2. While the scale grows, an element joins them with the error 0 at
  * step = 2a, goes up to a^2 at 4a, and stays: a part of the error, and the larger the scale, the more.
  * Not inlined: gcc 12 would unroll it into the search and spill, which makes the search a third slower. */
-__attribute__((noinline)) static double underflow_error(const double a[NVFP4_BLOCK], double step) {
+__attribute__((noinline)) static double underflow_error(const wide_block *block, double step) {
   double error = 0;
   for (int i = 0; i < NVFP4_BLOCK; ++i) {
-    double below = 0.5 * step - a[i];
-    double distance = least_of(a[i], below > 0 ? below : 0);
-    error += distance * distance;
+    double below = 0.5 * step - block->a[i];
+    double distance = least_of(block->a[i], below > 0 ? below : 0);
+    error += block->weight[i] * (distance * distance);
   }
   return error;
 }
@@ -248,9 +274,9 @@ typedef struct best_scale {
 } best_scale;
 
 /* Tries LANES scales from `first`. */
-static best_scale try_scales(const double a[NVFP4_BLOCK], int first, float global, best_scale best) {
+static best_scale try_scales(const wide_block *block, int first, float global, best_scale best) {
   double error[LANES];
-  trial_errors(a, first, global, error);
+  trial_errors(block, first, global, error);
   for (int lane = 0; lane < LANES; ++lane) {
     if (error[lane] < best.error || (error[lane] == best.error && first + lane < best.code)) {
       best = (best_scale){first + lane, error[lane]};
@@ -265,22 +291,27 @@ static int clamp_first(int first) {
   return first < CODE_FIRST ? CODE_FIRST : first > most ? most : first;
 }
 
-static best_scale sweep(const float x[NVFP4_BLOCK], float amax, float global) {
-  double a[NVFP4_BLOCK];
+static best_scale sweep(const float x[NVFP4_BLOCK], const float weights[NVFP4_BLOCK], float amax, float global) {
+  wide_block block;
+  int clipped = 0; /* the element whose clipping bounds the search below: the largest, of equal ones that of most weight */
   for (int i = 0; i < NVFP4_BLOCK; ++i) {
-    a[i] = fabs((double)x[i]);
+    block.a[i] = fabs((double)x[i]);
+    block.weight[i] = (double)weights[i];
+    if (block.a[i] > block.a[clipped] || (block.a[i] == block.a[clipped] && block.weight[i] > block.weight[clipped])) {
+      clipped = i;
+    }
   }
   best_scale best = {CODE_LAST + 1, INFINITY};
-  int next = clamp_first(rounded_scale(amax, global) - BELOW);
+  int next = clamp_first(rounded_scale(amax, 6.0f, global) - BELOW);
   int first = next, end = next; /* the scales tried so far */
   for (;;) {
-    best = try_scales(a, next, global, best);
+    best = try_scales(&block, next, global, best);
     first = next < first ? next : first;
     end = next + LANES > end ? next + LANES : end;
     /* Below, an equal error would win, being of a smaller code; above it would not. */
-    if (first > CODE_FIRST && clipping_error(amax, step_of(first - 1, global)) <= best.error) {
+    if (first > CODE_FIRST && clipping_error(&block, clipped, step_of(first - 1, global)) <= best.error) {
       next = clamp_first(first - LANES);
-    } else if (end <= CODE_LAST && underflow_error(a, step_of(end, global)) < best.error) {
+    } else if (end <= CODE_LAST && underflow_error(&block, step_of(end, global)) < best.error) {
       next = clamp_first(end);
     } else {
       return best;
@@ -288,13 +319,26 @@ static best_scale sweep(const float x[NVFP4_BLOCK], float amax, float global) {
   }
 }
 
-uint8_t nvfp4_quantise_block(const float x[16], float global, nvfp4_scale_search search, uint8_t codes[8], double *error) {
+static int find_scale(const float x[NVFP4_BLOCK], const float weights[NVFP4_BLOCK], float amax, float global, nvfp4_scale_search search) {
+  switch (search) {
+    case NVFP4_SCALES_SWEEP:
+      return sweep(x, weights, amax, global).code;
+    case NVFP4_SCALES_FOUR_OVER_SIX:
+      return four_or_six(x, weights, amax, global);
+    case NVFP4_SCALES_RTN:
+      break;
+  }
+  return rounded_scale(amax, 6.0f, global);
+}
+
+uint8_t nvfp4_quantise_block(const float x[16], const float *weights, float global, nvfp4_scale_search search, uint8_t codes[8],
+                             double *error) {
   float amax = block_amax(x);
   if (amax == 0) {
     return zero_block(codes, error);
   }
-  int scale = search == NVFP4_SCALES_SWEEP ? sweep(x, amax, global).code : rounded_scale(amax, global);
-  double sum = encode(x, step_of(scale, global), codes);
+  int scale = find_scale(x, weights_of(weights), amax, global, search);
+  double sum = encode(x, equal_weights, step_of(scale, global), codes);
   if (error != NULL) {
     *error = sum;
   }
@@ -308,13 +352,13 @@ float nvfp4_global_from_amax(float amax) {
   return global > 0 ? global : 1;
 }
 
-static nvfp4_status check_matrix(const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search, const uint8_t *codes,
-                                 const uint8_t *scales, nvfp4_reason *reason) {
+static nvfp4_status check_matrix(const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search, const float *importance,
+                                 const uint8_t *codes, const uint8_t *scales, nvfp4_reason *reason) {
   if (x == NULL || codes == NULL || scales == NULL) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "x, codes and scales are needed, one is NULL: pass them all");
   }
-  if (search != NVFP4_SCALES_RTN && search != NVFP4_SCALES_SWEEP) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "scale search %d is not known: use NVFP4_SCALES_RTN or NVFP4_SCALES_SWEEP", (int)search);
+  if (search != NVFP4_SCALES_RTN && search != NVFP4_SCALES_SWEEP && search != NVFP4_SCALES_FOUR_OVER_SIX) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "scale search %d is not known: use NVFP4_SCALES_RTN, _FOUR_OVER_SIX or _SWEEP", (int)search);
   }
   if (n < 0 || k <= 0 || k % NVFP4_BLOCK != 0) {
     return nvfp4_reject(reason, NVFP4_E_SHAPE,
@@ -323,6 +367,12 @@ static nvfp4_status check_matrix(const float *x, int64_t n, int64_t k, float glo
   if (!(global > 0) || !isfinite(global)) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "the global scale is %g, a finite number above 0 is needed: see nvfp4_global_from_amax",
                         (double)global);
+  }
+  for (int64_t i = 0; importance != NULL && i < k; ++i) {
+    if (!(importance[i] >= 0) || !isfinite(importance[i])) {
+      return nvfp4_reject(reason, NVFP4_E_ARG, "importance of column %" PRId64 " is %g, finite numbers of at least 0 are needed", i,
+                          (double)importance[i]);
+    }
   }
   for (int64_t row = 0; row < n; ++row) {
     uint32_t most = 0;
@@ -346,15 +396,16 @@ static nvfp4_status check_matrix(const float *x, int64_t n, int64_t k, float glo
   return NVFP4_OK;
 }
 
-nvfp4_status nvfp4_quantise_matrix(const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search, uint8_t *codes,
-                                   uint8_t *scales, double error[2], nvfp4_reason *reason) {
-  NVFP4_TRY(check_matrix(x, n, k, global, search, codes, scales, reason));
+nvfp4_status nvfp4_quantise_matrix(const float *x, int64_t n, int64_t k, float global, nvfp4_scale_search search, const float *importance,
+                                   uint8_t *codes, uint8_t *scales, double error[2], nvfp4_reason *reason) {
+  NVFP4_TRY(check_matrix(x, n, k, global, search, importance, codes, scales, reason));
   nvfp4_fp_env env = nvfp4_fp_env_enter();
   double errors = 0, squares = 0;
   for (int64_t block = 0; block < n * (k / NVFP4_BLOCK); ++block) {
     const float *in = x + block * NVFP4_BLOCK;
+    const float *weights = importance != NULL ? importance + block * NVFP4_BLOCK % k : NULL;
     double sum;
-    scales[block] = nvfp4_quantise_block(in, global, search, codes + block * (NVFP4_BLOCK / 2), &sum);
+    scales[block] = nvfp4_quantise_block(in, weights, global, search, codes + block * (NVFP4_BLOCK / 2), &sum);
     errors += sum;
     for (int i = 0; i < NVFP4_BLOCK; ++i) {
       squares += (double)in[i] * (double)in[i];

@@ -6,10 +6,18 @@
 
 #include "base/reason.h"
 
+/* nvfp4_kernel of minor 0 and 1 */
+#define LEAST_KERNEL_BYTES offsetof(nvfp4_kernel, prepare)
+
+nvfp4_status nvfp4_kernel_prepare(const nvfp4_kernel *kernel, const nvfp4_host *host, const nvfp4_layer_desc *desc,
+                                  const nvfp4_packed *packed, nvfp4_reason *reason) {
+  return kernel->struct_size > LEAST_KERNEL_BYTES && kernel->prepare != NULL ? kernel->prepare(host, desc, packed, reason) : NVFP4_OK;
+}
+
 nvfp4_status nvfp4_kernel_check(const nvfp4_kernel *kernel, nvfp4_reason *reason) {
-  if (kernel == NULL || kernel->struct_size < sizeof(nvfp4_kernel) || kernel->id == NULL || kernel->id[0] == '\0') {
+  if (kernel == NULL || kernel->struct_size < LEAST_KERNEL_BYTES || kernel->id == NULL || kernel->id[0] == '\0') {
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "a kernel has no id or a struct_size below %zu; rebuild it with this kernel.h",
-                        sizeof(nvfp4_kernel));
+                        LEAST_KERNEL_BYTES);
   }
   const nvfp4_layout *layout = kernel->layout;
   if (kernel->summary == NULL || kernel->verified == NULL || kernel->numerics.order == NULL || kernel->is_supported == NULL ||

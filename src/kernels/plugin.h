@@ -15,6 +15,10 @@ typedef struct nvfp4_open_plugin {
 nvfp4_status nvfp4_plugin_open(const char *path, const nvfp4_host *host, nvfp4_open_plugin *out, nvfp4_reason *reason);
 void nvfp4_plugin_close(nvfp4_open_plugin *plugin);
 
+/* kernel->prepare, if the kernel has one: those of older plug-ins end before it. */
+nvfp4_status nvfp4_kernel_prepare(const nvfp4_kernel *kernel, const nvfp4_host *host, const nvfp4_layer_desc *desc,
+                                  const nvfp4_packed *packed, nvfp4_reason *reason);
+
 /* Checks that a kernel has all its parts. */
 nvfp4_status nvfp4_kernel_check(const nvfp4_kernel *kernel, nvfp4_reason *reason);
 

@@ -17,3 +17,13 @@ const nvfp4_registry_entry *nvfp4_registry(size_t *count) {
   *count = sizeof registry / sizeof registry[0];
   return registry;
 }
+
+static const nvfp4_plugin_entry plugin_kernels[] = {
+#define NVFP4_PLUGIN_KERNEL(id, missing) {#id, missing},
+#include "kernels/plugins.def"
+};
+
+const nvfp4_plugin_entry *nvfp4_plugin_kernels(size_t *count) {
+  *count = sizeof plugin_kernels / sizeof plugin_kernels[0];
+  return plugin_kernels;
+}

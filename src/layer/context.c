@@ -13,6 +13,9 @@
 #include "format/e2m1.h"
 #include "format/e4m3.h"
 #include "format/half.h"
+#include "kernels/cuda/fp4_finish.h"
+#include "kernels/cuda/fp4_layout.h"
+#include "kernels/cuda/quantise.h"
 #include "kernels/registry.h"
 
 /* ------------------------------------------------------------------------------------------------- what kernels call */
@@ -37,6 +40,50 @@ static int host_threads(void *cookie) {
   return nvfp4_threads_count(context->threads);
 }
 
+static nvfp4_status host_cuda_quantise(void *cookie, const nvfp4_kernel_args *args, int64_t k_padded, nvfp4_scale_layout layout,
+                                       uint8_t *codes, uint8_t *scales, nvfp4_reason *reason) {
+  const nvfp4_context *context = cookie;
+  return cuda_quantise(&context->host, args, k_padded, layout, codes, scales, reason);
+}
+
+static nvfp4_status host_cuda_finish(void *cookie, const nvfp4_kernel_args *args, const float *acc, int64_t ld_acc_elems,
+                                     nvfp4_reason *reason) {
+  const nvfp4_context *context = cookie;
+  return cuda_fp4_finish(&context->host, args, acc, ld_acc_elems, reason);
+}
+
+static nvfp4_status host_cuda_alloc(void *cookie, size_t bytes, void **out, nvfp4_reason *reason) {
+  const nvfp4_context *context = cookie;
+  return nvfp4_cuda_alloc(context->cuda, bytes, out, reason);
+}
+
+static void host_cuda_free(void *cookie, void *memory) {
+  const nvfp4_context *context = cookie;
+  nvfp4_cuda_free(context->cuda, memory);
+}
+
+static nvfp4_status host_cuda_copy(void *cookie, void *to, size_t to_stride, const void *from, size_t from_stride, size_t row_bytes,
+                                   size_t rows, void *stream, nvfp4_reason *reason) {
+  const nvfp4_context *context = cookie;
+  return nvfp4_cuda_copy_rows(context->cuda, to, to_stride, from, from_stride, row_bytes, rows, stream, reason);
+}
+
+static nvfp4_status host_cuda_wait(void *cookie, void *stream, nvfp4_reason *reason) {
+  const nvfp4_context *context = cookie;
+  return nvfp4_cuda_check(context->cuda, "cuStreamSynchronize", nvfp4_cuda_api(context->cuda)->stream_synchronize(stream), reason);
+}
+
+static nvfp4_status host_cuda_device(void *cookie, int *ordinal, int *sm, nvfp4_reason *reason) {
+  const nvfp4_context *context = cookie;
+  NVFP4_TRY(nvfp4_cuda_check(context->cuda, "cuCtxGetDevice", nvfp4_cuda_api(context->cuda)->context_get_device(ordinal), reason));
+  if (*ordinal >= context->machine.gpu_count) {
+    return nvfp4_reject(reason, NVFP4_E_DEVICE, "the current CUDA context is of device %d; the context knows %d", *ordinal,
+                        context->machine.gpu_count);
+  }
+  *sm = context->machine.gpus[*ordinal].sm;
+  return NVFP4_OK;
+}
+
 static nvfp4_host make_host(nvfp4_context *context) {
   return (nvfp4_host){
       .struct_size = sizeof(nvfp4_host),
@@ -52,18 +99,33 @@ static nvfp4_host make_host(nvfp4_context *context) {
       .e2m1 = nvfp4_e2m1_table,
       .e4m3 = nvfp4_e4m3_table,
       .cuda = context->cuda,
+      .cuda_fp4 = &nvfp4_layout_cuda_fp4,
+      .cuda_quantise = host_cuda_quantise,
+      .cuda_finish = host_cuda_finish,
+      .cuda_alloc = host_cuda_alloc,
+      .cuda_free = host_cuda_free,
+      .cuda_copy = host_cuda_copy,
+      .cuda_wait = host_cuda_wait,
+      .cuda_device = host_cuda_device,
   };
 }
 
 /* --------------------------------------------------------------------------------------------------- the list of kernels */
 
-static nvfp4_status add_kernel(nvfp4_context *context, const char *id, const nvfp4_kernel *kernel, nvfp4_stage missing,
-                               const char *missing_reason, nvfp4_reason *reason) {
+static bool is_known(const nvfp4_context *context, const char *id) {
   for (size_t i = 0; i < context->kernel_count; i++) {
     if (strcmp(context->kernels[i].id, id) == 0) {
-      return nvfp4_reject(reason, NVFP4_E_ARG, "two kernels have the id %s; open each plug-in once and give its kernels ids of their own",
-                          id);
+      return true;
     }
+  }
+  return false;
+}
+
+static nvfp4_status add_kernel(nvfp4_context *context, const char *id, const nvfp4_kernel *kernel, nvfp4_stage missing,
+                               const char *missing_reason, nvfp4_reason *reason) {
+  if (is_known(context, id)) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "two kernels have the id %s; open each plug-in once and give its kernels ids of their own",
+                        id);
   }
   nvfp4_known_kernel *grown = realloc(context->kernels, (context->kernel_count + 1) * sizeof *grown);
   if (grown == NULL) {
@@ -77,6 +139,7 @@ static nvfp4_status add_kernel(nvfp4_context *context, const char *id, const nvf
     free(entry.missing_reason);
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the list of kernels");
   }
+  nvfp4_vllm_backends_of(id, entry.backends, sizeof entry.backends);
   context->kernels[context->kernel_count++] = entry;
   return NVFP4_OK;
 }
@@ -131,11 +194,18 @@ static nvfp4_status for_each_path(nvfp4_context *context, const char *list,
   return NVFP4_OK;
 }
 
+/* The registry, and then what would come before it if its plug-in had been given. */
 static nvfp4_status add_registry(nvfp4_context *context, nvfp4_reason *reason) {
   size_t count;
   const nvfp4_registry_entry *entries = nvfp4_registry(&count);
   for (size_t i = 0; i < count; i++) {
     NVFP4_TRY(add_kernel(context, entries[i].id, entries[i].kernel, NVFP4_STAGE_NOT_BUILT, entries[i].not_built, reason));
+  }
+  const nvfp4_plugin_entry *plugins = nvfp4_plugin_kernels(&count);
+  for (size_t i = 0; i < count; i++) {
+    if (!is_known(context, plugins[i].id)) {
+      NVFP4_TRY(add_kernel(context, plugins[i].id, NULL, NVFP4_STAGE_PLUGIN_MISSING, plugins[i].missing, reason));
+    }
   }
   return NVFP4_OK;
 }
@@ -268,7 +338,7 @@ static nvfp4_machine machine_of(const nvfp4_context *context, nvfp4_device devic
 
 static int device_slot(nvfp4_device device) { return device.kind == NVFP4_DEVICE_CPU ? 0 : 1 + device.ordinal; }
 
-void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device) {
+void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device, const nvfp4_policy *policy) {
   int slot = device_slot(device);
   const nvfp4_machine machine = machine_of(context, device);
   if (device.kind == NVFP4_DEVICE_CUDA && device.ordinal >= context->machine.gpu_count) {
@@ -278,16 +348,19 @@ void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device) {
   for (size_t i = 0; i < context->kernel_count; i++) {
     nvfp4_known_kernel *known = &context->kernels[i];
     if (known->kernel == NULL || known->kernel->device != device.kind || known->self_test[slot] != NVFP4_SELF_TEST_NOT_RUN ||
-        known->kernel->is_supported(&machine, NULL) != NVFP4_OK) {
+        nvfp4_policy_disables(policy, known->id) || known->kernel->is_supported(&machine, NULL) != NVFP4_OK) {
       continue;
     }
     nvfp4_reason why = {0};
-    if (nvfp4_self_test_kernel(&context->host, known->kernel, device, &why) == NVFP4_OK) {
+    nvfp4_status status = nvfp4_self_test_kernel(&context->host, known->kernel, device, &why);
+    if (status == NVFP4_OK) {
       known->self_test[slot] = NVFP4_SELF_TEST_PASSED;
     } else {
-      nvfp4_log_line(&context->log, NVFP4_LOG_WARNING, "%s", why.text);
+      bool missing = status == NVFP4_E_MACHINE;
+      nvfp4_log_line(&context->log, missing ? NVFP4_LOG_INFO : NVFP4_LOG_WARNING, "%s%s%s", missing ? known->id : "", missing ? ": " : "",
+                     why.text);
       known->self_test_reason[slot] = strdup(why.text);
-      known->self_test[slot] = NVFP4_SELF_TEST_FAILED;
+      known->self_test[slot] = missing ? NVFP4_SELF_TEST_UNSUPPORTED : NVFP4_SELF_TEST_FAILED;
     }
   }
   pthread_mutex_unlock(&context->self_test_lock);
@@ -318,7 +391,13 @@ nvfp4_status nvfp4_kernel_get(const nvfp4_context *context, size_t index, const 
   }
   const nvfp4_known_kernel *known = &context->kernels[index];
   why_not->text[0] = '\0';
-  *out = (nvfp4_kernel_info){.id = known->id, .summary = "", .layout = "", .order = "", .verified = "", .stage = NVFP4_STAGE_ELIGIBLE};
+  *out = (nvfp4_kernel_info){.id = known->id,
+                             .summary = "",
+                             .layout = "",
+                             .order = "",
+                             .verified = "",
+                             .stage = NVFP4_STAGE_ELIGIBLE,
+                             .backends = known->backends};
   const nvfp4_kernel *kernel = known->kernel;
   if (kernel == NULL) {
     out->stage = known->missing;

@@ -22,8 +22,9 @@ typedef struct nvfp4_known_kernel {
   const nvfp4_kernel *kernel;
   nvfp4_stage missing;  /* if kernel is NULL */
   char *missing_reason; /* own copy, if kernel is NULL */
+  char backends[64];    /* vLLM's names for it */
   nvfp4_self_test self_test[NVFP4_SELF_TEST_DEVICES];
-  char *self_test_reason[NVFP4_SELF_TEST_DEVICES]; /* if failed */
+  char *self_test_reason[NVFP4_SELF_TEST_DEVICES]; /* if failed or unsupported */
 } nvfp4_known_kernel;
 
 struct nvfp4_context {
@@ -36,7 +37,8 @@ struct nvfp4_context {
   size_t tuning_count;
   nvfp4_cuda *cuda; /* NULL: no driver, or no GPU */
   nvfp4_host host;
-  nvfp4_known_kernel *kernels; /* plug-ins first, then the registry: the order of preference */
+  nvfp4_known_kernel
+      *kernels; /* plug-ins first, then the registry: the order of preference; then the kernels of plug-ins that were not given */
   size_t kernel_count;
   nvfp4_open_plugin *plugins;
   size_t plugin_count;
@@ -45,8 +47,9 @@ struct nvfp4_context {
 
 nvfp4_threads *nvfp4_context_pool(nvfp4_context *context);
 
-/* Runs the self-tests that `device` still lacks, of every kernel that could run there. Once per context and device; later calls return at once. */
-void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device);
+/* Runs the self-tests that `device` still lacks, of every kernel that could run there and that the policy does not disable: those of vendors' libraries take seconds. Once per context, device and
+ * kernel. */
+void nvfp4_context_self_test(nvfp4_context *context, nvfp4_device device, const nvfp4_policy *policy);
 
 /* The kernels as selection wants them; dry_run: without what the self-tests of this computer gave. out has kernel_count entries. */
 void nvfp4_context_candidates(const nvfp4_context *context, nvfp4_device device, bool dry_run, nvfp4_candidate *out);

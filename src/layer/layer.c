@@ -95,6 +95,15 @@ static void find_runs(nvfp4_layer *layer) {
   }
 }
 
+/* The run's weights as a kernel of the plan reads them. */
+static const nvfp4_packed *packed_for(const nvfp4_layer *layer, const layer_run *run, const nvfp4_kernel *kernel) {
+  size_t layout = 0;
+  while (layer->layouts[layout] != kernel->layout) {
+    layout++;
+  }
+  return &run->packed[layout];
+}
+
 static nvfp4_status fill_alpha(const layer_run *run, nvfp4_mode mode, float *alpha, nvfp4_reason *reason) {
   for (int64_t i = 0; i < run->partition_count; i++) {
     float value;
@@ -134,6 +143,18 @@ static nvfp4_status pack_run(nvfp4_layer *layer, const nvfp4_visit *visit, layer
   return NVFP4_OK;
 }
 
+/* Lets the plan's kernels make what they need for the run's shape. */
+static nvfp4_status prepare_run(const nvfp4_layer *layer, const layer_run *run, nvfp4_reason *reason) {
+  for (size_t i = 0; i < layer->plan->range_count; i++) {
+    const nvfp4_planned_range *range = &layer->plan->ranges[i];
+    nvfp4_layer_desc desc = run->desc;
+    desc.m_first = range->m_first;
+    desc.m_last = range->m_last;
+    NVFP4_TRY(nvfp4_kernel_prepare(range->kernel, &layer->context->host, &desc, packed_for(layer, run, range->kernel), reason));
+  }
+  return NVFP4_OK;
+}
+
 /* Alphas and packed weights of one run. What it makes is freed by nvfp4_layer_destroy, on errors too; what it uploads is freed before it returns. */
 static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_weights *weights, nvfp4_visit *visit, nvfp4_reason *reason) {
   run->desc = nvfp4_dense_view(&layer->plan->desc);
@@ -166,6 +187,7 @@ static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_wei
   if (packed == NVFP4_OK) {
     packed = pack_run(layer, visit, run, &there, reason);
   }
+  packed = packed == NVFP4_OK ? prepare_run(layer, run, reason) : packed;
   nvfp4_status finished = nvfp4_place_wait(visit, packed == NVFP4_OK ? reason : NULL);
   nvfp4_place_free(&layer->place, uploaded);
   free(decoded);
@@ -391,10 +413,6 @@ static nvfp4_status apply_run(const nvfp4_layer *layer, const layer_run *run, co
                               nvfp4_reason *reason) {
   const nvfp4_layer_desc *desc = &layer->plan->desc;
   bool w4a4 = kernel->numerics.mode == NVFP4_MODE_W4A4;
-  size_t layout = 0;
-  while (layer->layouts[layout] != kernel->layout) {
-    layout++;
-  }
   nvfp4_kernel_args call = {
       .struct_size = sizeof call,
       .m = args->m,
@@ -415,8 +433,9 @@ static nvfp4_status apply_run(const nvfp4_layer *layer, const layer_run *run, co
       .workspace_bytes = args->workspace_bytes,
       .stream = args->stream,
   };
-  return is_fp8(layer) ? apply_fp8(layer, run, kernel, &run->packed[layout], &call, reason)
-                       : kernel->apply_weights(&layer->context->host, &run->packed[layout], &call, reason);
+  const nvfp4_packed *packed = packed_for(layer, run, kernel);
+  return is_fp8(layer) ? apply_fp8(layer, run, kernel, packed, &call, reason)
+                       : kernel->apply_weights(&layer->context->host, packed, &call, reason);
 }
 
 nvfp4_status nvfp4_layer_apply(const nvfp4_layer *layer, const nvfp4_apply_args *args, nvfp4_reason *reason) {

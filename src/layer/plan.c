@@ -12,7 +12,7 @@ static nvfp4_status select_kernels(nvfp4_context *context, const nvfp4_machine *
                                    nvfp4_report **report, nvfp4_reason *reason) {
   bool dry_run = machine != NULL;
   if (!dry_run) {
-    nvfp4_context_self_test(context, desc->device);
+    nvfp4_context_self_test(context, desc->device, nvfp4_policy_or_context(context, policy));
   }
   nvfp4_context_candidates(context, desc->device, dry_run, candidates);
   nvfp4_select_input input = {

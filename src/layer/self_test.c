@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The self-test of a kernel: a small problem with every E2M1 code, many scales (zero, subnormal, 448), a row of zeros, ragged N; once without and once with bias; on a GPU with several M, as its kernels have
- * code of their own for few and for many rows. CANONICAL kernels must give the bits of the
+ * The self-test of a kernel: a small problem with every E2M1 code, many scales (zero, subnormal, 448), a row of zeros, ragged N; once without and once with bias, if the kernel takes one; on a GPU with several M, as its kernels have
+ * code of their own for few and for many rows, and with an even N, one alpha and y in bf16, too: what a library would rather write by itself. CANONICAL kernels must give the bits of the
  * reference, BOUNDED ones keep the bound of docs/numerics.md. A kernel for dense layers gets weights of each type that it takes, zero, subnormal and of many exponents, and an odd K.
  */
 #include <math.h>
@@ -15,22 +15,36 @@
 #include "format/e2m1.h"
 #include "format/e4m3.h"
 #include "format/half.h"
+#include "kernels/plugin.h"
 #include "kernels/ref/spec.h"
 #include "layer/context.h"
 #include "layer/place.h"
 
-enum { TEST_M = 3, TEST_M_MAX = 300, TEST_N = 37, TEST_K = 80, TEST_BLOCKS = TEST_K / NVFP4_BLOCK, TEST_K_DENSE = TEST_K - 1 };
+enum {
+  TEST_M = 3,
+  TEST_M_MAX = 300,
+  TEST_M_EVEN = 40,
+  TEST_N = 37,
+  TEST_N_EVEN = 32,
+  TEST_K = 80,
+  TEST_BLOCKS = TEST_K / NVFP4_BLOCK,
+  TEST_K_DENSE = TEST_K - 1
+};
 
 typedef struct problem {
   uint8_t codes[TEST_N][TEST_K / 2], scales[TEST_N][TEST_BLOCKS];
   float x[TEST_M_MAX][TEST_K], alpha[TEST_N], bias[TEST_N];
   float s_a;
-  int m, k;                              /* rows that are used: TEST_M, or the nearest that the kernel serves; TEST_K, or TEST_K_DENSE */
-  nvfp4_dtype x_dtype;                   /* F32, or else the first that the kernel takes */
-  uint32_t x_typed[TEST_M_MAX * TEST_K]; /* x in that type, no gaps; x above holds what it became by rounding */
-  nvfp4_dtype dtype;                     /* of dense weights; NONE: NVFP4 */
+  int m, n, k; /* rows that are used: TEST_M, or the nearest that the kernel serves; TEST_N, or TEST_N_EVEN; TEST_K, or TEST_K_DENSE */
+  nvfp4_dtype y_dtype;                                          /* of y and bias */
+  nvfp4_dtype x_dtype;                                          /* F32, or else the first that the kernel takes */
+  bool one_alpha;                                               /* the kernel takes no more */
+  uint32_t x_typed[TEST_M_MAX * TEST_K];                        /* x in that type, no gaps; x above holds what it became by rounding */
+  nvfp4_dtype dtype;                                            /* of dense weights; NONE: NVFP4 */
   float w[TEST_N][TEST_K_DENSE], values[TEST_N * TEST_K_DENSE]; /* dense: what the weights are, and as they are stored */
 } problem;
+
+static size_t elem_bytes(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : 2; }
 
 static uint32_t next_random(uint64_t *state) { /* Knuth's MMIX generator: enough for a test problem */
   *state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -46,8 +60,8 @@ static void make_problem(problem *p) {
     for (int b = 0; b < TEST_BLOCKS; b++) {
       p->scales[n][b] = (uint8_t)(next_random(&state) % 0x7F); /* 0 .. 0x7E = 448 */
     }
-    p->alpha[n] = n < TEST_N / 2 ? 0x1.8p-7f : 0x1.23456p-5f;
-    p->bias[n] = ((float)(next_random(&state) % 2048) - 1024.0f) * 0x1p-4f;
+    p->alpha[n] = n < TEST_N / 2 && !p->one_alpha ? 0x1.8p-7f : 0x1.23456p-5f;
+    p->bias[n] = ((float)(next_random(&state) % 256) - 128.0f) * 0.5f; /* a bf16 number */
   }
   for (int m = 0; m < TEST_M_MAX; m++) {
     for (int i = 0; i < TEST_K; i++) {
@@ -102,20 +116,30 @@ static float expected(const problem *p, nvfp4_mode mode, int m, int n, bool with
   return nvfp4_spec_finish(acc, p->alpha[n], bias);
 }
 
-static nvfp4_status compare(const nvfp4_kernel *kernel, const problem *p, const float *y, bool with_bias, nvfp4_reason *reason) {
+/* y as it was read back, of p->y_dtype without gaps. */
+static nvfp4_status compare(const nvfp4_kernel *kernel, const problem *p, const void *y, bool with_bias, nvfp4_reason *reason) {
+  const size_t elem = elem_bytes(p->y_dtype);
+  const double u_out = p->y_dtype == NVFP4_DTYPE_F32 ? 0 : 0x1p-8;
   for (int m = 0; m < p->m; m++) {
-    for (int n = 0; n < TEST_N; n++) {
+    for (int n = 0; n < p->n; n++) {
       double absolute;
-      float want = expected(p, kernel->numerics.mode, m, n, with_bias, &absolute), got = y[m * TEST_N + n];
-      bool good = memcmp(&want, &got, sizeof want) == 0;
+      float want = expected(p, kernel->numerics.mode, m, n, with_bias, &absolute), got;
+      nvfp4_to_f32((const char *)y + (size_t)(m * p->n + n) * elem, p->y_dtype, &got, 1);
+      bool good;
       if (kernel->numerics.numerics_class == NVFP4_CLASS_BOUNDED) {
-        good = fabs((double)got - want) <= (p->k + 8) * 0x1p-23 * absolute; /* a NaN fails */
+        double bound = (p->k + 8) * 0x1p-23 * absolute;
+        good = fabs((double)got - want) <= bound + u_out * (fabs((double)want) + bound); /* a NaN fails; no number here is subnormal */
+      } else {
+        uint32_t typed = 0;
+        nvfp4_from_f32(&want, p->y_dtype, &typed, 1);
+        good = memcmp(&typed, (const char *)y + (size_t)(m * p->n + n) * elem, elem) == 0;
       }
       if (!good) {
-        return nvfp4_reject(
-            reason, NVFP4_E_INTERNAL,
-            "%s failed its self-test at M=%d N=%d K=%d%s, row %d, column %d: found %a, needs %a; the kernel is not used: please report it",
-            kernel->id, p->m, TEST_N, p->k, with_bias ? " with bias" : "", m, n, (double)got, (double)want);
+        return nvfp4_reject(reason, NVFP4_E_INTERNAL,
+                            "%s failed its self-test at M=%d N=%d K=%d, y %s%s, row %d, column %d: found %a, needs %a; the kernel is not "
+                            "used: please report it",
+                            kernel->id, p->m, p->n, p->k, nvfp4_dtype_name(p->y_dtype), with_bias ? " with bias" : "", m, n, (double)got,
+                            (double)want);
       }
     }
   }
@@ -123,10 +147,10 @@ static nvfp4_status compare(const nvfp4_kernel *kernel, const problem *p, const 
 }
 
 static nvfp4_weights weights_of(const problem *p) {
-  nvfp4_weights weights = {.struct_size = sizeof weights, .n = TEST_N, .k = p->k, .dtype = p->dtype};
+  nvfp4_weights weights = {.struct_size = sizeof weights, .n = p->n, .k = p->k, .dtype = p->dtype};
   if (p->dtype != NVFP4_DTYPE_NONE) {
     weights.values = p->values;
-    weights.values_stride_bytes = p->k * (p->dtype == NVFP4_DTYPE_F32 ? 4 : 2);
+    weights.values_stride_bytes = p->k * (int64_t)elem_bytes(p->dtype);
   } else {
     weights.codes = p->codes[0];
     weights.codes_stride_bytes = TEST_K / 2;
@@ -137,21 +161,29 @@ static nvfp4_weights weights_of(const problem *p) {
 }
 
 static nvfp4_layer_desc desc_of(const nvfp4_kernel *kernel, const problem *p, nvfp4_device device, bool with_bias) {
-  static const nvfp4_partition nvfp4 = {.n_rows = TEST_N, .weight.value = 1, .input.value = 1};
+  static const nvfp4_partition two[] = {
+      {.n_rows = TEST_N / 2, .weight.value = 1, .input.value = 1},
+      {.n_first = TEST_N / 2, .n_rows = TEST_N - TEST_N / 2, .weight.value = 2, .input.value = 1},
+  };
+  static const nvfp4_partition one = {.n_rows = TEST_N, .weight.value = 1, .input.value = 1};
+  static const nvfp4_partition even = {.n_rows = TEST_N_EVEN, .weight.value = 1, .input.value = 1};
   static const nvfp4_partition dense = {.n_rows = TEST_N, .weight.value = 1};
   return (nvfp4_layer_desc){.struct_size = sizeof(nvfp4_layer_desc),
                             .name = "self-test",
-                            .n = TEST_N,
+                            .n = p->n,
                             .k = p->k,
-                            .m_first = 1,
-                            .m_last = NVFP4_M_MAX,
+                            .m_first = p->m,
+                            .m_last = p->m,
                             .mode = kernel->numerics.mode,
                             .x_dtype = p->x_dtype,
-                            .y_dtype = NVFP4_DTYPE_F32,
-                            .bias_dtype = with_bias ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE,
+                            .y_dtype = p->y_dtype,
+                            .bias_dtype = with_bias ? p->y_dtype : NVFP4_DTYPE_NONE,
                             .device = device,
-                            .partitions = p->dtype != NVFP4_DTYPE_NONE ? &dense : &nvfp4,
-                            .partition_count = 1,
+                            .partitions = p->dtype != NVFP4_DTYPE_NONE ? &dense
+                                          : p->n != TEST_N             ? &even
+                                          : p->one_alpha               ? &one
+                                                                       : two,
+                            .partition_count = p->dtype != NVFP4_DTYPE_NONE || p->n != TEST_N || p->one_alpha ? 1 : 2,
                             .weight_dtype = p->dtype};
 }
 
@@ -164,8 +196,9 @@ typedef struct placed {
 
 static nvfp4_status place_problem(const nvfp4_visit *visit, const problem *p, size_t workspace_bytes, placed *out, nvfp4_reason *reason) {
   const nvfp4_weights weights = weights_of(p);
-  size_t x_bytes = (size_t)p->m * TEST_K * (p->x_dtype == NVFP4_DTYPE_F32 ? 4 : 2), y_bytes = (size_t)p->m * TEST_N * sizeof(float);
-  float *poison = malloc(y_bytes);
+  const size_t x_bytes = (size_t)p->m * TEST_K * elem_bytes(p->x_dtype), y_bytes = (size_t)(p->m * p->n) * elem_bytes(p->y_dtype);
+  uint32_t bias[TEST_N];
+  void *poison = malloc(y_bytes);
   if (poison == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a self-test");
   }
@@ -175,7 +208,8 @@ static nvfp4_status place_problem(const nvfp4_visit *visit, const problem *p, si
   NVFP4_TRY(status);
   NVFP4_TRY(nvfp4_place_copy(visit, p->x_typed, x_bytes, &out->x, reason));
   NVFP4_TRY(nvfp4_place_copy(visit, p->alpha, sizeof p->alpha, &out->alpha, reason));
-  NVFP4_TRY(nvfp4_place_copy(visit, p->bias, sizeof p->bias, &out->bias, reason));
+  nvfp4_from_f32(p->bias, p->y_dtype, bias, TEST_N);
+  NVFP4_TRY(nvfp4_place_copy(visit, bias, sizeof bias, &out->bias, reason));
   NVFP4_TRY(nvfp4_place_alloc(visit->place, workspace_bytes, &out->workspace, reason));
   return nvfp4_place_weights(visit, &weights, &out->weights, &out->uploaded, reason);
 }
@@ -190,17 +224,18 @@ static void free_placed(const nvfp4_host *host, const nvfp4_kernel *kernel, cons
   }
 }
 
-/* Packs and applies; y [p->m, TEST_N]. */
+/* Packs, prepares and applies; y [p->m, p->n] of p->y_dtype. */
 static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, const nvfp4_visit *visit, const problem *p,
-                               const nvfp4_layer_desc *desc, placed *there, float *y, nvfp4_reason *reason) {
+                               const nvfp4_layer_desc *desc, placed *there, void *y, nvfp4_reason *reason) {
   bool with_bias = desc->bias_dtype != NVFP4_DTYPE_NONE;
-  size_t workspace_bytes = kernel->workspace_bytes(desc, p->m), y_bytes = (size_t)p->m * TEST_N * sizeof(float);
+  size_t workspace_bytes = kernel->workspace_bytes(desc, p->m), y_bytes = (size_t)(p->m * p->n) * elem_bytes(p->y_dtype);
   NVFP4_TRY(place_problem(visit, p, workspace_bytes, there, reason));
   nvfp4_process_args process = {sizeof process, &there->weights, there->alpha, there->alpha, visit->stream};
   NVFP4_TRY(kernel->layout->process_weights_after_loading(host, &process, &there->packed, reason));
+  NVFP4_TRY(nvfp4_kernel_prepare(kernel, host, desc, &there->packed, reason));
   nvfp4_kernel_args args = {.struct_size = sizeof args,
                             .m = p->m,
-                            .n = TEST_N,
+                            .n = p->n,
                             .k = p->k,
                             .x = there->x,
                             .ldx_elems = TEST_K,
@@ -210,8 +245,8 @@ static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kerne
                             .bias = with_bias ? there->bias : NULL,
                             .bias_dtype = desc->bias_dtype,
                             .y = there->y,
-                            .ldy_elems = TEST_N,
-                            .y_dtype = NVFP4_DTYPE_F32,
+                            .ldy_elems = p->n,
+                            .y_dtype = p->y_dtype,
                             .workspace = there->workspace,
                             .workspace_bytes = workspace_bytes,
                             .stream = visit->stream};
@@ -224,11 +259,14 @@ static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kerne
   return nvfp4_place_wait(visit, reason);
 }
 
-/* With and without bias, p->m rows. */
+/* Without bias and, if the kernel takes one, with it; p->m rows. */
 static nvfp4_status test_problem(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, const nvfp4_visit *visit,
-                                 const problem *p, float *y, nvfp4_reason *reason) {
+                                 const problem *p, void *y, nvfp4_reason *reason) {
   for (int with_bias = 0; with_bias <= 1; with_bias++) {
     const nvfp4_layer_desc desc = desc_of(kernel, p, device, with_bias != 0);
+    if (with_bias != 0 && kernel->can_implement(&desc, NULL) != NVFP4_OK) {
+      break;
+    }
     placed there = {0};
     nvfp4_status status = run_kernel(host, kernel, visit, p, &desc, &there, y, reason);
     free_placed(host, kernel, visit->place, &there);
@@ -240,7 +278,7 @@ static nvfp4_status test_problem(const nvfp4_host *host, const nvfp4_kernel *ker
 
 /* A dense kernel with each type of weights that it takes. */
 static nvfp4_status test_rows(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, const nvfp4_visit *visit, problem *p,
-                              float *y, nvfp4_reason *reason) {
+                              void *y, nvfp4_reason *reason) {
   static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_BF16, NVFP4_DTYPE_F16, NVFP4_DTYPE_F32};
   if (kernel->numerics.mode != NVFP4_MODE_UNQUANTISED) {
     return test_problem(host, kernel, device, visit, p, y, reason);
@@ -255,14 +293,24 @@ static nvfp4_status test_rows(const nvfp4_host *host, const nvfp4_kernel *kernel
   return NVFP4_OK;
 }
 
-/* The first type of x that the kernel takes: tensor cores do not take f32. */
-static void choose_x(const nvfp4_kernel *kernel, nvfp4_device device, problem *p) {
-  static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_F32, NVFP4_DTYPE_BF16, NVFP4_DTYPE_F16};
-  for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
-    p->x_dtype = dtypes[i];
-    const nvfp4_layer_desc desc = desc_of(kernel, p, device, false);
-    if (kernel->can_implement(&desc, NULL) == NVFP4_OK) {
-      return;
+/* The first types that the kernel takes, and two alphas if it takes those: tensor cores do not take f32 x, and some libraries write 16 bits for one alpha alone. */
+static void choose_types(const nvfp4_kernel *kernel, nvfp4_device device, problem *p) {
+  static const struct {
+    nvfp4_dtype x, y;
+  } types[] = {{NVFP4_DTYPE_F32, NVFP4_DTYPE_F32},
+               {NVFP4_DTYPE_BF16, NVFP4_DTYPE_F32},
+               {NVFP4_DTYPE_F16, NVFP4_DTYPE_F32},
+               {NVFP4_DTYPE_F32, NVFP4_DTYPE_BF16},
+               {NVFP4_DTYPE_BF16, NVFP4_DTYPE_BF16}};
+  for (int one_alpha = 0; one_alpha <= 1; one_alpha++) {
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+      p->x_dtype = types[i].x;
+      p->y_dtype = types[i].y;
+      p->one_alpha = one_alpha != 0;
+      const nvfp4_layer_desc desc = desc_of(kernel, p, device, false);
+      if (kernel->can_implement(&desc, NULL) == NVFP4_OK) {
+        return;
+      }
     }
   }
 }
@@ -273,16 +321,37 @@ static int served_near(const nvfp4_kernel *kernel, int m) {
   return served <= TEST_M_MAX ? (int)served : 0;
 }
 
+/* Shape and alpha with which a library writes y itself, in fp32 and in bf16. */
+static nvfp4_status test_even(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, const nvfp4_visit *visit, problem *p,
+                              void *y, nvfp4_reason *reason) {
+  static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_F32, NVFP4_DTYPE_BF16};
+  p->m = served_near(kernel, TEST_M_EVEN);
+  p->n = TEST_N_EVEN;
+  for (int n = 0; n < TEST_N; n++) {
+    p->alpha[n] = 0x1.8p-7f;
+  }
+  for (int i = 0; i < 2 && p->m != 0; i++) {
+    p->y_dtype = dtypes[i];
+    nvfp4_layer_desc desc = desc_of(kernel, p, device, false);
+    if (kernel->can_implement(&desc, NULL) == NVFP4_OK) {
+      NVFP4_TRY(test_problem(host, kernel, device, visit, p, y, reason));
+    }
+  }
+  return NVFP4_OK;
+}
+
 static nvfp4_status test_all(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, const nvfp4_visit *visit, problem *p,
-                             float *y, nvfp4_reason *reason) {
+                             void *y, nvfp4_reason *reason) {
   static const int rows[] = {TEST_M, 40, TEST_M_MAX};
   bool dense = kernel->numerics.mode == NVFP4_MODE_UNQUANTISED;
+  p->m = served_near(kernel, rows[0]);
+  p->n = TEST_N;
   p->k = dense ? TEST_K_DENSE : TEST_K;
   p->dtype = dense ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_NONE;
-  choose_x(kernel, device, p);
+  choose_types(kernel, device, p);
   make_problem(p);
   for (size_t i = 0; i < (device.kind == NVFP4_DEVICE_CUDA ? sizeof rows / sizeof rows[0] : 1); i++) {
-    int before = p->m;
+    int before = i == 0 ? 0 : p->m;
     p->m = served_near(kernel, rows[i]);
     if (p->m == 0 && i == 0) {
       return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s serves %lld rows at least; its self-test has %d at most", kernel->id,
@@ -292,7 +361,7 @@ static nvfp4_status test_all(const nvfp4_host *host, const nvfp4_kernel *kernel,
       NVFP4_TRY(test_rows(host, kernel, device, visit, p, y, reason));
     }
   }
-  return NVFP4_OK;
+  return device.kind == NVFP4_DEVICE_CUDA && !dense ? test_even(host, kernel, device, visit, p, y, reason) : NVFP4_OK;
 }
 
 nvfp4_status nvfp4_self_test_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, nvfp4_reason *reason) {

@@ -332,7 +332,8 @@ static nvfp4_status copy_options(const nvfp4_model_options *options, nvfp4_model
 
 /* ------------------------------------------------------------------------------------------------------- block after block */
 
-static nvfp4_status observe_blocks(load_job *job, nvfp4_model_options *options, const int32_t *tokens, size_t count, nvfp4_reason *reason) {
+static nvfp4_status observe_blocks(load_job *job, nvfp4_model_options *options, const int32_t *tokens, size_t count,
+                                   nvfp4_observed_fn observed, nvfp4_reason *reason) {
   nvfp4_model *model = job->model;
   NVFP4_TRY(load_frame(job, options, 1, reason));
   NVFP4_TRY(nvfp4_model_check_tokens(model, tokens, count, reason));
@@ -353,9 +354,13 @@ static nvfp4_status observe_blocks(load_job *job, nvfp4_model_options *options, 
     }
     nvfp4_linear_workspace_free(&model->workspace);
     unload_block(block);
+    if (status == NVFP4_OK && observed != NULL) {
+      status = observed(model->observer_cookie, reason);
+    }
   }
   if (status == NVFP4_OK) {
     nvfp4_model_observe_output(model, names_of(model)->output, hidden, (int64_t)count);
+    status = observed != NULL ? observed(model->observer_cookie, reason) : NVFP4_OK;
   }
   free(hidden);
   return status;
@@ -364,7 +369,8 @@ static nvfp4_status observe_blocks(load_job *job, nvfp4_model_options *options, 
 /* ----------------------------------------------------------------------------------------------------------------- public */
 
 nvfp4_status nvfp4_observe_text(nvfp4_context *context, const nvfp4_checkpoint *checkpoint, const nvfp4_model_options *options,
-                                const int32_t *tokens, size_t count, nvfp4_observer_fn observer, void *cookie, nvfp4_reason *reason) {
+                                const int32_t *tokens, size_t count, nvfp4_observer_fn observer, nvfp4_observed_fn observed, void *cookie,
+                                nvfp4_reason *reason) {
   if (context == NULL || checkpoint == NULL || tokens == NULL || observer == NULL || count == 0) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "context, checkpoint, tokens or observer is NULL, or there are no tokens; all are needed");
   }
@@ -377,7 +383,7 @@ nvfp4_status nvfp4_observe_text(nvfp4_context *context, const nvfp4_checkpoint *
   own.device = (nvfp4_device){NVFP4_DEVICE_CPU, 0};
   load_job job = {context, checkpoint, &own, model};
   nvfp4_model_observe(model, observer, cookie);
-  nvfp4_status status = observe_blocks(&job, &own, tokens, count, reason);
+  nvfp4_status status = observe_blocks(&job, &own, tokens, count, observed, reason);
   nvfp4_model_destroy(model);
   return status;
 }

@@ -7,7 +7,6 @@
 
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/gguf.h"
 #include "quantizer/quantizer.h"
 
 static bool ends_with(const char *text, const char *end) {
@@ -104,13 +103,18 @@ static nvfp4_status add_tensor(nvfp4_quantize_job *job, const nvfp4_tensor *sour
   }
   bool readable = is_float(source->dtype) || is_ggml_block(source->dtype);
   bool wanted = source->rank == 2 && readable && (is_linear_weight(name) || (job->options.lm_head && is_lm_head(name)));
-  bool quantise = wanted && source->shape[0] > 0 && source->shape[1] > 0 && source->shape[1] % NVFP4_BLOCK == 0;
+  bool quantise = wanted && source->shape[0] > 0 && source->shape[1] > 0 && source->shape[1] % job->k_multiple == 0;
   size_t module_length = ends_with(name, ".weight") ? strlen(name) - strlen(".weight") : strlen(name);
   if (!quantise && source->rank >= 2 && (readable || ends_with(name, ".weight"))) {
     NVFP4_TRY(exclude(job, name, module_length, reason));
   }
   nvfp4_planned_tensor *planned = &job->tensors[job->tensor_count];
-  *planned = (nvfp4_planned_tensor){.source = source, .quantise = quantise, .head_rows = head_rows, .input_amax = -1.0f};
+  *planned = (nvfp4_planned_tensor){.source = source,
+                                    .quantise = quantise,
+                                    .head_rows = head_rows,
+                                    .headroom = job->options.scales == NVFP4_SCALES_FOUR_OVER_SIX ? 1.75f : 1.0f,
+                                    .input_amax = -1.0f,
+                                    .rounded_at = -1};
   planned->name = strndup(name, quantise ? module_length : strlen(name));
   if (planned->name == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the plan");
@@ -138,39 +142,9 @@ static nvfp4_status plan_safetensors(nvfp4_quantize_job *job, nvfp4_reason *reas
   return NVFP4_OK;
 }
 
-/* Rows of a head of q and k that lie interleaved; 0 for architectures whose rows stay as they are. */
-static nvfp4_status gguf_head_rows(const nvfp4_quantize_job *job, int64_t *head_rows, nvfp4_reason *reason) {
-  const nvfp4_gguf_metadata *metadata = job->source->gguf;
-  const char *path = nvfp4_checkpoint_path(job->source);
-  nvfp4_gguf_string arch;
-  if (!nvfp4_gguf_get_string(metadata, "general.architecture", &arch)) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: no general.architecture in the metadata", path);
-  }
-  *head_rows = 0;
-  if (arch.bytes == 5 && memcmp(arch.text, "qwen2", 5) == 0) {
-    return NVFP4_OK;
-  }
-  if (arch.bytes != 5 || memcmp(arch.text, "llama", 5) != 0) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
-                        "%s: architecture %.*s; from GGUF the quantiser does llama and qwen2: give the safetensors checkpoint", path,
-                        (int)(arch.bytes < 64 ? arch.bytes : 64), arch.text);
-  }
-  int64_t heads = 0, hidden = 0;
-  if (nvfp4_gguf_get_int(metadata, "llama.attention.key_length", head_rows) && *head_rows > 0) {
-    return NVFP4_OK;
-  }
-  if (!nvfp4_gguf_get_int(metadata, "llama.attention.head_count", &heads) ||
-      !nvfp4_gguf_get_int(metadata, "llama.embedding_length", &hidden) || heads <= 0 || hidden <= 0 || hidden % heads != 0) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT,
-                        "%s: the size of a head cannot be told from llama.attention.head_count and llama.embedding_length", path);
-  }
-  *head_rows = hidden / heads;
-  return NVFP4_OK;
-}
-
 static nvfp4_status plan_gguf(nvfp4_quantize_job *job, nvfp4_reason *reason) {
   int64_t head_rows;
-  NVFP4_TRY(gguf_head_rows(job, &head_rows, reason));
+  NVFP4_TRY(nvfp4_gguf_head_rows(job->source, &head_rows, reason));
   const nvfp4_tensor *tensor;
   for (size_t i = 0; (tensor = nvfp4_checkpoint_tensor(job->source, i)) != NULL; i++) {
     char name[256];
@@ -229,9 +203,67 @@ nvfp4_status nvfp4_quantize_plan(nvfp4_quantize_job *job, nvfp4_reason *reason) 
   }
   if (job->stats.layers == 0) {
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
-                        "%s has no linear layer to quantise: needs 2-D F32, F16 or BF16 tensors named *.weight with K a multiple of 16",
-                        nvfp4_checkpoint_path(job->source));
+                        "%s has no linear layer to quantise: needs 2-D F32, F16 or BF16 tensors named *.weight with K a multiple of %d",
+                        nvfp4_checkpoint_path(job->source), (int)job->k_multiple);
   }
+  return NVFP4_OK;
+}
+
+static bool has_tensor(const nvfp4_quantize_job *job, const char *name) {
+  for (size_t i = 0; i < job->tensor_count; i++) {
+    if (strcmp(job->tensors[i].name, name) == 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+nvfp4_status nvfp4_quantize_describe(nvfp4_quantize_job *job, nvfp4_model_description *out, nvfp4_reason *reason) {
+  if (job->described == NULL && (job->described = calloc(job->tensor_count + 1, sizeof *job->described)) == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the configs");
+  }
+  size_t count = 0;
+  for (size_t i = 0; i < job->tensor_count; i++) {
+    if (job->tensors[i].quantise) {
+      job->described[count++] = (nvfp4_config_layer){.name = job->tensors[i].name, .mode = job->options.mode};
+    }
+  }
+  *out = (nvfp4_model_description){.source = job->source,
+                                   .layout = job->options.layout,
+                                   .tool = job->options.tool,
+                                   .layers = job->described,
+                                   .layer_count = count,
+                                   .excluded = job->excluded,
+                                   .excluded_count = job->excluded_count,
+                                   .own_lm_head = job->own_lm_head,
+                                   .untie = job->options.lm_head,
+                                   .attention_bias = has_tensor(job, "model.layers.0.self_attn.q_proj.bias"),
+                                   .mlp_bias = has_tensor(job, "model.layers.0.mlp.up_proj.bias")};
+  return NVFP4_OK;
+}
+
+nvfp4_status nvfp4_quantize_leave(nvfp4_quantize_job *job, nvfp4_planned_tensor *tensor, nvfp4_reason *reason) {
+  size_t length = strlen(tensor->name);
+  char *name = malloc(length + sizeof ".weight");
+  if (name == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the plan");
+  }
+  memcpy(name, tensor->name, length);
+  memcpy(name + length, ".weight", sizeof ".weight");
+  nvfp4_status status = exclude(job, tensor->name, length, reason);
+  if (status != NVFP4_OK) {
+    free(name);
+    return status;
+  }
+  qsort(job->excluded, job->excluded_count, sizeof *job->excluded, by_text);
+  free(tensor->name);
+  tensor->name = name;
+  tensor->quantise = false;
+  tensor->dtype = copied_dtype(tensor->source, job->source->gguf != NULL);
+  if (tensor->dtype == NVFP4_DTYPE_NONE) { /* F32 of a GGUF file; the reading that would tell whether bf16 holds it is over */
+    tensor->dtype = NVFP4_DTYPE_F32;
+  }
+  job->stats.layers--;
   return NVFP4_OK;
 }
 
@@ -244,6 +276,9 @@ void nvfp4_quantize_plan_free(nvfp4_quantize_job *job) {
   }
   free(job->tensors);
   free(job->excluded);
+  free(job->described);
+  job->described = NULL;
+  nvfp4_layer_inputs_free(job);
   job->tensors = NULL;
   job->excluded = NULL;
   job->tensor_count = job->excluded_count = 0;

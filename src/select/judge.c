@@ -38,7 +38,8 @@ static nvfp4_status own_refusal(nvfp4_status status, const char *question, nvfp4
   return status;
 }
 
-static nvfp4_status check_machine(const nvfp4_selecting *s, const nvfp4_kernel *kernel, nvfp4_reason *reason) {
+static nvfp4_status check_machine(const nvfp4_selecting *s, const nvfp4_candidate *candidate, nvfp4_reason *reason) {
+  const nvfp4_kernel *kernel = candidate->kernel;
   const nvfp4_device *device = &s->desc.device;
   const nvfp4_machine *whole = s->input->machine;
   if (kernel->device == NVFP4_DEVICE_CUDA && device->kind == NVFP4_DEVICE_CUDA && whole->gpu_count > 0 &&
@@ -46,7 +47,11 @@ static nvfp4_status check_machine(const nvfp4_selecting *s, const nvfp4_kernel *
     return nvfp4_reject(reason, NVFP4_E_MACHINE, "the machine has %d GPU%s; cuda:%d needs %d; choose a device below cuda:%d",
                         whole->gpu_count, whole->gpu_count == 1 ? "" : "s", device->ordinal, device->ordinal + 1, whole->gpu_count);
   }
-  return own_refusal(kernel->is_supported(s->machine, reason), "is_supported()", reason);
+  NVFP4_TRY(own_refusal(kernel->is_supported(s->machine, reason), "is_supported()", reason));
+  if (!s->input->dry_run && candidate->self_test == NVFP4_SELF_TEST_UNSUPPORTED) {
+    return nvfp4_reject(reason, NVFP4_E_MACHINE, "%s", candidate->self_test_reason != NULL ? candidate->self_test_reason : "");
+  }
+  return NVFP4_OK;
 }
 
 static nvfp4_status check_layer(const nvfp4_selecting *s, const nvfp4_kernel *kernel, nvfp4_reason *reason) {
@@ -147,7 +152,7 @@ void nvfp4_judge(const nvfp4_selecting *s, size_t i, nvfp4_verdict *verdict) {
   } else if (kernel == NULL) {
     verdict->stage = NVFP4_STAGE_PLUGIN_MISSING;
     nvfp4_reject(reason, NVFP4_E_NOT_BUILT, "%s", missing);
-  } else if (check_machine(s, kernel, reason) != NVFP4_OK) {
+  } else if (check_machine(s, candidate, reason) != NVFP4_OK) {
     verdict->stage = NVFP4_STAGE_UNSUPPORTED_MACHINE;
   } else if (check_layer(s, kernel, reason) != NVFP4_OK) {
     verdict->stage = NVFP4_STAGE_CANNOT_IMPLEMENT;

@@ -63,9 +63,8 @@ static nvfp4_status read_policy(nvfp4_policy *policy, nvfp4_reason *reason) {
   policy->disable = get("NVFP4_DISABLE");
   policy->vllm_disable = get("VLLM_DISABLED_KERNELS");
   policy->vllm_backend = get("VLLM_NVFP4_GEMM_BACKEND");
-  if (policy->vllm_backend != NULL && nvfp4_vllm_backend_ids(policy->vllm_backend, NVFP4_DEVICE_CPU) == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "VLLM_NVFP4_GEMM_BACKEND is \"%.60s\"; needs one of: " NVFP4_VLLM_BACKENDS,
-                        policy->vllm_backend);
+  if (policy->vllm_backend != NULL) {
+    NVFP4_TRY(nvfp4_vllm_backend_check(policy->vllm_backend, reason));
   }
   return NVFP4_OK;
 }

@@ -67,25 +67,37 @@ bool nvfp4_id_in_list(const char *id, const char *list) {
  * for it here. class_name NULL: its kernels stand here for another backend too, and disabling it must not take that one away. */
 typedef struct vllm_backend {
   const char *name, *class_name;
-  const char *cpu_ids; /* NULL: as on CUDA; they fall out there with the reason */
-  const char *cuda_ids;
+  const char *cpu_ids;  /* NULL: as on CUDA; they fall out there with the reason */
+  const char *cuda_ids; /* NULL: nothing */
+  const char *instead;  /* if nothing: why, and what to do */
 } vllm_backend;
 
+#define PYTHON_ONLY "is compiled by Python when it runs and has no library to call; take "
+#define NO_NVFP4 "has no NVFP4 kernel in vLLM either, which then chooses by itself; take auto"
+
 static const vllm_backend vllm_backends[] = {
-    {"auto", NULL, NULL, "auto"},
-    {"emulation", "EmulationNvFp4LinearKernel", "ref_w4a4,ref_w4a16", "cuda_emulation*"},
-    {"marlin", "MarlinNvFp4LinearKernel", NULL, "cuda_sm80_w4a16,cuda_sm90_w4a16"},
-    {"humming", NULL, NULL, "cuda_sm90_w4a16,cuda_sm80_w4a16"},
-    {"cutlass", "CutlassNvFp4LinearKernel", NULL, "cuda_sm100_w4a4,cuda_sm120_w4a4,plugin_cutlass*"},
-    {"flashinfer-cutlass", "FlashInferCutlassNvFp4LinearKernel", NULL, "plugin_flashinfer_cutlass*"},
-    {"flashinfer-trtllm", "FlashInferTrtllmNvFp4LinearKernel", NULL, "plugin_flashinfer_trtllm*"},
-    {"flashinfer-cudnn", "FlashInferCudnnNvFp4LinearKernel", NULL, "plugin_flashinfer_cudnn*"},
-    {"flashinfer-cutedsl", "FlashInferCuteDslNvFp4LinearKernel", NULL, "plugin_flashinfer_cutedsl*"},
-    {"flashinfer-b12x", "FlashInferB12xNvFp4LinearKernel", NULL, "plugin_flashinfer_b12x*"},
-    {"b12x", "B12xNvFp4LinearKernel", NULL, "plugin_b12x*"},
-    {"cudnn", NULL, NULL, "vendor_cudnn_w4a4"},
-    {"torch", "TorchNvFp4LinearKernel", NULL, "vendor_cublaslt_w4a4"},
-    {"fbgemm", "FbgemmNvFp4LinearKernel", NULL, "plugin_fbgemm*"},
+    {"auto", NULL, NULL, "auto", NULL},
+    {"emulation", "EmulationNvFp4LinearKernel", "ref_w4a4,ref_w4a16", "cuda_emulation*", NULL},
+    {"marlin", "MarlinNvFp4LinearKernel", NULL, "cuda_sm80_w4a16,cuda_sm90_w4a16", NULL},
+    {"humming", NULL, NULL, "cuda_sm90_w4a16,cuda_sm80_w4a16", NULL},
+    {"cutlass", "CutlassNvFp4LinearKernel", NULL, "plugin_cutlass*,cuda_sm100_w4a4,cuda_sm120_w4a4", NULL},
+    {"flashinfer-cutlass", "FlashInferCutlassNvFp4LinearKernel", NULL, "plugin_flashinfer_cutlass*", NULL},
+    {"flashinfer-trtllm", "FlashInferTrtllmNvFp4LinearKernel", NULL, "plugin_flashinfer_trtllm*", NULL},
+    {"flashinfer-cudnn", NULL, NULL, "vendor_cudnn_w4a4", NULL}, /* the same graph: FlashInfer makes it in Python */
+    {"flashinfer-cutedsl", NULL, NULL, NULL, PYTHON_ONLY "cutlass"},
+    {"flashinfer-b12x", NULL, NULL, NULL, PYTHON_ONLY "cutlass"},
+    {"b12x", NULL, NULL, NULL, PYTHON_ONLY "cutlass"},
+    {"cudnn", NULL, NULL, "vendor_cudnn_w4a4", NULL},
+    {"torch", "TorchNvFp4LinearKernel", NULL, "vendor_cublaslt_w4a4", NULL}, /* torch._scaled_mm is cuBLASLt */
+    {"fbgemm", "FbgemmNvFp4LinearKernel", NULL, "plugin_fbgemm*", NULL},
+    {"triton", NULL, NULL, NULL, NO_NVFP4},
+    {"deep-gemm", NULL, NULL, NULL, NO_NVFP4},
+    {"aiter", NULL, NULL, NULL, NO_NVFP4},
+    {"machete", NULL, NULL, NULL, NO_NVFP4},
+    {"conch", NULL, NULL, NULL, NO_NVFP4},
+    {"exllama", NULL, NULL, NULL, NO_NVFP4},
+    {"xpu", NULL, NULL, NULL, NO_NVFP4},
+    {"xpu-woq", NULL, NULL, NULL, NO_NVFP4},
 };
 enum { VLLM_BACKENDS = sizeof vllm_backends / sizeof vllm_backends[0] };
 
@@ -99,18 +111,49 @@ static bool same_backend(nvfp4_list_item given, const char *name) {
   return i == given.length && name[i] == '\0';
 }
 
-const char *nvfp4_vllm_backend_ids(const char *backend, nvfp4_device_kind device) {
+/* NULL: not one name, or none of vLLM's. */
+static const vllm_backend *find_backend(const char *backend) {
   nvfp4_list_item given, more;
-  if (!nvfp4_list_next(&backend, &given) || nvfp4_list_next(&backend, &more)) {
-    return NULL; /* nothing, or a list: vLLM takes one name */
-  }
-  for (int i = 0; i < VLLM_BACKENDS; i++) {
-    const vllm_backend *known = &vllm_backends[i];
-    if (same_backend(given, known->name)) {
-      return device == NVFP4_DEVICE_CPU && known->cpu_ids != NULL ? known->cpu_ids : known->cuda_ids;
+  if (nvfp4_list_next(&backend, &given) && !nvfp4_list_next(&backend, &more)) {
+    for (int i = 0; i < VLLM_BACKENDS; i++) {
+      if (same_backend(given, vllm_backends[i].name)) {
+        return &vllm_backends[i];
+      }
     }
   }
   return NULL;
+}
+
+static const char *ids_on(const vllm_backend *backend, nvfp4_device_kind device) {
+  return device == NVFP4_DEVICE_CPU && backend->cpu_ids != NULL ? backend->cpu_ids : backend->cuda_ids;
+}
+
+nvfp4_status nvfp4_vllm_backend_check(const char *backend, nvfp4_reason *reason) {
+  return find_backend(backend) != NULL
+             ? NVFP4_OK
+             : nvfp4_reject(reason, NVFP4_E_ARG, "VLLM_NVFP4_GEMM_BACKEND is \"%.60s\"; needs one of: " NVFP4_VLLM_BACKENDS, backend);
+}
+
+nvfp4_status nvfp4_vllm_backend_ids(const char *backend, nvfp4_device_kind device, const char **ids, nvfp4_reason *reason) {
+  const vllm_backend *known = find_backend(backend);
+  *ids = NULL;
+  if (known == NULL) {
+    nvfp4_vllm_backend_check(backend, reason);
+    return NVFP4_E_POLICY;
+  }
+  *ids = ids_on(known, device);
+  return *ids != NULL ? NVFP4_OK
+                      : nvfp4_reject(reason, NVFP4_E_POLICY, "VLLM_NVFP4_GEMM_BACKEND is \"%s\", which %s", known->name, known->instead);
+}
+
+void nvfp4_vllm_backends_of(const char *id, char *text, size_t bytes) {
+  size_t used = 0;
+  text[0] = '\0';
+  for (int i = 0; i < VLLM_BACKENDS && used < bytes; i++) {
+    if (nvfp4_id_in_list(id, vllm_backends[i].cpu_ids) || nvfp4_id_in_list(id, vllm_backends[i].cuda_ids)) {
+      used += (size_t)snprintf(text + used, bytes - used, "%s%s", used > 0 ? ", " : "", vllm_backends[i].name);
+    }
+  }
 }
 
 bool nvfp4_policy_disables(const nvfp4_policy *policy, const char *id) {
@@ -152,7 +195,9 @@ static bool is_for_device(const nvfp4_candidate *candidate, nvfp4_device_kind ki
   if (candidate->kernel != NULL) {
     return candidate->kernel->device == kind;
   }
-  return (strncmp(candidate->id, "cuda_", 5) == 0) == (kind == NVFP4_DEVICE_CUDA);
+  bool on_cuda =
+      strncmp(candidate->id, "cuda_", 5) == 0 || strncmp(candidate->id, "vendor_", 7) == 0 || strncmp(candidate->id, "plugin", 6) == 0;
+  return on_cuda == (kind == NVFP4_DEVICE_CUDA);
 }
 
 /* An item that is no candidate's id is a slip of the pen: say so, with the ids for the layer's device. */
@@ -206,12 +251,11 @@ nvfp4_status nvfp4_force_from_policy(const nvfp4_select_input *input, nvfp4_forc
     *out = (nvfp4_force){.decided_by = "NVFP4_KERNEL", .source = "NVFP4_KERNEL", .shown = policy->env_kernel, .list = policy->env_kernel};
   } else if (is_set(policy->vllm_backend)) {
     is_backend = true;
-    const char *ids = nvfp4_vllm_backend_ids(policy->vllm_backend, input->desc->device.kind);
-    *out = (nvfp4_force){
-        .decided_by = "VLLM_NVFP4_GEMM_BACKEND", .source = "VLLM_NVFP4_GEMM_BACKEND", .shown = policy->vllm_backend, .list = ids};
-    if (ids == NULL) {
-      return nvfp4_reject(reason, NVFP4_E_POLICY, "VLLM_NVFP4_GEMM_BACKEND is \"%.60s\"; needs one of: " NVFP4_VLLM_BACKENDS,
-                          policy->vllm_backend);
+    *out = (nvfp4_force){.decided_by = "VLLM_NVFP4_GEMM_BACKEND", .source = "VLLM_NVFP4_GEMM_BACKEND", .shown = policy->vllm_backend};
+    nvfp4_status status = nvfp4_vllm_backend_ids(policy->vllm_backend, input->desc->device.kind, &out->list, reason);
+    bool leaves_alone = input->desc->mode == NVFP4_MODE_UNQUANTISED && nvfp4_vllm_backend_check(policy->vllm_backend, NULL) == NVFP4_OK;
+    if (status != NVFP4_OK && !leaves_alone) {
+      return status;
     }
   }
   if (!is_backend) { /* a backend may stand for kernels of plug-ins that are not open */
@@ -227,7 +271,8 @@ nvfp4_status nvfp4_force_from_policy(const nvfp4_select_input *input, nvfp4_forc
       return nvfp4_reject(reason, NVFP4_E_POLICY, "%s is \"%.200s\": \"auto\" stands before its end; put it last", out->source, out->shown);
     }
   }
-  if ((items == 1 && out->then_auto) || (items > 0 && !is_for_layer(input, out->list))) { /* "auto" alone, or the other layers' list */
+  if (items == 0 || (items == 1 && out->then_auto) ||
+      !is_for_layer(input, out->list)) { /* nothing, "auto" alone, or the other layers' list */
     *out = (nvfp4_force){.decided_by = "order", .source = "order", .shown = ""};
   }
   return NVFP4_OK;

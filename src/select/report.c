@@ -77,6 +77,10 @@ static void say_chosen(const nvfp4_selecting *s, size_t i) {
                  s->force.shown, precise, dry);
   } else if (nvfp4_tuned_ns(at, s->input->candidates[i].id) != NVFP4_NOT_TIMED) {
     say_tuned(s, i, at, precise);
+  } else if (s->few_rows_w4a16 && s->m <= NVFP4_FEW_ROWS && precise[0] != '\0') {
+    nvfp4_reject(&verdict->reason, NVFP4_OK,
+                 "first in the order that fits for up to %d rows, where W4A16 kernels come before W4A4 ones%s%s", NVFP4_FEW_ROWS, precise,
+                 dry);
   } else {
     nvfp4_reject(&verdict->reason, NVFP4_OK, "first in the order that fits%s%s", precise, dry);
   }
@@ -104,7 +108,7 @@ static void say_passed_over(const nvfp4_selecting *s, size_t i, const nvfp4_sele
         reason, NVFP4_E_POLICY,
         "adds in the order \"%s\"; a batch-invariant plan has one order, that of %s: \"%s\"; name this kernel in NVFP4_KERNEL to prefer it",
         kernel->numerics.order, first->id, first->numerics.order);
-  } else if (nvfp4_preferred(s, at, chosen, i)) {
+  } else if (nvfp4_preferred(s, at, s->m, chosen, i)) {
     nvfp4_reject(reason, NVFP4_OK, "%s%s comes first%s", time, s->input->candidates[chosen].id, dry);
   } else if (layout_count == 1 && s->policy.max_layouts == 1) {
     nvfp4_reject(reason, NVFP4_OK,
@@ -198,8 +202,7 @@ char *nvfp4_no_plan_text(nvfp4_selecting *s) {
   fprintf(out, "layer %s (%s, N=%" PRId64 ", K=%" PRId64 ", %s, %s): ", s->desc.name != NULL ? s->desc.name : "(without a name)",
           nvfp4_mode_name(s->input->desc->mode), s->desc.n, s->desc.k, range, nvfp4_device_name(s->desc.device, device));
   if (s->force.list != NULL && !any_listed) {
-    fprintf(out, "%s=%s stands for %s, and there is no such kernel; open its plug-in (NVFP4_PLUGINS)", s->force.source, s->force.shown,
-            s->force.list);
+    fprintf(out, "%s=%s stands for %s, and this version has no such kernel", s->force.source, s->force.shown, s->force.list);
   } else if (s->force.list != NULL && !s->force.then_auto) {
     fprintf(out, "nothing that %s=%s names serves %s", s->force.source, s->force.shown, range);
   } else if (s->ranked_count > 0) {

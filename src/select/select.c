@@ -140,13 +140,16 @@ static bool cover(const nvfp4_selecting *s, const plan_limits *limits, nvfp4_sel
     nvfp4_tuned at = nvfp4_tuned_at(s->tuned, m, &last);
     size_t best = SIZE_MAX;
     last = last < s->desc.m_last ? last : s->desc.m_last;
+    if (s->few_rows_w4a16 && m <= NVFP4_FEW_ROWS && last > NVFP4_FEW_ROWS) {
+      last = NVFP4_FEW_ROWS;
+    }
     for (size_t i = 0; i < s->ranked_count; i++) {
       const nvfp4_kernel *kernel = kernel_of(s, s->ranked[i]);
       if (!within(kernel, limits)) {
         continue;
       }
       if (nvfp4_serves(kernel, m)) {
-        best = best == SIZE_MAX || nvfp4_preferred(s, at, s->ranked[i], best) ? s->ranked[i] : best;
+        best = best == SIZE_MAX || nvfp4_preferred(s, at, m, s->ranked[i], best) ? s->ranked[i] : best;
         last = kernel->m_last != 0 && kernel->m_last < last ? kernel->m_last : last;
       } else if (kernel->m_first > m && kernel->m_first - 1 < last) {
         last = kernel->m_first - 1;
@@ -171,14 +174,17 @@ static bool cover(const nvfp4_selecting *s, const plan_limits *limits, nvfp4_sel
 
 /* Whether plan a has a better kernel than plan b at the first M where they differ. */
 static bool better_in_rank(const nvfp4_selecting *s, const nvfp4_selection *a, const nvfp4_selection *b) {
+  int64_t m = s->desc.m_first;
   for (size_t i = 0, j = 0; i < a->range_count && j < b->range_count;) {
-    size_t rank_a = s->verdicts[a->ranges[i].candidate].rank, rank_b = s->verdicts[b->ranges[j].candidate].rank;
+    size_t rank_a = nvfp4_rank_at(s, a->ranges[i].candidate, m), rank_b = nvfp4_rank_at(s, b->ranges[j].candidate, m);
     if (rank_a != rank_b) {
       return rank_a < rank_b;
     }
     int64_t end_a = a->ranges[i].m_last, end_b = b->ranges[j].m_last;
     i += end_a <= end_b;
     j += end_b <= end_a;
+    m = i < a->range_count ? a->ranges[i].m_first : m;
+    m = j < b->range_count && b->ranges[j].m_first > m ? b->ranges[j].m_first : m;
   }
   return false;
 }
@@ -245,7 +251,8 @@ static bool plan_around(const nvfp4_selecting *s, const nvfp4_kernel *first, nvf
 
 static bool make_plan(const nvfp4_selecting *s, nvfp4_selection *out) {
   bool found = false;
-  for (size_t i = 0; i < s->ranked_count && !(found && s->tuned.count == 0); i++) {
+  bool by_rank = s->tuned.count == 0 && !s->few_rows_w4a16; /* then the first plan is the best */
+  for (size_t i = 0; i < s->ranked_count && !(found && by_rank); i++) {
     nvfp4_selection plan;
     if (plan_around(s, kernel_of(s, s->ranked[i]), &plan) && (!found || better(s, &plan, out))) {
       *out = plan;
@@ -318,6 +325,9 @@ static nvfp4_status run(nvfp4_selecting *s, nvfp4_selection *selection, nvfp4_re
   judge_and_rank(s);
   s->tuning = nvfp4_tuning_of(s->input->tunings, s->input->tuning_count, s->input->machine, s->desc.device);
   s->tuned = s->force.list == NULL ? nvfp4_tuned_layer(s->tuning, &s->desc) : (nvfp4_tuned){0};
+  s->few_rows_w4a16 = s->force.list == NULL && s->policy.max_layouts == 2 && (s->policy.allow & NVFP4_ALLOW_W4A16) != 0 &&
+                      (s->policy.require & NVFP4_REQUIRE_BATCH_INVARIANT) == 0 && /* the two add in different orders */
+                      s->desc.mode == NVFP4_MODE_W4A4 && s->desc.device.kind == NVFP4_DEVICE_CUDA;
   bool found = status == NVFP4_OK && make_plan(s, &plan);
   if (status == NVFP4_OK && !found && s->tuned.count > 0) { /* so many changes from M to M that no plan can hold them */
     s->tuned.count = 0;

@@ -10,7 +10,8 @@
  * 3. The plan.
  *      max_layouts = 1: the layout of the best kernel such that the kernels of that layout together serve every M; then, for each M, the best of them.
  *      max_layouts = 2: the layout of the kernel that is best at m_first, and the second one (or none) that makes, for ascending M, the earliest
- *      improvement in rank; together they serve every M. If no second one completes it, the next best kernel at m_first decides.
+ *      improvement in rank; together they serve every M. If no second one completes it, the next best kernel at m_first decides. With two layouts, and W4A16 allowed for a W4A4 layer on a
+ *      GPU, W4A16 kernels come first for few rows (nvfp4_rank_at).
  *      BATCH_INVARIANT required: only kernels whose `order` is that of the kernel which decided the (first) layout; if those do not serve every M,
  *      the next best decides.
  *      With times of the layer, all plans that these rules could give, whichever kernel decides, are compared: the one with the fewest measured M at
@@ -24,7 +25,13 @@
 
 #include "select/tuning.h"
 
-typedef enum nvfp4_self_test { NVFP4_SELF_TEST_NOT_RUN = 0, NVFP4_SELF_TEST_PASSED, NVFP4_SELF_TEST_FAILED } nvfp4_self_test;
+/* UNSUPPORTED: the kernel found out that it cannot work there (NVFP4_E_MACHINE), where is_supported could not know: a library is missing, say. */
+typedef enum nvfp4_self_test {
+  NVFP4_SELF_TEST_NOT_RUN = 0,
+  NVFP4_SELF_TEST_PASSED,
+  NVFP4_SELF_TEST_FAILED,
+  NVFP4_SELF_TEST_UNSUPPORTED
+} nvfp4_self_test;
 
 /* A kernel as selection sees it. */
 typedef struct nvfp4_candidate {
@@ -33,7 +40,7 @@ typedef struct nvfp4_candidate {
   nvfp4_stage missing;          /* if kernel is NULL: NVFP4_STAGE_NOT_BUILT or NVFP4_STAGE_PLUGIN_MISSING */
   const char *missing_reason;   /* if kernel is NULL */
   nvfp4_self_test self_test;    /* on the layer's device */
-  const char *self_test_reason; /* if failed */
+  const char *self_test_reason; /* if failed or unsupported */
 } nvfp4_candidate;
 
 typedef struct nvfp4_selected_range {
@@ -99,12 +106,18 @@ bool nvfp4_id_in_list(const char *id, const char *list);
 /* Whether policy->disable or policy->vllm_disable excludes `id`. */
 bool nvfp4_policy_disables(const nvfp4_policy *policy, const char *id);
 
-/* vLLM's backend name -> our ids (a list as above; "auto" for vLLM's auto) on a device; NULL: no such name. Case does not matter, '_' is '-'. */
-const char *nvfp4_vllm_backend_ids(const char *backend, nvfp4_device_kind device);
+/* vLLM's backend name -> our ids (a list as above; "auto" for vLLM's auto) on a device. Case does not matter, '_' is '-'. Errors, NVFP4_E_POLICY: no such name; or vLLM has it and nothing stands
+ * for it here, with what to take instead. */
+nvfp4_status nvfp4_vllm_backend_ids(const char *backend, nvfp4_device_kind device, const char **ids, nvfp4_reason *reason);
 
-/* vLLM's backend names, for messages. */
-#define NVFP4_VLLM_BACKENDS                                                                                                  \
-  "auto, emulation, marlin, humming, cutlass, flashinfer-cutlass, flashinfer-trtllm, flashinfer-cudnn, flashinfer-cutedsl, " \
-  "flashinfer-b12x, b12x, cudnn, torch, fbgemm"
+/* NVFP4_E_ARG if it is none of vLLM's names. */
+nvfp4_status nvfp4_vllm_backend_check(const char *backend, nvfp4_reason *reason);
+
+/* The names for which `id` stands, separated by ", ", into text. */
+void nvfp4_vllm_backends_of(const char *id, char *text, size_t bytes);
+
+/* vLLM's backend names that stand for kernels here, for messages. */
+#define NVFP4_VLLM_BACKENDS \
+  "auto, emulation, marlin, humming, cutlass, flashinfer-cutlass, flashinfer-trtllm, flashinfer-cudnn, cudnn, torch, fbgemm"
 
 #endif

@@ -122,9 +122,24 @@ enum { MS = sizeof ms / sizeof ms[0], NS = sizeof ns / sizeof ns[0], KS = sizeof
 static bool is_dense(const nvfp4_kernel *kernel) { return kernel->numerics.mode == NVFP4_MODE_UNQUANTISED; }
 
 static bool takes(const nvfp4_kernel *kernel, const ck_case *c) {
-  nvfp4_partition whole = {0, c->n, {1.0f, NVFP4_GLOBAL_MULTIPLIER}, {is_dense(kernel) ? 0.0f : 1.0f, NVFP4_GLOBAL_MULTIPLIER}};
-  nvfp4_layer_desc desc = ck_desc(c, kernel, &whole);
+  nvfp4_partition partitions[2];
+  nvfp4_layer_desc desc = ck_desc(c, kernel, partitions);
+  ck_partitions(c, (nvfp4_global){is_dense(kernel) ? 0.0f : 1.0f, NVFP4_GLOBAL_MULTIPLIER}, partitions);
   return kernel->can_implement(&desc, NULL) == NVFP4_OK;
+}
+
+/* Some take bf16 x alone, and some write bf16 alone, without a bias, with one alpha. */
+static void make_fit(const nvfp4_kernel *kernel, ck_case *c) {
+  if (!takes(kernel, c)) {
+    c->x = NVFP4_DTYPE_BF16;
+  }
+  if (!takes(kernel, c)) {
+    c->y = NVFP4_DTYPE_BF16;
+  }
+  if (!takes(kernel, c)) {
+    c->bias = NVFP4_DTYPE_NONE;
+    c->alpha = CK_ALPHA_ONE;
+  }
 }
 
 static int64_t dtype_of(size_t i) { return NVFP4_DTYPE_F32 + (int64_t)(i % 3); }
@@ -137,9 +152,7 @@ static void add(ck_cases *list, const nvfp4_kernel *kernel, ck_case c) {
     c.codes = c.scales = 0;
     c.w = c.w != NVFP4_DTYPE_NONE ? c.w : dtype_of(list->count);
   }
-  if (!takes(kernel, &c)) { /* some take bf16 x alone */
-    c.x = NVFP4_DTYPE_BF16;
-  }
+  make_fit(kernel, &c);
   if (list->count == list->capacity) {
     list->capacity = list->capacity * 2 + 256;
     list->items = realloc(list->items, list->capacity * sizeof *list->items);
@@ -147,11 +160,6 @@ static void add(ck_cases *list, const nvfp4_kernel *kernel, ck_case c) {
       fprintf(stderr, "checkkern: out of memory\n");
       exit(2);
     }
-  }
-  const nvfp4_partition whole = {0, c.n, {1.0f, false}, {1.0f, false}};
-  nvfp4_layer_desc desc = ck_desc(&c, kernel, &whole);
-  if (kernel->can_implement(&desc, NULL) != NVFP4_OK) { /* a kernel for one type of x only gets its cases in that one */
-    c.x = NVFP4_DTYPE_BF16;
   }
   /* Each case has its own seed; 31 bits, so that a replay line stays short. */
   c.seed = (int64_t)(((uint64_t)c.seed * 0x9E3779B97F4A7C15u + list->count * 0xD1B54A32D192ED03u) >> 33);

@@ -18,3 +18,5 @@ add_test(NAME checkkern/wrong_kernels COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR
 # GPU kernels on the mock driver: that checkkern drives them. What proves them is a GPU.
 add_test(NAME checkkern/mock_cuda COMMAND checkkern -k cuda_emulation_* --sparse 20)
 set_tests_properties(checkkern/mock_cuda PROPERTIES ENVIRONMENT LD_LIBRARY_PATH=${NVFP4_MOCK_FOLDER})
+add_test(NAME checkkern/mock_vendor COMMAND checkkern -k vendor_* --sparse 15)
+set_tests_properties(checkkern/mock_vendor PROPERTIES ENVIRONMENT "${NVFP4_MOCK_VENDOR_ENVIRONMENT};MOCK_CUDA=sm=100")

@@ -217,8 +217,10 @@ void ck_host_free(ck_host *host);
 
 bool ck_m_served(const nvfp4_kernel *kernel, int64_t m);
 size_t ck_elem_bytes(int64_t dtype); /* of F32, F16, BF16 */
-/* The description of a case; `partition` is that of all rows. */
-nvfp4_layer_desc ck_desc(const ck_case *c, const nvfp4_kernel *kernel, const nvfp4_partition *partition);
+/* The description of a case. It has one partition; two if the case has more than one alpha. */
+nvfp4_layer_desc ck_desc(const ck_case *c, const nvfp4_kernel *kernel, const nvfp4_partition *partitions);
+/* Those partitions. */
+void ck_partitions(const ck_case *c, nvfp4_global input, nvfp4_partition out[2]);
 
 /* Runs a case; failures go into the report. Returns false if the kernel does not do such a layer. */
 bool ck_run_case(ck_host *host, const nvfp4_kernel *kernel, const ck_case *c, ck_report *report);

@@ -16,6 +16,10 @@
 #include "format/e4m3.h"
 #include "format/half.h"
 #include "format/scale_layout.h"
+#include "kernels/cuda/fp4_finish.h"
+#include "kernels/cuda/fp4_layout.h"
+#include "kernels/cuda/quantise.h"
+#include "kernels/plugin.h"
 
 void ck_fail(ck_report *report, const char *replay, const char *format, ...) {
   if (report->failures < CK_FAILURES) {
@@ -86,6 +90,48 @@ static int host_threads(void *cookie) {
   return host->threads > 0 ? (int)host->threads : 1;
 }
 
+/* What kernels of plug-ins for GPUs call: as in src/layer/context.c. */
+static nvfp4_status host_cuda_quantise(void *cookie, const nvfp4_kernel_args *args, int64_t k_padded, nvfp4_scale_layout layout,
+                                       uint8_t *codes, uint8_t *scales, nvfp4_reason *reason) {
+  return cuda_quantise(&((ck_host *)cookie)->table, args, k_padded, layout, codes, scales, reason);
+}
+
+static nvfp4_status host_cuda_finish(void *cookie, const nvfp4_kernel_args *args, const float *acc, int64_t ld_acc_elems,
+                                     nvfp4_reason *reason) {
+  return cuda_fp4_finish(&((ck_host *)cookie)->table, args, acc, ld_acc_elems, reason);
+}
+
+static nvfp4_status host_cuda_alloc(void *cookie, size_t bytes, void **out, nvfp4_reason *reason) {
+  ck_host *host = cookie;
+  host->alloc_in_apply = host->alloc_in_apply || host->in_apply;
+  return nvfp4_cuda_alloc(host->device.cuda, bytes, out, reason);
+}
+
+static void host_cuda_free(void *cookie, void *memory) { nvfp4_cuda_free(((ck_host *)cookie)->device.cuda, memory); }
+
+static nvfp4_status host_cuda_copy(void *cookie, void *to, size_t to_stride, const void *from, size_t from_stride, size_t row_bytes,
+                                   size_t rows, void *stream, nvfp4_reason *reason) {
+  return nvfp4_cuda_copy_rows(((ck_host *)cookie)->device.cuda, to, to_stride, from, from_stride, row_bytes, rows, stream, reason);
+}
+
+static nvfp4_status host_cuda_wait(void *cookie, void *stream, nvfp4_reason *reason) {
+  nvfp4_cuda *cuda = ((ck_host *)cookie)->device.cuda;
+  return nvfp4_cuda_check(cuda, "cuStreamSynchronize", nvfp4_cuda_api(cuda)->stream_synchronize(stream), reason);
+}
+
+static nvfp4_status host_cuda_device(void *cookie, int *ordinal, int *sm, nvfp4_reason *reason) {
+  nvfp4_cuda *cuda = ((ck_host *)cookie)->device.cuda;
+  const nvfp4_cu_api *api = nvfp4_cuda_api(cuda);
+  int major = 0, minor = 0;
+  NVFP4_TRY(nvfp4_cuda_check(cuda, "cuCtxGetDevice", api->context_get_device(ordinal), reason));
+  NVFP4_TRY(nvfp4_cuda_check(cuda, "cuDeviceGetAttribute",
+                             api->device_get_attribute(&major, NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, *ordinal), reason));
+  NVFP4_TRY(nvfp4_cuda_check(cuda, "cuDeviceGetAttribute",
+                             api->device_get_attribute(&minor, NVFP4_CU_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, *ordinal), reason));
+  *sm = 10 * major + minor;
+  return NVFP4_OK;
+}
+
 void ck_host_init(ck_host *host) {
   *host = (ck_host){.threads = 1};
   host->table = (nvfp4_host){
@@ -101,6 +147,14 @@ void ck_host_init(ck_host *host) {
       .quantise_row = nvfp4_quantise_activation_row,
       .e2m1 = nvfp4_e2m1_table,
       .e4m3 = nvfp4_e4m3_table,
+      .cuda_fp4 = &nvfp4_layout_cuda_fp4,
+      .cuda_quantise = host_cuda_quantise,
+      .cuda_finish = host_cuda_finish,
+      .cuda_alloc = host_cuda_alloc,
+      .cuda_free = host_cuda_free,
+      .cuda_copy = host_cuda_copy,
+      .cuda_wait = host_cuda_wait,
+      .cuda_device = host_cuda_device,
   };
 }
 
@@ -138,7 +192,15 @@ size_t ck_elem_bytes(int64_t dtype) { return dtype == NVFP4_DTYPE_F32 ? 4 : 2; }
 
 bool ck_m_served(const nvfp4_kernel *kernel, int64_t m) { return kernel->m_last == 0 || (m >= kernel->m_first && m <= kernel->m_last); }
 
-nvfp4_layer_desc ck_desc(const ck_case *c, const nvfp4_kernel *kernel, const nvfp4_partition *partition) {
+static bool has_two_alphas(const ck_case *c) { return c->alpha != CK_ALPHA_ONE && c->n > 1; }
+
+void ck_partitions(const ck_case *c, nvfp4_global input, nvfp4_partition out[2]) {
+  int64_t first = has_two_alphas(c) ? (c->n + 1) / 2 : c->n;
+  out[0] = (nvfp4_partition){0, first, {1.0f, NVFP4_GLOBAL_MULTIPLIER}, input};
+  out[1] = (nvfp4_partition){first, c->n - first, {2.0f, NVFP4_GLOBAL_MULTIPLIER}, input};
+}
+
+nvfp4_layer_desc ck_desc(const ck_case *c, const nvfp4_kernel *kernel, const nvfp4_partition *partitions) {
   return (nvfp4_layer_desc){.struct_size = sizeof(nvfp4_layer_desc),
                             .name = "checkkern",
                             .n = c->n,
@@ -150,8 +212,8 @@ nvfp4_layer_desc ck_desc(const ck_case *c, const nvfp4_kernel *kernel, const nvf
                             .y_dtype = (nvfp4_dtype)c->y,
                             .bias_dtype = (nvfp4_dtype)c->bias,
                             .device = {kernel->device, 0},
-                            .partitions = partition,
-                            .partition_count = 1,
+                            .partitions = partitions,
+                            .partition_count = has_two_alphas(c) ? 2 : 1,
                             .weight_dtype = (nvfp4_dtype)c->w};
 }
 
@@ -237,8 +299,9 @@ static void make_x(const run *r, int64_t first, int64_t rows, ck_buffer **b, nvf
 static void make_args(const run *r, int64_t first, int64_t rows, ck_buffer **b, nvfp4_kernel_args *args, nvfp4_quantised_x *q) {
   const ck_case *c = r->c;
   const ck_problem *p = r->problem;
-  nvfp4_partition whole = {0, c->n, {1.0f, NVFP4_GLOBAL_MULTIPLIER}, p->input};
-  nvfp4_layer_desc desc = ck_desc(c, r->kernel, &whole);
+  nvfp4_partition partitions[2];
+  ck_partitions(c, p->input, partitions);
+  nvfp4_layer_desc desc = ck_desc(c, r->kernel, partitions);
   *args = (nvfp4_kernel_args){.struct_size = sizeof *args,
                               .m = rows,
                               .n = c->n,
@@ -518,7 +581,7 @@ static nvfp4_status leave_weights(run *r, const ck_source *source, ck_buffer *al
 }
 
 /* Packs between guard pages; what it does not borrow is inaccessible afterwards. */
-static bool pack(run *r, const ck_source *source, const char *replay) {
+static bool pack(run *r, const ck_source *source, const nvfp4_layer_desc *layer, const char *replay) {
   const ck_problem *p = r->problem;
   bool w4a4 = r->kernel->numerics.mode == NVFP4_MODE_W4A4;
   nvfp4_weights weights = source->weights;
@@ -531,11 +594,21 @@ static bool pack(run *r, const ck_source *source, const char *replay) {
   if (on_device(r)) {
     status = leave_weights(r, source, alpha, status, &reason);
   }
-  r->report->doing[0] = '\0';
+  if (status == NVFP4_OK) {
+    nvfp4_layer_desc desc = *layer;
+    desc.m_first = 1; /* rows are applied in parts, too */
+    snprintf(r->report->doing, sizeof r->report->doing, "prepare");
+    status = nvfp4_kernel_prepare(r->kernel, &r->host->table, &desc, &r->packed, &reason);
+    if (status != NVFP4_OK) {
+      r->kernel->layout->free_packed(&r->host->table, &r->packed);
+    }
+  }
   if (status != NVFP4_OK) {
-    ck_fail(r->report, replay, "process_weights_after_loading: %s: %s", nvfp4_status_name(status), reason.text);
+    ck_fail(r->report, replay, "%.64s: %s: %s", r->report->doing, nvfp4_status_name(status), reason.text);
+    r->report->doing[0] = '\0';
     return false;
   }
+  r->report->doing[0] = '\0';
   if (!r->packed.borrows_source) {
     ck_source_protect(source, CK_NO_ACCESS);
   }
@@ -545,8 +618,9 @@ static bool pack(run *r, const ck_source *source, const char *replay) {
 
 bool ck_run_case(ck_host *host, const nvfp4_kernel *kernel, const ck_case *c, ck_report *report) {
   ck_problem problem = ck_problem_make(c, kernel->numerics.mode);
-  nvfp4_partition whole = {0, c->n, {1.0f, NVFP4_GLOBAL_MULTIPLIER}, problem.input};
-  nvfp4_layer_desc desc = ck_desc(c, kernel, &whole);
+  nvfp4_partition partitions[2];
+  ck_partitions(c, problem.input, partitions);
+  nvfp4_layer_desc desc = ck_desc(c, kernel, partitions);
   if (!ck_m_served(kernel, c->m) || kernel->can_implement(&desc, NULL) != NVFP4_OK) {
     ck_problem_free(&problem);
     return false;
@@ -562,7 +636,7 @@ bool ck_run_case(ck_host *host, const nvfp4_kernel *kernel, const ck_case *c, ck
   size_t y_bytes = (size_t)(c->m * c->n) * ck_elem_bytes(c->y);
   uint8_t *y = malloc(2 * y_bytes);
   ck_source source = ck_source_make(&problem, c);
-  if (y != NULL && pack(&r, &source, replay)) {
+  if (y != NULL && pack(&r, &source, &desc, replay)) {
     if (apply_rows(&r, 0, c->m, replay, y) && values_hold(&r, y, replay)) {
       check_promises(&r, y, y + y_bytes, replay);
     }

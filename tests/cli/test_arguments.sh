@@ -53,8 +53,8 @@ refuse "0 of 1 arguments" "$nvfp4" inspect
 refuse "one argument too many" "$nvfp4" inspect $model $model
 
 refuse "1 of 2 arguments" "$nvfp4" quantize $golden/tiny
-refuse "needs one of modelopt|compressed-tensors" "$nvfp4" quantize $golden/tiny "$scratch/q" --layout gguf
-refuse "needs one of rtn|sweep" "$nvfp4" quantize $golden/tiny "$scratch/q" --scales best
+refuse "needs one of modelopt|compressed-tensors" "$nvfp4" quantize $golden/tiny "$scratch/q" --layout bfl
+refuse "needs one of rtn|four-over-six|sweep" "$nvfp4" quantize $golden/tiny "$scratch/q" --scales best
 refuse "needs --calibrate" "$nvfp4" quantize $golden/tiny "$scratch/q" --calibration-tokens 5
 refuse "--calibration-tokens 0" "$nvfp4" quantize $golden/tiny "$scratch/q" --calibrate "$text" --calibration-tokens 0
 refuse "cannot be opened" "$nvfp4" quantize $golden/tiny "$scratch/q" --calibrate "$scratch/none"

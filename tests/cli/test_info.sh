@@ -48,7 +48,7 @@ expect 0 "$nvfp4" kernels
 out_has "ref_w4a4"
 expect 0 "$nvfp4" kernels --json
 json 'set(j) == {"schema", "kernels"}' \
-  'all(set(k) == {"id", "layout", "mode", "class", "flags", "stage", "reason", "verified"} for k in j["kernels"])' \
+  'all(set(k) == {"id", "layout", "mode", "class", "flags", "stage", "reason", "verified", "backends"} for k in j["kernels"])' \
   '{"ref_w4a4", "ref_w4a16"} <= {k["id"] for k in j["kernels"] if k["stage"] == "eligible" and k["class"] == "canonical"}' \
   'all(k["flags"] == ["batch_invariant", "deterministic"] for k in j["kernels"] if k["id"].startswith("ref_"))'
 expect 0 NVFP4_DISABLE='ref_*' "$nvfp4" kernels --json

@@ -13,7 +13,7 @@ out_has "14 quantised to w4a4"
 for scales in rtn sweep; do
   for layout in modelopt compressed-tensors; do
     expect 0 "$nvfp4" quantize $tiny "$scratch/$layout-$scales" --layout $layout --scales $scales --json
-    json 'set(j) == {"schema", "output", "layout", "scales", "mode", "layers", "copied_tensors", "weights", "input_bytes", "output_bytes", "relative_squared_error", "worst", "seconds", "peak_rss_bytes", "peak_anonymous_bytes"}' \
+    json 'set(j) == {"schema", "output", "layout", "scales", "method", "importance", "mode", "layers", "copied_tensors", "weights", "input_bytes", "output_bytes", "bits_per_weight", "relative_squared_error", "relative_output_error", "worst", "per_layer", "seconds", "peak_rss_bytes", "peak_anonymous_bytes"}' \
       "(j['layers'], j['mode'], j['layout'], j['scales']) == (14, 'w4a16', '$layout', '$scales')"
     cp "$scratch/out" "$scratch/$layout-$scales.json"
     expect 0 "$nvfp4" inspect "$scratch/$layout-$scales" --json
@@ -28,6 +28,26 @@ sys.exit(not 0 < sweep < rtn)
 PYTHON
 expect 0 "$nvfp4" quantize $tiny "$scratch/lm_head" --lm-head --json
 json 'j["layers"] == 15'
+
+# Everything a calibration text is good for; without one, or without OpenBLAS, a reason.
+calibrated=(--calibrate "$scratch/text" --calibration-tokens 256 --mode w4a16)
+expect 0 "$nvfp4" quantize $tiny "$scratch/plain" "${calibrated[@]}" --json
+json 'j["mode"] == "w4a16" and len(j["per_layer"]) == 14 and all(0 < l["relative_output_error"] < 0.1 for l in j["per_layer"])'
+cp "$scratch/out" "$scratch/plain.json"
+expect 0 "$nvfp4" quantize $tiny "$scratch/importance" "${calibrated[@]}" --importance --json
+json "j['importance'] and j['relative_output_error'] < json.load(open('$scratch/plain.json'))['relative_output_error']"
+expect 0 "$nvfp4" quantize $tiny "$scratch/bpw" "${calibrated[@]}" --scales four-over-six --global search --input-scale mse --bpw 6
+out_has "linear layers not quantised"
+out_has "worst layers"
+if "$nvfp4" quantize $tiny "$scratch/gptq" "${calibrated[@]}" --method gptq --json >"$scratch/out" 2>"$scratch/err"; then
+  json "j['method'] == 'gptq' and j['relative_output_error'] < json.load(open('$scratch/plain.json'))['relative_output_error']"
+else
+  err_has "libopenblas0"
+fi
+refuse "no calibration text" "$nvfp4" quantize $tiny "$scratch/refused" --importance
+refuse "no calibration text" "$nvfp4" quantize $tiny "$scratch/refused" --method gptq
+refuse "no calibration text" "$nvfp4" quantize $tiny "$scratch/refused" --mode w4a4
+[ ! -e "$scratch/refused" ] || fail "a refused quantize left its output behind"
 
 refuse "holds a checkpoint already" "$nvfp4" quantize $tiny "$scratch/w4a4"
 refuse "quantised already" "$nvfp4" quantize "$scratch/w4a4" "$scratch/again"

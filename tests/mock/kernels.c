@@ -11,6 +11,8 @@
 #include "kernels/cuda/mma_layout.h"
 #include "kernels/ref/spec.h"
 #include "mock.h"
+#include "sm120/simulate.h"
+#include "tcgen05/simulate.h"
 
 static void check_scales(void *const *arguments, unsigned grid, unsigned block) {
   const uint8_t *scales = *(const uint8_t **)arguments[0];
@@ -30,7 +32,7 @@ static void quantise(void *const *arguments, unsigned grid, unsigned block) {
   int64_t blocks = a->k / NVFP4_BLOCK;
   for (int64_t i = 0; i < (int64_t)grid * block && i < a->rows * a->columns; i++) {
     int64_t row = i / a->columns, column = i % a->columns;
-    uint8_t scale = 0, *codes = a->codes + (row * blocks + column) * (NVFP4_BLOCK / 2);
+    uint8_t scale = 0, codes[NVFP4_BLOCK / 2] = {0};
     if (row < a->m && column < blocks && a->x != NULL) {
       float x[NVFP4_BLOCK];
       nvfp4_to_f32((const char *)a->x + (size_t)(row * a->ldx_elems + column * NVFP4_BLOCK) * width(a->x_dtype), (nvfp4_dtype)a->x_dtype, x,
@@ -42,7 +44,26 @@ static void quantise(void *const *arguments, unsigned grid, unsigned block) {
       scale = a->q_scales[linear ? (size_t)(row * a->q_scales_stride + column)
                                  : nvfp4_scale_offset((nvfp4_scale_layout)a->q_scale_layout, blocks, row, column)];
     }
-    a->scales[nvfp4_scale_offset((nvfp4_scale_layout)a->scale_layout, blocks, row, column)] = scale;
+    if (row < a->m && column < a->code_columns) {
+      memcpy(a->codes + (row * a->code_columns + column) * (NVFP4_BLOCK / 2), codes, sizeof codes);
+    }
+    a->scales[nvfp4_scale_offset((nvfp4_scale_layout)a->scale_layout, a->columns, row, column)] = scale;
+  }
+}
+
+static void fp4_finish(void *const *arguments, unsigned grid, unsigned block) {
+  const cuda_fp4_finish_args *a = arguments[0];
+  int64_t across = (a->n + CUDA_FP4_FINISH_COLUMNS - 1) / CUDA_FP4_FINISH_COLUMNS;
+  for (int64_t i = 0; i < (int64_t)grid * block; i++) {
+    int64_t m = i / block / across, n = i / block % across * block + i % block;
+    if (m < a->m && n < a->n) {
+      float bias;
+      if (a->bias != NULL) {
+        nvfp4_to_f32((const char *)a->bias + (size_t)n * width(a->bias_dtype), (nvfp4_dtype)a->bias_dtype, &bias, 1);
+      }
+      float v = nvfp4_spec_finish(a->acc[m * a->ld_acc_elems + n], a->alpha[n], a->bias != NULL ? &bias : NULL);
+      nvfp4_from_f32(&v, (nvfp4_dtype)a->y_dtype, (char *)a->y + (size_t)(m * a->ldy_elems + n) * width(a->y_dtype), 1);
+    }
   }
 }
 
@@ -328,10 +349,38 @@ SM90_PREFILL_COLUMNS(sliced192, 192, true)
 #define SM80(name, bf16, f16) \
   {"nvfp4_sm80_bf16_" name, {sizeof(cuda_mma_args)}, bf16}, { "nvfp4_sm80_f16_" name, {sizeof(cuda_mma_args)}, f16 }
 
+/* sm100.cuh. A launch that does not fit the arguments, or maps that are not those of whole rows of codes, leave y as it is. */
+static void sm100_w4a4(void *const *arguments, unsigned grid, unsigned block) {
+  const cuda_sm100_args *a = arguments[0];
+  const sm100_map *weights = arguments[1], *x = arguments[2];
+  const int64_t row_tiles = (a->n + CUDA_SM100_ROWS - 1) / CUDA_SM100_ROWS, columns = a->shape.columns,
+                tiles = row_tiles * ((a->m + columns - 1) / columns);
+  const uint64_t row_bytes = (uint64_t)a->k_steps * 32;
+  const uint64_t want[2][7] = {{row_bytes, (uint64_t)row_tiles * CUDA_SM100_ROWS, row_bytes, CUDA_SM100_ROW_BYTES, CUDA_SM100_ROWS,
+                                NVFP4_CU_TENSOR_MAP_UINT8, NVFP4_CU_TENSOR_MAP_SWIZZLE_128B},
+                               {row_bytes, (uint64_t)a->m, row_bytes, CUDA_SM100_ROW_BYTES, (uint64_t)columns, NVFP4_CU_TENSOR_MAP_UINT8,
+                                NVFP4_CU_TENSOR_MAP_SWIZZLE_128B}};
+  const bool mapped = memcmp(&(*weights)[1], want[0], sizeof want[0]) == 0 && memcmp(&(*x)[1], want[1], sizeof want[1]) == 0;
+  const bool fits = a->clustered ? grid == tiles * a->slices && mock_launched.cluster == (unsigned)a->slices
+                                 : grid <= tiles && mock_launched.cluster == 1;
+  if (mapped && fits && block == CUDA_SM100_THREADS && mock_launched.shared_bytes == CUDA_SM100_SHARED_BYTES) {
+    sm100_simulate(a, weights, x, &(sm100_fault){0});
+  }
+}
+
+#define SM120_KERNEL(name, ...)                                                     \
+  static void sm120_##name(void *const *arguments, unsigned grid, unsigned block) { \
+    sm120_simulate((sm120_shape){__VA_ARGS__}, arguments[0], grid, block);          \
+  }
+SM120_SHAPES(SM120_KERNEL)
+
+#define SM120_ROW(name, ...) {"nvfp4_sm120_" #name, {sizeof(cuda_sm120_args)}, sm120_##name},
+
 const mock_kernel mock_kernels[] = {
     {"nvfp4_read", {sizeof(void *), sizeof(long long), sizeof(void *)}, read_buffer},
     {"nvfp4_check_scales", {sizeof(void *), sizeof(long long), sizeof(long long), sizeof(long long), sizeof(void *)}, check_scales},
     {"nvfp4_quantise", {sizeof(cuda_quantise_args)}, quantise},
+    {"nvfp4_fp4_finish", {sizeof(cuda_fp4_finish_args)}, fp4_finish},
     {"nvfp4_emulation_w4a4_16", {sizeof(cuda_emulation_args)}, w4a4_16},
     {"nvfp4_emulation_w4a4_64", {sizeof(cuda_emulation_args)}, w4a4_64},
     {"nvfp4_emulation_w4a16_16", {sizeof(cuda_emulation_args)}, w4a16_16},
@@ -361,5 +410,6 @@ const mock_kernel mock_kernels[] = {
     SM90_PREFILL(whole256),
     SM90_PREFILL(sliced128),
     SM90_PREFILL(sliced192),
-    {NULL, {0}, NULL},
+    {"nvfp4_sm100_w4a4", {sizeof(cuda_sm100_args), sizeof(nvfp4_cu_tensor_map), sizeof(nvfp4_cu_tensor_map)}, sm100_w4a4},
+    SM120_SHAPES(SM120_ROW){NULL, {0}, NULL},
 };

@@ -3,7 +3,7 @@
  * A CUDA driver without a GPU, for tests: libcuda.so.1 in a folder of its own, put in front by LD_LIBRARY_PATH. It does what the library asks of a driver: devices, contexts, memory,
  * streams, graphs, and the kernels that kernels.c knows, which it computes on the CPU. It is stricter than a real one:
  *
- *   - memory of the device is inaccessible but during a call, so that a host that reads it crashes
+ *   - memory of the device is inaccessible but during a call, so that a host that reads it crashes; new memory holds no zeros (in its first 256 KiB)
  *   - work without a current context, memory that is freed twice, allocation or waiting while a stream is captured are errors
  *
  * The environment says what to play, when cuInit is called: MOCK_CUDA="devices=2,sm=90,multiprocessors=132,shared=232448,driver=13000,absent=cuLaunchKernelEx,fail=cuMemAlloc:2". `fail` is of all calls of that function; 100 from
@@ -29,7 +29,7 @@ enum {
   NOT_FOUND = 500,
   CAPTURING = 900
 };
-enum { MOST_DEVICES = 20, MOST_NODES = 1024, DEEP = 16 };
+enum { MOST_DEVICES = 20, MOST_NODES = 1024, DEEP = 16, MOST_FILLED = 256 << 10 };
 
 struct CUctx_st {
   int device, retained;
@@ -48,6 +48,7 @@ typedef struct node {
   const mock_kernel *kernel;
   void *arguments[MOCK_ARGUMENTS];
   unsigned grid, block;
+  mock_shape shape;
 } node;
 struct CUgraph_st {
   size_t count;
@@ -83,6 +84,8 @@ static _Thread_local struct {
   struct CUctx_st *stack[DEEP];
   int depth, capture_mode;
 } own;
+
+mock_shape mock_launched;
 
 static int failure(const char *function) { return strcmp(mock.failing, function) == 0 ? mock.error : OK; }
 
@@ -261,11 +264,13 @@ static int mock_alloc(nvfp4_cu_address *address, size_t bytes) {
   }
   block *b = calloc(1, sizeof *b);
   b->bytes = (bytes + 4095) / 4096 * 4096;
-  b->data = mmap(NULL, b->bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  b->data = mmap(NULL, b->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (b->data == MAP_FAILED) {
     free(b);
     return OUT_OF_MEMORY;
   }
+  memset(b->data, 0xCB, b->bytes < MOST_FILLED ? b->bytes : MOST_FILLED);
+  mprotect(b->data, b->bytes, PROT_NONE);
   pthread_mutex_lock(&mock.lock);
   b->next = mock.blocks;
   mock.blocks = b;
@@ -299,44 +304,48 @@ static int mock_free(nvfp4_cu_address address) {
 
 static void *pointer(nvfp4_cu_address address) { return (void *)(uintptr_t)address; }
 
-static int mock_copy(nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream) {
-  (void)stream;
-  NEEDS_CONTEXT("cuMemcpyAsync");
-  pthread_mutex_lock(&mock.lock);
-  open_memory(PROT_READ | PROT_WRITE);
-  memcpy(pointer(to), pointer(from), bytes);
-  open_memory(PROT_NONE);
-  pthread_mutex_unlock(&mock.lock);
-  return OK;
-}
-
-static int mock_copy_2d(const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream) {
-  (void)stream;
-  NEEDS_CONTEXT("cuMemcpy2DAsync");
-  if (copy->source_type != NVFP4_CU_MEMORY_UNIFIED || copy->target_type != NVFP4_CU_MEMORY_UNIFIED ||
-      copy->width_bytes > copy->source_pitch || copy->width_bytes > copy->target_pitch) {
-    return INVALID_VALUE;
-  }
-  pthread_mutex_lock(&mock.lock);
-  open_memory(PROT_READ | PROT_WRITE);
+/* Copies and fills are captured as kernels are. */
+static void copy_rows(void *const *arguments, unsigned blocks, unsigned threads) {
+  const nvfp4_cu_copy_2d *copy = arguments[0];
+  (void)blocks, (void)threads;
   for (size_t row = 0; row < copy->height; row++) {
     memcpy((char *)pointer(copy->target_device) + row * copy->target_pitch,
            (const char *)pointer(copy->source_device) + row * copy->source_pitch, copy->width_bytes);
   }
-  open_memory(PROT_NONE);
-  pthread_mutex_unlock(&mock.lock);
-  return OK;
+}
+
+static int mock_copy_2d(const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream) {
+  static const mock_kernel kernel = {"copy", {sizeof *copy}, copy_rows};
+  nvfp4_cu_copy_2d kept = *copy;
+  NEEDS_CONTEXT("cuMemcpy2DAsync");
+  return copy->source_type != NVFP4_CU_MEMORY_UNIFIED || copy->target_type != NVFP4_CU_MEMORY_UNIFIED ||
+                 copy->width_bytes > copy->source_pitch || copy->width_bytes > copy->target_pitch
+             ? INVALID_VALUE
+             : mock_cuda_launch(&kernel, stream, (void *[]){&kept});
+}
+
+static int mock_copy(nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream) {
+  NEEDS_CONTEXT("cuMemcpyAsync");
+  const nvfp4_cu_copy_2d copy = {.source_type = NVFP4_CU_MEMORY_UNIFIED,
+                                 .source_device = from,
+                                 .source_pitch = bytes,
+                                 .target_type = NVFP4_CU_MEMORY_UNIFIED,
+                                 .target_device = to,
+                                 .target_pitch = bytes,
+                                 .width_bytes = bytes,
+                                 .height = 1};
+  return mock_copy_2d(&copy, stream);
+}
+
+static void fill_bytes(void *const *arguments, unsigned blocks, unsigned threads) {
+  (void)blocks, (void)threads;
+  memset(pointer(*(nvfp4_cu_address *)arguments[0]), *(unsigned char *)arguments[1], *(size_t *)arguments[2]);
 }
 
 static int mock_fill(nvfp4_cu_address to, unsigned char value, size_t bytes, nvfp4_cu_stream stream) {
-  (void)stream;
+  static const mock_kernel kernel = {"fill", {sizeof to, sizeof value, sizeof bytes}, fill_bytes};
   NEEDS_CONTEXT("cuMemsetD8Async");
-  pthread_mutex_lock(&mock.lock);
-  open_memory(PROT_READ | PROT_WRITE);
-  memset(pointer(to), value, bytes);
-  open_memory(PROT_NONE);
-  pthread_mutex_unlock(&mock.lock);
-  return OK;
+  return mock_cuda_launch(&kernel, stream, (void *[]){&to, &value, &bytes});
 }
 
 /* ------------------------------------------------------------------------------------------------------------- streams, graphs */
@@ -401,6 +410,7 @@ static void run(const node *nodes, size_t count) {
   pthread_mutex_lock(&mock.lock);
   open_memory(PROT_READ | PROT_WRITE);
   for (size_t i = 0; i < count; i++) {
+    mock_launched = nodes[i].shape;
     nodes[i].kernel->compute(nodes[i].arguments, nodes[i].grid, nodes[i].block);
   }
   open_memory(PROT_NONE);
@@ -514,19 +524,14 @@ static int mock_kernel_set_attribute(int attribute, int value, nvfp4_cu_kernel k
   return attribute == NVFP4_CU_FUNCTION_MAX_DYNAMIC_SHARED_BYTES && value <= mock.shared ? OK : INVALID_VALUE;
 }
 
-static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function, void **parameters, void **extra) {
-  const mock_kernel *kernel = ((nvfp4_cu_kernel)(void *)function)->kernel;
-  NEEDS_CONTEXT("cuLaunchKernelEx");
-  if (extra != NULL || launch->grid_x == 0 || launch->block_x == 0 || launch->block_x > 1024) {
-    return INVALID_VALUE;
-  }
-  node n = {.kernel = kernel, .grid = launch->grid_x, .block = launch->block_x};
+static int enqueue(node n, nvfp4_cu_stream stream, void **parameters) {
+  const mock_kernel *kernel = n.kernel;
   for (int i = 0; i < MOCK_ARGUMENTS && kernel->sizes[i] != 0; i++) {
     n.arguments[i] = malloc(kernel->sizes[i]);
     memcpy(n.arguments[i], parameters[i], kernel->sizes[i]);
   }
-  if (launch->stream != NULL && launch->stream->capture != NULL) {
-    struct CUgraph_st *graph = launch->stream->capture;
+  if (stream != NULL && stream->capture != NULL) {
+    struct CUgraph_st *graph = stream->capture;
     if (graph->count == MOST_NODES) {
       return OUT_OF_MEMORY;
     }
@@ -540,6 +545,29 @@ static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function
   return OK;
 }
 
+static int mock_launch(const nvfp4_cu_launch *launch, nvfp4_cu_function function, void **parameters, void **extra) {
+  const mock_kernel *kernel = ((nvfp4_cu_kernel)(void *)function)->kernel;
+  NEEDS_CONTEXT("cuLaunchKernelEx");
+  if (extra != NULL || launch->grid_x == 0 || launch->block_x == 0 || launch->block_x > 1024) {
+    return INVALID_VALUE;
+  }
+  node n = {.kernel = kernel, .grid = launch->grid_x, .block = launch->block_x, .shape = {1, launch->shared_bytes}};
+  for (unsigned i = 0; i < launch->attribute_count; i++) {
+    if (launch->attributes[i].id == NVFP4_CU_LAUNCH_CLUSTER_DIMENSION) {
+      n.shape.cluster = launch->attributes[i].value.cluster.x;
+    }
+  }
+  if (launch->grid_x % n.shape.cluster != 0) {
+    return INVALID_VALUE;
+  }
+  return enqueue(n, launch->stream, parameters);
+}
+
+int mock_cuda_launch(const mock_kernel *kernel, nvfp4_cu_stream stream, void **arguments) {
+  NEEDS_CONTEXT("mock_cuda_launch");
+  return enqueue((node){.kernel = kernel, .grid = 1, .block = 1, .shape = {1, 0}}, stream, arguments);
+}
+
 /* ---------------------------------------------------------------------------------------------------------------- the entrance */
 
 static int mock_get_error_name(int error, const char **text) { return mock_get_error_string(error, text); }
@@ -548,8 +576,9 @@ static int mock_tensor_map_encode_tiled(nvfp4_cu_tensor_map *map, int data_type,
                                         const uint64_t *strides_bytes, const uint32_t *box, const uint32_t *element_strides, int interleave,
                                         int swizzle, int l2_promotion, int out_of_bounds) {
   (void)element_strides, (void)interleave, (void)l2_promotion, (void)out_of_bounds;
-  if (rank != 2 || (uintptr_t)address % 16 != 0 || strides_bytes[0] % 16 != 0 || box[0] > 256 || box[1] > 256 ||
-      (swizzle == NVFP4_CU_TENSOR_MAP_SWIZZLE_128B && box[0] * 2 > 128)) {
+  const uint32_t box_bytes = box[0] * (data_type == NVFP4_CU_TENSOR_MAP_UINT8 ? 1 : 2);
+  if (rank != 2 || (uintptr_t)address % 16 != 0 || strides_bytes[0] % 16 != 0 || box[0] > 256 || box[1] > 256 || box_bytes % 16 != 0 ||
+      (swizzle == NVFP4_CU_TENSOR_MAP_SWIZZLE_128B && box_bytes > 128)) {
     return INVALID_VALUE;
   }
   *map = (nvfp4_cu_tensor_map){

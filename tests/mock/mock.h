@@ -16,8 +16,17 @@ typedef struct mock_kernel {
   void (*compute)(void *const *arguments, unsigned grid, unsigned block);
 } mock_kernel;
 
+/* Of the launch that is computed: blocks of a cluster, bytes of dynamic shared memory. */
+typedef struct mock_shape {
+  unsigned cluster, shared_bytes;
+} mock_shape;
+extern mock_shape mock_launched;
+
 /* Ends with a NULL name. */
 extern const mock_kernel mock_kernels[];
+
+/* For mock libraries that compute on the device: enqueues such a kernel, as cuLaunchKernelEx does one of the library's. Returns a CUresult. */
+__attribute__((visibility("default"))) int mock_cuda_launch(const mock_kernel *kernel, nvfp4_cu_stream stream, void **arguments);
 
 /* Exported for tests: what was made and is not freed. */
 __attribute__((visibility("default"))) size_t mock_cuda_live(void);

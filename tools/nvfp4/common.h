@@ -36,8 +36,8 @@ struct cli {
   bool json;
 };
 
-extern const cli_command cli_info, cli_kernels, cli_explain, cli_quantize, cli_inspect, cli_apply, cli_generate, cli_perplexity, cli_bench,
-    cli_tune, cli_verify;
+extern const cli_command cli_info, cli_kernels, cli_explain, cli_quantize, cli_convert, cli_inspect, cli_apply, cli_generate,
+    cli_perplexity, cli_bench, cli_tune, cli_verify;
 
 /* ------------------------------------------------------------------------------------------------------------- arguments.c */
 

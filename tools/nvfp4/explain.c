@@ -323,13 +323,18 @@ static bool is_of_other_kind(const char *id, bool dense) {
   return dense ? strcmp(end, "_w4a4") == 0 || strcmp(end, "_w4a16") == 0 : strcmp(end, "_w16a16") == 0;
 }
 
-static void print_ranking(const nvfp4_report *report, bool dense) {
+/* A plug-in of ours that is not given, and is for GPUs. (One that could not be opened is "plugin:FILE".) */
+static bool is_missing_on_gpu(const nvfp4_report_row *row) {
+  return row->stage == NVFP4_STAGE_PLUGIN_MISSING && strncmp(row->id, "plugin_", 7) == 0;
+}
+
+static void print_ranking(const nvfp4_report *report, bool dense, nvfp4_device device) {
   printf("  kernels for M = %lld, in order of preference\n", (long long)report->m);
   cli_table table = {.columns = 3, .right = "lll"};
   const char *above = "";
   for (size_t i = 0; i < report->row_count; i++) {
     const char *reason = report->rows[i].reason;
-    if (is_of_other_kind(report->rows[i].id, dense)) {
+    if (is_of_other_kind(report->rows[i].id, dense) || (device.kind == NVFP4_DEVICE_CPU && is_missing_on_gpu(&report->rows[i]))) {
       continue;
     }
     cli_table_add(&table, "%s", report->rows[i].id);
@@ -388,7 +393,7 @@ static void print_group(const explanation *e, const size_t *members, size_t coun
     packed_bytes += e->answers[members[i]].report->packed_bytes;
   }
   print_plan(report, packed_bytes);
-  print_ranking(report, !is_nvfp4(e->answers[members[0]].info));
+  print_ranking(report, !is_nvfp4(e->answers[members[0]].info), e->devices[e->answers[members[0]].device]);
 }
 
 /* Prints the group that begins with answer `first`; marks its members in told. */

@@ -19,23 +19,27 @@ static json_t *kernel_json(const nvfp4_kernel_info *kernel) {
     }
   }
   bool card = has_card(kernel);
-  return json_pack("{s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o}", "id", cli_json_text(kernel->id), "layout",
+  return json_pack("{s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:s}", "id", cli_json_text(kernel->id), "layout",
                    cli_json_text(card ? kernel->layout : NULL), "mode", cli_json_text(card ? nvfp4_mode_name(kernel->mode) : NULL), "class",
                    cli_json_text(card ? nvfp4_class_name(kernel->numerics_class) : NULL), "flags", list, "stage",
                    nvfp4_stage_name(kernel->stage), "reason", cli_json_text(kernel->reason), "verified",
-                   cli_json_text(card ? kernel->verified : NULL));
+                   cli_json_text(card ? kernel->verified : NULL), "backends", kernel->backends);
 }
 
 static void print_kernel(const nvfp4_kernel_info *kernel) {
   printf("%-24s %s\n", kernel->id, nvfp4_stage_name(kernel->stage));
+  char line[512];
   if (kernel->reason[0] != '\0') {
     cli_print_wrapped(stdout, 2, 4, kernel->reason);
+  }
+  if (kernel->backends[0] != '\0') {
+    snprintf(line, sizeof line, "vLLM's %s", kernel->backends);
+    cli_print_wrapped(stdout, 2, 4, line);
   }
   if (!has_card(kernel)) {
     return;
   }
   cli_print_wrapped(stdout, 2, 4, kernel->summary);
-  char line[512];
   int used = snprintf(line, sizeof line, "%s, %s", nvfp4_mode_name(kernel->mode), nvfp4_class_name(kernel->numerics_class));
   for (int i = 0; i < FLAGS; i++) {
     if ((kernel->flags & flags[i].bit) != 0) {

@@ -5,8 +5,8 @@
 #include "common.h"
 
 static const cli_command *const commands[] = {
-    &cli_info,     &cli_kernels,    &cli_explain, &cli_quantize, &cli_inspect, &cli_apply,
-    &cli_generate, &cli_perplexity, &cli_bench,   &cli_tune,     &cli_verify,
+    &cli_info,  &cli_kernels,  &cli_explain,    &cli_quantize, &cli_convert, &cli_inspect,
+    &cli_apply, &cli_generate, &cli_perplexity, &cli_bench,    &cli_tune,    &cli_verify,
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

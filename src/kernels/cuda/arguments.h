@@ -16,9 +16,10 @@ typedef struct cuda_quantise_args {
   int64_t q_codes_stride, q_scales_stride;
   int32_t q_scale_layout;
   int32_t scale_layout;  /* of `scales` */
-  uint8_t *codes;        /* [m, k/2] without gaps */
+  uint8_t *codes;        /* [m, 8 code_columns] without gaps */
   uint8_t *scales;       /* k/16 a row, in that layout, whole tiles */
   int64_t rows, columns; /* of scales with their padding: what is beyond m and k/16 becomes zero */
+  int64_t code_columns;  /* blocks of codes in a row, k/16 at least and `columns` at most: those beyond k/16 become zero */
 } cuda_quantise_args;
 
 /* emulation_w4a4.cu and emulation_w4a16.cu. Weights in the layout cuda_linear. */
@@ -42,6 +43,33 @@ typedef struct cuda_dequantise_args {
   const uint8_t *codes, *scales;
   uint16_t *x;
 } cuda_dequantise_args;
+
+/* fp4_finish.cu */
+typedef struct cuda_fp4_finish_args {
+  int64_t m, n;
+  const float *acc; /* [m, n], rows ld_acc_elems apart */
+  int64_t ld_acc_elems;
+  const float *alpha; /* [n] */
+  const void *bias;   /* [n], or NULL */
+  void *y;
+  int64_t ldy_elems;
+  int32_t y_dtype, bias_dtype;
+} cuda_fp4_finish_args;
+
+/* sm120_w4a4.cu. Weights in the layout cuda_fp4_128x4, x as cuda_fp4_quantise makes it. */
+typedef struct cuda_sm120_args {
+  int64_t m, n, k_padded;
+  const uint8_t *codes, *scales, *x_codes, *x_scales;
+  const float *alpha; /* [n] */
+  const void *bias;   /* NULL: none */
+  void *y;
+  int64_t ldy_elems;
+  int32_t y_dtype, bias_dtype;
+  int32_t slices; /* K is cut into so many parts, whose sums are added in order */
+} cuda_sm120_args;
+
+/* A thread block of fp4_finish.cu: so many columns of a row. */
+enum { CUDA_FP4_FINISH_COLUMNS = 256 };
 
 /* mma_layout.cu. The packed layout cuda_mma is described in mma_layout.h. */
 typedef struct cuda_mma_pack_args {

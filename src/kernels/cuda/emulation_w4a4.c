@@ -24,7 +24,7 @@ static size_t workspace_bytes(const nvfp4_layer_desc *desc, int64_t m) {
 
 static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
   uint8_t *x_codes = args->workspace, *x_scales = x_codes + codes_bytes(args->m, args->k);
-  NVFP4_TRY(cuda_quantise(host, args, NVFP4_SCALES_LINEAR, x_codes, x_scales, reason));
+  NVFP4_TRY(cuda_quantise(host, args, args->k, NVFP4_SCALES_LINEAR, x_codes, x_scales, reason));
   cuda_emulation_args a = cuda_emulation_arguments(packed, args);
   a.x_codes = x_codes;
   a.x_scales = x_scales;

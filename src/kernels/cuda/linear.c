@@ -61,10 +61,11 @@ const nvfp4_layout nvfp4_layout_cuda_linear = {
 
 nvfp4_status cuda_is_supported(const nvfp4_machine *machine, int sm_first, int sm_last, nvfp4_reason *reason) {
   char needed[48];
+  int length = snprintf(needed, sizeof needed, "compute capability %d.%d", sm_first / 10, sm_first % 10);
   if (sm_last == 0) {
-    snprintf(needed, sizeof needed, "compute capability %d.%d or newer", sm_first / 10, sm_first % 10);
-  } else {
-    snprintf(needed, sizeof needed, "compute capability %d.%d", sm_first / 10, sm_first % 10);
+    snprintf(needed + length, sizeof needed - (size_t)length, " or newer");
+  } else if (sm_last != sm_first) {
+    snprintf(needed + length, sizeof needed - (size_t)length, " to %d.%d", sm_last / 10, sm_last % 10);
   }
   if (machine->gpu_count == 0) {
     return nvfp4_reject(reason, NVFP4_E_MACHINE, "%s; needs a GPU of %s and its driver",
@@ -78,4 +79,12 @@ nvfp4_status cuda_is_supported(const nvfp4_machine *machine, int sm_first, int s
   const nvfp4_gpu *first = &machine->gpus[0];
   return nvfp4_reject(reason, NVFP4_E_MACHINE, "the GPU is a %s of compute capability %d.%d; needs %s", first->name, first->sm / 10,
                       first->sm % 10, needed);
+}
+
+nvfp4_status cuda_driver_is_supported(const nvfp4_machine *machine, int least, nvfp4_reason *reason) {
+  const int needed = least > NVFP4_CUDA_MAJOR * 1000 ? least : NVFP4_CUDA_MAJOR * 1000;
+  return machine->cuda_driver >= needed
+             ? NVFP4_OK
+             : nvfp4_reject(reason, NVFP4_E_MACHINE, "the driver is for CUDA %d.%d; needs one for CUDA %d.%d or newer: update the driver",
+                            machine->cuda_driver / 1000, machine->cuda_driver % 1000 / 10, needed / 1000, needed % 1000 / 10);
 }

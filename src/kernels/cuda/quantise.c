@@ -11,10 +11,10 @@ enum { THREADS = 128 };
 extern const unsigned char nvfp4_fatbin_quantise[];
 static const nvfp4_cuda_kernel quantise_kernel = {nvfp4_fatbin_quantise, "nvfp4_quantise"};
 
-nvfp4_status cuda_quantise(const nvfp4_host *host, const nvfp4_kernel_args *args, nvfp4_scale_layout layout, uint8_t *codes,
-                           uint8_t *scales, nvfp4_reason *reason) {
+nvfp4_status cuda_quantise(const nvfp4_host *host, const nvfp4_kernel_args *args, int64_t k_padded, nvfp4_scale_layout layout,
+                           uint8_t *codes, uint8_t *scales, nvfp4_reason *reason) {
   int64_t row_tile = layout == NVFP4_SCALES_128X4 ? 128 : layout == NVFP4_SCALES_8X4 ? 8 : 1;
-  int64_t blocks = args->k / NVFP4_BLOCK;
+  int64_t blocks = k_padded / NVFP4_BLOCK;
   cuda_quantise_args a = {.m = args->m,
                           .k = args->k,
                           .x = args->x,
@@ -25,7 +25,8 @@ nvfp4_status cuda_quantise(const nvfp4_host *host, const nvfp4_kernel_args *args
                           .codes = codes,
                           .scales = scales,
                           .rows = nvfp4_round_up(args->m, row_tile),
-                          .columns = layout == NVFP4_SCALES_LINEAR ? blocks : nvfp4_round_up(blocks, 4)};
+                          .columns = layout == NVFP4_SCALES_LINEAR ? blocks : nvfp4_round_up(blocks, 4),
+                          .code_columns = blocks};
   const nvfp4_quantised_x *q = args->quantised_x;
   if (q != NULL) {
     a.q_codes = q->codes;

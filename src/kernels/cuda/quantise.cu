@@ -2,6 +2,7 @@
 /* The activation quantiser of docs/numerics.md on the device, bit for bit. A thread makes a block of 16: 8 bytes of codes and a scale. */
 #include "kernels/cuda/arguments.h"
 #include "kernels/cuda/format.cuh"
+#include "kernels/cuda/mma.cuh"
 
 /* The codes of 16 numbers, the first in the lowest nibble, and their scale. */
 __device__ static unsigned long long quantise_block(const float (&x)[NVFP4_BLOCK], float s_a, unsigned *scale) {
@@ -23,14 +24,15 @@ __device__ static unsigned long long quantise_block(const float (&x)[NVFP4_BLOCK
 }
 
 extern "C" __global__ void nvfp4_quantise(const cuda_quantise_args a) {
+  launch_dependents();
   long long blocks = a.k / NVFP4_BLOCK, i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   long long row = i / a.columns, block = i % a.columns;
   if (row >= a.rows) {
     return;
   }
   unsigned scale = 0;
+  unsigned long long codes = 0;
   if (row < a.m && block < blocks) {
-    unsigned long long codes = 0;
     if (a.x != nullptr) {
       float x[NVFP4_BLOCK];
       for (int j = 0; j < NVFP4_BLOCK; j++) {
@@ -45,7 +47,9 @@ extern "C" __global__ void nvfp4_quantise(const cuda_quantise_args a) {
       scale = a.q_scale_layout == NVFP4_SCALES_LINEAR ? a.q_scales[row * a.q_scales_stride + block]
                                                       : a.q_scales[scale_offset(a.q_scale_layout, blocks, row, block)];
     }
-    *reinterpret_cast<unsigned long long *>(a.codes + (row * blocks + block) * (NVFP4_BLOCK / 2)) = codes;
   }
-  a.scales[scale_offset(a.scale_layout, blocks, row, block)] = (uint8_t)scale;
+  if (row < a.m && block < a.code_columns) {
+    *reinterpret_cast<unsigned long long *>(a.codes + (row * a.code_columns + block) * (NVFP4_BLOCK / 2)) = codes;
+  }
+  a.scales[scale_offset(a.scale_layout, a.columns, row, block)] = (uint8_t)scale;
 }

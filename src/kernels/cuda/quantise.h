@@ -5,9 +5,9 @@
 
 #include <nvfp4/kernel.h>
 
-/* Enqueues on args->stream: x, or what came quantised in any scale layout -> codes [m, k/2] without gaps, and scales in `layout`, nvfp4_scales_bytes(layout, m, k/16)
- * bytes, of which those beyond m and k/16 become zero. codes: a multiple of 8. */
-nvfp4_status cuda_quantise(const nvfp4_host *host, const nvfp4_kernel_args *args, nvfp4_scale_layout layout, uint8_t *codes,
-                           uint8_t *scales, nvfp4_reason *reason);
+/* Enqueues on args->stream: x, or what came quantised in any scale layout -> codes [m, k_padded/2] without gaps, and scales in `layout`, nvfp4_scales_bytes(layout, m, k_padded/16)
+ * bytes; all that is beyond m and k becomes zero. k_padded: k, or a larger multiple of 16. codes: a multiple of 8. */
+nvfp4_status cuda_quantise(const nvfp4_host *host, const nvfp4_kernel_args *args, int64_t k_padded, nvfp4_scale_layout layout,
+                           uint8_t *codes, uint8_t *scales, nvfp4_reason *reason);
 
 #endif

@@ -126,7 +126,7 @@ static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *pa
 const nvfp4_kernel nvfp4_kernel_cuda_sm80_w4a16 = {
     .struct_size = sizeof(nvfp4_kernel),
     .id = "cuda_sm80_w4a16",
-    .summary = "W4A16 on tensor cores of any NVIDIA GPU from Ampere on, one order of additions for all M",
+    .summary = "W4A16 on tensor cores of any NVIDIA GPU from Ampere on (Blackwell: by its PTX), one order of additions for all M",
     .layout = &nvfp4_layout_cuda_mma,
     .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_BOUNDED, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
                  "w4a16: " CUDA_MMA_ORDER_SLICES},

@@ -33,7 +33,7 @@ static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *pa
   const int64_t blocks = args->m * (args->k / NVFP4_BLOCK), grid = (blocks + THREADS - 1) / THREADS;
   uint16_t *x = args->workspace;
   uint8_t *codes = (uint8_t *)(x + blocks * NVFP4_BLOCK), *scales = codes + blocks * (NVFP4_BLOCK / 2);
-  NVFP4_TRY(cuda_quantise(host, args, NVFP4_SCALES_LINEAR, codes, scales, reason)); /* refuses what is too large for a grid */
+  NVFP4_TRY(cuda_quantise(host, args, args->k, NVFP4_SCALES_LINEAR, codes, scales, reason)); /* refuses what is too large for a grid */
   cuda_dequantise_args a = {.blocks = blocks, .codes = codes, .scales = scales, .x = x};
   const nvfp4_cu_launch launch = {
       .grid_x = (unsigned)grid, .grid_y = 1, .grid_z = 1, .block_x = THREADS, .block_y = 1, .block_z = 1, .stream = args->stream};

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/reason.h"
 #include "cuda_support.h"
 
 extern const unsigned char nvfp4_fatbin_check_scales[];
@@ -169,11 +170,49 @@ static void test_code_that_does_not_load(void **state) {
   }
 }
 
+static int companions_open, companion_fails;
+
+static nvfp4_status open_companion(nvfp4_cuda *cuda, void **out, nvfp4_reason *reason) {
+  assert_non_null(cuda);
+  companions_open += companion_fails == 0;
+  *out = &companions_open;
+  return companion_fails != 0 ? nvfp4_reject(reason, NVFP4_E_MACHINE, "no library") : NVFP4_OK;
+}
+
+static void close_companion(void *companion) { --*(int *)companion; }
+
+/* Opened once, each kind of its own; a failure is asked again; closed with the driver. */
+static void test_companions(void **state) {
+  (void)state;
+  static const nvfp4_cuda_companion one = {open_companion, close_companion}, other = {open_companion, close_companion};
+  nvfp4_cuda *cuda = open_mock("");
+  nvfp4_reason reason = {0};
+  void *found = NULL;
+  companion_fails = 1;
+  assert_int_equal(nvfp4_cuda_find_companion(cuda, &one, &found, &reason), NVFP4_E_MACHINE);
+  assert_string_equal(reason.text, "no library");
+  assert_null(found);
+  companion_fails = 0;
+  for (int i = 0; i < 2; i++) {
+    assert_ok(nvfp4_cuda_find_companion(cuda, &one, &found, &reason), reason);
+    assert_ptr_equal(found, &companions_open);
+    assert_int_equal(companions_open, 1);
+  }
+  assert_ok(nvfp4_cuda_find_companion(cuda, &other, &found, &reason), reason);
+  assert_int_equal(companions_open, 2);
+  nvfp4_cuda_close(cuda);
+  assert_int_equal(companions_open, 0);
+}
+
 int main(void) {
   if (!test_cuda_is_mock()) {
     return 0; /* it plays errors: nothing for a real driver */
   }
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_refusals), cmocka_unit_test(test_contexts), cmocka_unit_test(test_memory),
-                                     cmocka_unit_test(test_threads_share_kernels), cmocka_unit_test(test_code_that_does_not_load)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_refusals),
+                                     cmocka_unit_test(test_contexts),
+                                     cmocka_unit_test(test_companions),
+                                     cmocka_unit_test(test_memory),
+                                     cmocka_unit_test(test_threads_share_kernels),
+                                     cmocka_unit_test(test_code_that_does_not_load)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

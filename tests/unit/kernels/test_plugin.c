@@ -29,7 +29,7 @@ static nvfp4_context *open_context(const char *plugins) {
 
 static void test_faulty_plugins_are_listed(void **state) {
   (void)state;
-  static const char *const words[] = {"no symbol nvfp4_plugin_entry", "refuses", "has ABI 2.1; needs 1.x", "no complete layout"};
+  static const char *const words[] = {"no symbol nvfp4_plugin_entry", "refuses", "has ABI 2.2; needs 1.x", "no complete layout"};
   for (int fault = 1; fault <= 4; fault++) {
     char path[512], id[64];
     snprintf(path, sizeof path, TEST_PLUGINS "faulty_%d.so", fault);
@@ -120,11 +120,36 @@ static void test_same_plugin_twice(void **state) {
   assert_null(context);
 }
 
+static int prepared;
+
+static nvfp4_status count_prepare(const nvfp4_host *host, const nvfp4_layer_desc *desc, const nvfp4_packed *packed, nvfp4_reason *reason) {
+  (void)host, (void)desc, (void)packed, (void)reason;
+  prepared++;
+  return NVFP4_OK;
+}
+
+/* `prepare` came with minor 2: kernels of older plug-ins end before it, and are good all the same. */
+static void test_prepare(void **state) {
+  (void)state;
+  extern const nvfp4_kernel nvfp4_kernel_ref_w4a4;
+  nvfp4_kernel kernel = nvfp4_kernel_ref_w4a4;
+  nvfp4_reason reason = {0};
+  assert_ok(nvfp4_kernel_prepare(&kernel, NULL, NULL, NULL, &reason), reason);
+  kernel.prepare = count_prepare;
+  assert_ok(nvfp4_kernel_prepare(&kernel, NULL, NULL, NULL, &reason), reason);
+  assert_int_equal(prepared, 1);
+  kernel.struct_size = offsetof(nvfp4_kernel, prepare);
+  assert_ok(nvfp4_kernel_check(&kernel, &reason), reason);
+  assert_ok(nvfp4_kernel_prepare(&kernel, NULL, NULL, NULL, &reason), reason);
+  assert_int_equal(prepared, 1);
+  kernel.struct_size--;
+  assert_int_equal(nvfp4_kernel_check(&kernel, &reason), NVFP4_E_UNSUPPORTED);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_faulty_plugins_are_listed), cmocka_unit_test(test_missing_file),
-      cmocka_unit_test(test_wrong_kernel_is_not_used),  cmocka_unit_test(test_example_plugin),
-      cmocka_unit_test(test_same_plugin_twice),
+      cmocka_unit_test(test_faulty_plugins_are_listed), cmocka_unit_test(test_missing_file),   cmocka_unit_test(test_prepare),
+      cmocka_unit_test(test_wrong_kernel_is_not_used),  cmocka_unit_test(test_example_plugin), cmocka_unit_test(test_same_plugin_twice),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,6 +30,30 @@ static void test_follows_kernels_def(void **state) {
   free(def);
 }
 
+/* What is not given is listed with what to do, and stands there once its plug-in is open or not. */
+static void test_plugins_def(void **state) {
+  (void)state;
+  size_t count, found = 0;
+  const nvfp4_plugin_entry *entries = nvfp4_plugin_kernels(&count);
+  nvfp4_context *context;
+  nvfp4_reason reason = {0};
+  assert_ok(nvfp4_context_create(NULL, &context, &reason), reason);
+  for (size_t i = 0; i < nvfp4_kernel_count(context); i++) {
+    nvfp4_kernel_info info;
+    assert_ok(nvfp4_kernel_get(context, i, NULL, &info, &reason), reason);
+    for (size_t j = 0; j < count; j++) {
+      if (strcmp(info.id, entries[j].id) == 0) {
+        assert_int_equal(info.stage, NVFP4_STAGE_PLUGIN_MISSING);
+        assert_string_equal(info.reason, entries[j].missing);
+        assert_true(info.backends[0] != '\0');
+        found++;
+      }
+    }
+  }
+  assert_int_equal(found, count);
+  nvfp4_context_destroy(context);
+}
+
 static void round_trip(nvfp4_context *context, const nvfp4_layout *layout, const nvfp4_weights *weights, uint8_t *codes, uint8_t *scales) {
   nvfp4_reason reason = {0};
   float *alpha = calloc((size_t)weights->n, sizeof *alpha);
@@ -99,6 +123,7 @@ static void test_layouts_round_trip(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_follows_kernels_def), cmocka_unit_test(test_layouts_round_trip)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_follows_kernels_def), cmocka_unit_test(test_plugins_def),
+                                     cmocka_unit_test(test_layouts_round_trip)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,7 +106,51 @@ static void test_wrong_kernels_fail(void **state) {
   }
 }
 
+/* As some libraries of GPUs are: y in bf16, no bias, one alpha. */
+static nvfp4_status takes_little(const nvfp4_layer_desc *desc, nvfp4_reason *reason) {
+  (void)reason;
+  return desc->y_dtype == NVFP4_DTYPE_BF16 && desc->bias_dtype == NVFP4_DTYPE_NONE && desc->partition_count == 1 ? NVFP4_OK
+                                                                                                                 : NVFP4_E_UNSUPPORTED;
+}
+
+static nvfp4_status gets_little(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
+  assert_int_equal(args->y_dtype, NVFP4_DTYPE_BF16);
+  assert_null(args->bias);
+  for (int64_t n = 1; n < args->n; n++) {
+    assert_true(args->alpha[n] == args->alpha[0]);
+  }
+  return right(host, packed, args, reason);
+}
+
+static nvfp4_status last_bit_off(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
+  nvfp4_status status = gets_little(host, packed, args, reason);
+  ((uint16_t *)args->y)[args->n - 1] ^= 1;
+  return status;
+}
+
+/* It is asked for what it takes and no more; a bit of bf16 counts. */
+static void test_kernels_that_take_little(void **state) {
+  (void)state;
+  nvfp4_context *context;
+  nvfp4_reason reason = {0};
+  assert_ok(nvfp4_context_create(NULL, &context, &reason), reason);
+  nvfp4_kernel kernel = nvfp4_kernel_ref_w4a4;
+  kernel.can_implement = takes_little;
+  for (int class = NVFP4_CLASS_CANONICAL; class <= NVFP4_CLASS_BOUNDED; class ++) {
+    kernel.numerics.numerics_class = (nvfp4_class) class;
+    kernel.apply_weights = gets_little;
+    assert_ok(nvfp4_self_test_kernel(&context->host, &kernel, (nvfp4_device){NVFP4_DEVICE_CPU, 0}, &reason), reason);
+    kernel.apply_weights = writes_nothing;
+    assert_int_equal(nvfp4_self_test_kernel(&context->host, &kernel, (nvfp4_device){NVFP4_DEVICE_CPU, 0}, &reason), NVFP4_E_INTERNAL);
+  }
+  kernel.numerics.numerics_class = NVFP4_CLASS_CANONICAL;
+  kernel.apply_weights = last_bit_off;
+  assert_int_equal(nvfp4_self_test_kernel(&context->host, &kernel, (nvfp4_device){NVFP4_DEVICE_CPU, 0}, &reason), NVFP4_E_INTERNAL);
+  nvfp4_context_destroy(context);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_right_kernels_pass), cmocka_unit_test(test_wrong_kernels_fail)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_right_kernels_pass), cmocka_unit_test(test_wrong_kernels_fail),
+                                     cmocka_unit_test(test_kernels_that_take_little)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -119,19 +119,19 @@ static void text_is_observed_block_by_block(void **state) {
   nvfp4_reason reason = {0};
   sight seen = {0};
   int32_t tokens[2] = {5, 6};
-  assert_ok(nvfp4_observe_text(context, checkpoint, &options, tokens, 2, observe, &seen, &reason), reason);
+  assert_ok(nvfp4_observe_text(context, checkpoint, &options, tokens, 2, observe, NULL, &seen, &reason), reason);
   assert_int_equal(seen.calls, 15);
   assert_int_equal(seen.rows, 15 * 2);
   assert_string_equal(seen.names[0], "blk.0.attn_q");
   assert_string_equal(seen.names[7], "blk.1.attn_q");
   assert_string_equal(seen.names[14], "output");
   tokens[1] = 256;
-  assert_int_equal(nvfp4_observe_text(context, checkpoint, &options, tokens, 2, observe, &seen, &reason), NVFP4_E_ARG);
+  assert_int_equal(nvfp4_observe_text(context, checkpoint, &options, tokens, 2, observe, NULL, &seen, &reason), NVFP4_E_ARG);
   assert_non_null(strstr(reason.text, "token 1 is 256; the vocabulary has 0 to 255"));
-  assert_int_equal(nvfp4_observe_text(context, checkpoint, &options, tokens, 0, observe, &seen, &reason), NVFP4_E_ARG);
-  assert_int_equal(nvfp4_observe_text(context, checkpoint, NULL, tokens, 1, NULL, &seen, &reason), NVFP4_E_ARG);
+  assert_int_equal(nvfp4_observe_text(context, checkpoint, &options, tokens, 0, observe, NULL, &seen, &reason), NVFP4_E_ARG);
+  assert_int_equal(nvfp4_observe_text(context, checkpoint, NULL, tokens, 1, NULL, NULL, &seen, &reason), NVFP4_E_ARG);
   options.batch_tokens = -1;
-  assert_int_equal(nvfp4_observe_text(context, checkpoint, &options, tokens, 1, observe, &seen, &reason), NVFP4_E_ARG);
+  assert_int_equal(nvfp4_observe_text(context, checkpoint, &options, tokens, 1, observe, NULL, &seen, &reason), NVFP4_E_ARG);
   nvfp4_checkpoint_close(checkpoint);
 }
 

@@ -330,7 +330,11 @@ static inline nvfp4_quantize_job open_job(const char *path, nvfp4_layout_kind la
   nvfp4_reason reason = {0};
   nvfp4_checkpoint *source = NULL;
   assert_ok(nvfp4_checkpoint_open(path, 0, &source, &reason), reason);
-  nvfp4_quantize_job job = {.source = source, .options = {.struct_size = sizeof job.options, .layout = layout, .tool = "libnvfp4"}};
+  nvfp4_quantize_job job = {
+      .source = source,
+      .options = {.struct_size = sizeof job.options, .layout = layout, .tool = "libnvfp4", .mode = NVFP4_MODE_W4A16, .damping = 0.01},
+      .k_multiple = NVFP4_BLOCK,
+      .rounded = -1};
   assert_ok(nvfp4_threads_create(threads, NULL, NULL, &job.threads, &reason), reason);
   return job;
 }

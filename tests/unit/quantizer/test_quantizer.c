@@ -220,6 +220,81 @@ static void progress_ends_at_its_total(void **state) {
   remove_folder(output);
 }
 
+typedef struct told_layers {
+  size_t count, unquantised;
+  double squared[16], output[16];
+  char last[64];
+} told_layers;
+
+static void tell_layer(void *cookie, const nvfp4_quantized_layer *layer) {
+  told_layers *told = cookie;
+  assert_in_range(told->count, 0, 15);
+  assert_true(strcmp(told->last, layer->name) < 0);
+  assert_string_equal(layer->name + strlen(layer->name) - strlen("_proj"), "_proj");
+  snprintf(told->last, sizeof told->last, "%s", layer->name);
+  assert_true(layer->n * layer->k >= 32 * 64);
+  told->unquantised += layer->mode == NVFP4_MODE_UNQUANTISED;
+  told->squared[told->count] = layer->relative_squared_error;
+  told->output[told->count++] = layer->relative_output_error;
+}
+
+/* Everything at once, for both kinds of rounding: the output opens and runs, its bytes do not depend on threads, and what is told adds up. */
+static void all_choices_together(void **state) {
+  (void)state;
+  char *text = test_read_file("data/persuasion.txt", NULL), other[512];
+  nvfp4_options one_thread = {.struct_size = sizeof one_thread, .threads = 1};
+  nvfp4_context *one = NULL;
+  assert_ok(nvfp4_context_create(&one_thread, &one, &reason), reason);
+  double nearest = 0;
+  const int methods = nvfp4_gptq_available(&reason) == NVFP4_OK ? 2 : 1;
+  for (int method = 0; method < methods; method++) {
+    nvfp4_quantize_options options = options_of(NVFP4_LAYOUT_MODELOPT, text);
+    told_layers told = {0};
+    steps all = {0};
+    options.scales = NVFP4_SCALES_SWEEP;
+    options.mode = NVFP4_MODE_W4A16;
+    options.rounding = method == 1 ? NVFP4_ROUNDING_GPTQ : NVFP4_ROUNDING_NEAREST;
+    options.search_global = true;
+    options.bits_per_weight = 5.5; /* 7475 of the 86016 weights may keep 16 bits: one or two small layers */
+    options.input_range = NVFP4_INPUT_MSE;
+    options.layer = tell_layer;
+    options.layer_cookie = &told;
+    options.progress = step;
+    options.progress_cookie = &all;
+    nvfp4_quantize_stats stats = {.struct_size = sizeof stats};
+    assert_ok(nvfp4_quantize_checkpoint(context, TINY, output, &options, &stats, &reason), reason);
+    assert_int_equal(all.done, all.total);
+    assert_int_equal(told.count, 14);
+    assert_int_equal(told.count - told.unquantised, stats.layers);
+    assert_true(told.unquantised > 0 && stats.bits_per_weight > 4.5 && stats.bits_per_weight <= 5.5);
+    assert_true(stats.relative_output_error > 0 && stats.relative_output_error < 0.1);
+    for (size_t i = 0; i < told.count; i++) {
+      assert_true(told.squared[i] > 0 && told.output[i] > 0);
+    }
+    if (method == 1) { /* what GPTQ is for */
+      assert_true(stats.relative_output_error < nearest);
+    }
+    nearest = stats.relative_output_error;
+    nvfp4_checkpoint *made = NULL;
+    nvfp4_model *model = NULL;
+    assert_ok(nvfp4_checkpoint_open(output, 0, &made, &reason), reason);
+    assert_null(nvfp4_checkpoint_warning(made, 0));
+    assert_ok(nvfp4_model_create(context, made, NULL, &model, &reason), reason);
+    nvfp4_model_destroy(model);
+    nvfp4_checkpoint_close(made);
+
+    options.layer = NULL;
+    options.progress = NULL;
+    assert_ok(nvfp4_quantize_checkpoint(one, TINY, path_in(parent, "other", other), &options, NULL, &reason), reason);
+    expect_same_file(output, other, "model.safetensors");
+    expect_same_file(output, other, "config.json");
+    remove_folder(output);
+    remove_folder(other);
+  }
+  nvfp4_context_destroy(one);
+  free(text);
+}
+
 /* Refused, and nothing is left in the folder that was not there before. */
 static void expect_refused(const char *input, const char *to, const nvfp4_quantize_options *options, nvfp4_status status,
                            const char *says) {
@@ -235,14 +310,40 @@ static void expect_refused(const char *input, const char *to, const nvfp4_quanti
 
 static void refusals(void **state) {
   (void)state;
-  nvfp4_quantize_options options = options_of(NVFP4_LAYOUT_GGUF, NULL);
-  expect_refused(TINY, output, &options, NVFP4_E_UNSUPPORTED, "gguf");
+  nvfp4_quantize_options options = options_of((nvfp4_layout_kind)9, NULL);
+  expect_refused(TINY, output, &options, NVFP4_E_ARG, "layout 9");
   options = options_of(NVFP4_LAYOUT_MODELOPT, NULL);
   options.scales = (nvfp4_scale_search)7;
   expect_refused(TINY, output, &options, NVFP4_E_ARG, "7");
   options = options_of(NVFP4_LAYOUT_MODELOPT, NULL);
   options.calibration_tokens = -1;
   expect_refused(TINY, output, &options, NVFP4_E_ARG, "-1");
+  options = options_of(NVFP4_LAYOUT_MODELOPT, NULL);
+  options.rounding = (nvfp4_rounding)5;
+  expect_refused(TINY, output, &options, NVFP4_E_ARG, "rounding 5");
+  options = options_of(NVFP4_LAYOUT_MODELOPT, NULL);
+  options.input_range = (nvfp4_input_range)5;
+  expect_refused(TINY, output, &options, NVFP4_E_ARG, "input range 5");
+  options = options_of(NVFP4_LAYOUT_MODELOPT, NULL);
+  options.mode = NVFP4_MODE_FP8;
+  expect_refused(TINY, output, &options, NVFP4_E_ARG, "cannot be made");
+  const double bits[] = {4.4, 17, NAN};
+  for (int i = 0; i < 3; i++) {
+    options = options_of(NVFP4_LAYOUT_MODELOPT, NULL);
+    options.bits_per_weight = bits[i];
+    expect_refused(TINY, output, &options, NVFP4_E_ARG, "bits a weight");
+  }
+  options = options_of(NVFP4_LAYOUT_MODELOPT, NULL);
+  options.damping = 2;
+  expect_refused(TINY, output, &options, NVFP4_E_ARG, "damping 2");
+  for (int i = 0; i < 4; i++) { /* all these need a calibration text */
+    options = options_of(NVFP4_LAYOUT_MODELOPT, NULL);
+    options.mode = i == 0 ? NVFP4_MODE_W4A4 : NVFP4_MODE_W4A16;
+    options.importance = i == 1;
+    options.rounding = i == 2 ? NVFP4_ROUNDING_GPTQ : NVFP4_ROUNDING_NEAREST;
+    options.input_range = i == 3 ? NVFP4_INPUT_MSE : NVFP4_INPUT_AMAX;
+    expect_refused(TINY, output, &options, NVFP4_E_ARG, "no calibration text");
+  }
   options = options_of(NVFP4_LAYOUT_MODELOPT, NULL);
   options.struct_size = 3;
   expect_refused(TINY, output, &options, NVFP4_E_ARG, "struct_size");
@@ -298,6 +399,7 @@ int main(void) {
       cmocka_unit_test(gguf_and_safetensors_give_the_same_weights),
       cmocka_unit_test(shards_are_put_together),
       cmocka_unit_test(progress_ends_at_its_total),
+      cmocka_unit_test(all_choices_together),
       cmocka_unit_test(refusals),
       cmocka_unit_test(a_full_disk_leaves_nothing),
       cmocka_unit_test(older_callers_stay_valid),

@@ -30,6 +30,7 @@ static void quantise(const char *input, const char *folder, nvfp4_layout_kind la
   assert_ok(nvfp4_quantize_write(&job, writer, &reason), reason);
   assert_ok(nvfp4_safetensors_writer_finish(writer, &reason), reason);
   nvfp4_safetensors_writer_destroy(writer);
+  nvfp4_quantize_report(&job);
   assert_int_equal(job.done, job.total);
   if (stats != NULL) {
     *stats = job.stats;
@@ -57,7 +58,7 @@ static void check_layer(const nvfp4_checkpoint *input, const nvfp4_checkpoint *o
   assert_ok(nvfp4_tensor_to_f32(source, 0, (uint64_t)(n * k), x, &reason), reason);
   float amax = amax_of(x, n * k), stored = ct ? 2688.0f / amax : amax / 2688.0f;
   double error[2] = {0, 0};
-  assert_ok(nvfp4_quantise_matrix(x, n, k, ct ? 1.0f / stored : stored, search, codes, scales, error, &reason), reason);
+  assert_ok(nvfp4_quantise_matrix(x, n, k, ct ? 1.0f / stored : stored, search, NULL, codes, scales, error, &reason), reason);
   sums[0] += error[0];
   sums[1] += error[1];
 

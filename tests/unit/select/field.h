@@ -194,11 +194,4 @@ static inline const char *field_reason(const nvfp4_report *report, const char *i
   return "";
 }
 
-#define assert_contains(text, part)                    \
-  do {                                                 \
-    if (strstr(text, part) == NULL) {                  \
-      fail_msg("\"%s\" is not in \"%s\"", part, text); \
-    }                                                  \
-  } while (0)
-
 #endif

@@ -158,8 +158,8 @@ static const reason_case cases[] = {
      1,
      {.vllm_backend = "flashinfer-trtllm"},
      NULL,
-     "VLLM_NVFP4_GEMM_BACKEND=flashinfer-trtllm stands for plugin_flashinfer_trtllm*, and there is no such kernel; open its plug-in "
-     "(NVFP4_PLUGINS); ids that can: plugin_cutlass_w4a4, cuda_sm100_w4a4, vendor_cublaslt_w4a4, cuda_emulation_w4a4"},
+     "VLLM_NVFP4_GEMM_BACKEND=flashinfer-trtllm stands for plugin_flashinfer_trtllm*, and this version has no such kernel; ids that can: "
+     "plugin_cutlass_w4a4, cuda_sm100_w4a4, vendor_cublaslt_w4a4, cuda_emulation_w4a4"},
     {"b200",
      NVFP4_DEVICE_CUDA,
      NVFP4_MODE_W4A4,

@@ -123,10 +123,16 @@ static const selection_case cases[] = {
         .policy = VLLM("EMULATION")),
     ROW("h100", CUDA, W4A16, 1, "dddd n dlCdd dddd d dd d", "1- cuda_sm80_w4a16", "VLLM_NVFP4_GEMM_BACKEND", .policy = VLLM("marlin")),
     ROW("h100", CUDA, W4A4, 1, "dddd n dlCdd dddd d dd d", "1- cuda_sm80_w4a16", "VLLM_NVFP4_GEMM_BACKEND", .policy = VLLM("marlin")),
-    ROW("rtx-5090", CUDA, W4A4, 1, "emCd n ddddd dddd d dd d", "1- cuda_sm120_w4a4", "VLLM_NVFP4_GEMM_BACKEND",
+    ROW("rtx-5090", CUDA, W4A4, 1, "Cmed n ddddd dddd d dd d", "1- plugin_cutlass_w4a4", "VLLM_NVFP4_GEMM_BACKEND",
         .policy = VLLM(" CUTLASS ")),
     ROW("b200", CUDA, W4A4, 1, "dddd n ddddd dddd d dd d", "", "VLLM_NVFP4_GEMM_BACKEND", .policy = VLLM("FlashInfer_TRTLLM")),
     ROW("b200", CUDA, W4A4, 1, "eeme n mmoeo llll m ll p", "", "VLLM_NVFP4_GEMM_BACKEND", .policy = VLLM("flashinfer")),
+    ROW("b200", CUDA, W4A4, 1, "eeme n mmoeo llll m ll p", "", "VLLM_NVFP4_GEMM_BACKEND", .policy = VLLM("b12x")),
+    ROW("b200", CUDA, W4A4, 1, "dddd n ddddd dddd d dd p", "", "VLLM_NVFP4_GEMM_BACKEND", .policy = VLLM("fbgemm")),
+    ROW("b200", CUDA, W4A4, 1, "dddC n ddddd dddd d dd d", "1- vendor_cublaslt_w4a4", "VLLM_NVFP4_GEMM_BACKEND", .policy = VLLM("torch")),
+    ROW("b300", CUDA, W4A4, 1, "Ceme n mmoeo llll m ll p", "1- plugin_cutlass_w4a4", "order", .policy = {0}),
+    ROW("dgx-spark", CUDA, W4A4, 1, "Cmee n mmoeo mmmm l ll p", "1- plugin_cutlass_w4a4", "order", .policy = {0}),
+    ROW("thor", CUDA, W4A4, 1, "Ceme n mmoeo mmmm l ll p", "1- plugin_cutlass_w4a4", "order", .policy = {0}),
     ROW("h100", CUDA, W4A4, 1, "mmmm n odddd llll m dd p", "", "order",
         .policy = VLLM_DISABLE("EmulationNvFp4LinearKernel, MarlinNvFp4LinearKernel,MacheteLinearKernel")),
 };
@@ -198,6 +204,63 @@ static void test_field(void **state) {
   (void)state;
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     run_case(i);
+  }
+}
+
+/* ------------------------------------------------------------------------------------ W4A16 for few rows, W4A4 for many, on a GPU */
+
+static void test_few_rows(void **state) {
+  (void)state;
+  static const struct {
+    nvfp4_policy policy;
+    int64_t m_first, m_last;
+    const char *plan;
+  } few[] = {
+      {{0}, 0, 0, "1- cuda_sm100_w4a4"},
+      {{.allow = NVFP4_ALLOW_W4A16}, 0, 0, "1- cuda_sm100_w4a4"},
+      {{.max_layouts = 2}, 0, 0, "1- cuda_sm100_w4a4"},
+      {{.allow = NVFP4_ALLOW_W4A16, .max_layouts = 2}, 0, 0, "1-16 cuda_sm80_w4a16, 17- cuda_sm100_w4a4"},
+      {{.allow = NVFP4_ALLOW_W4A16, .max_layouts = 2}, 5, 16, "5-16 cuda_sm80_w4a16"},
+      {{.allow = NVFP4_ALLOW_W4A16, .max_layouts = 2}, 9, 20, "9-16 cuda_sm80_w4a16, 17-20 cuda_sm100_w4a4"},
+      {{.allow = NVFP4_ALLOW_W4A16, .max_layouts = 2}, 17, 64, "17-64 cuda_sm100_w4a4"},
+      /* the two add in different orders */
+      {{.allow = NVFP4_ALLOW_W4A16, .max_layouts = 2, .require = NVFP4_REQUIRE_BATCH_INVARIANT}, 0, 0, "1- cuda_sm100_w4a4"},
+      {{.allow = NVFP4_ALLOW_W4A16, .max_layouts = 2, .disable = "cuda_sm80*"},
+       0,
+       0,
+       "1- cuda_sm100_w4a4"}, /* emulation does not come first */
+      {{.allow = NVFP4_ALLOW_W4A16, .max_layouts = 2, .disable = "cuda_sm100*"}, 0, 0, "1- cuda_sm80_w4a16"},
+      {{.allow = NVFP4_ALLOW_W4A16, .max_layouts = 2, .kernel = "cuda_sm100_w4a4,auto"}, 0, 0, "1- cuda_sm100_w4a4"},
+  };
+  nvfp4_kernel sm80 = field_cuda_sm80_w4a16;
+  sm80.numerics.flags = BI | DET;
+  const nvfp4_candidate candidates[] = {FIELD_THERE(cuda_sm100_w4a4),
+                                        {.id = "cuda_sm80_w4a16", .kernel = &sm80},
+                                        FIELD_THERE(cuda_emulation_w4a4),
+                                        FIELD_THERE(cuda_emulation_w4a16)};
+  nvfp4_machine machine = field_machine("b200");
+  for (size_t i = 0; i < sizeof few / sizeof few[0]; i++) {
+    nvfp4_layer_desc desc = field_desc(W4A4, CUDA);
+    desc.m_first = few[i].m_first;
+    desc.m_last = few[i].m_last;
+    nvfp4_select_input input = {candidates, 4, &machine, false, &desc, &few[i].policy, 0, NULL, 0};
+    nvfp4_selection selection;
+    nvfp4_report *report = NULL;
+    char plan[256];
+    assert_int_equal(nvfp4_select(&input, &selection, &report, NULL), NVFP4_OK);
+    assert_string_equal(field_plan(report, plan, sizeof plan), few[i].plan);
+    if (i == 3) {
+      assert_int_equal(report->layout_count, 2);
+      assert_contains(field_reason(report, "cuda_sm80_w4a16"), "for up to 16 rows, where W4A16 kernels come before W4A4 ones");
+      assert_contains(field_reason(report, "cuda_sm100_w4a4"), "cuda_sm80_w4a16 comes first");
+      nvfp4_report_free(report);
+      input.m = 17;
+      assert_int_equal(nvfp4_select(&input, &selection, &report, NULL), NVFP4_OK);
+      assert_string_equal(report->chosen, "cuda_sm100_w4a4");
+      assert_contains(field_reason(report, "cuda_sm100_w4a4"), "first in the order that fits");
+      assert_contains(field_reason(report, "cuda_sm80_w4a16"), "cuda_sm100_w4a4 comes first");
+    }
+    nvfp4_report_free(report);
   }
 }
 
@@ -624,19 +687,13 @@ static void test_two_kinds(void **state) {
     bool dense;
     const char *chosen, *decided_by, *stages; /* chosen NULL: none */
   } kinds[] = {
-      {NULL, NULL, true, "ref_w16a16", "order", "nllC"},
-      {NULL, NULL, false, "ref_w4a4", "order", "nCol"},
-      {"ref_w4a16", NULL, true, "ref_w16a16", "order", "nllC"},
-      {"ref_w4a16", NULL, false, "ref_w4a16", "option", "ndCd"},
-      {"ref_w16a16", NULL, true, "ref_w16a16", "option", "nddC"},
-      {"ref_w16a16", NULL, false, "ref_w4a4", "order", "nCol"},
-      {"ref_*", NULL, true, "ref_w16a16", "option", "nllC"},
-      {"ref_*", NULL, false, "ref_w4a4", "option", "nCol"},
-      {"arm_neon_w16a16", NULL, true, NULL, "option", "nddd"},
-      {"arm_neon_w16a16", NULL, false, "ref_w4a4", "order", "nCol"},
-      {NULL, "emulation", true, "ref_w16a16", "order", "nllC"},
-      {NULL, "marlin", true, "ref_w16a16", "order", "nllC"},
-      {NULL, "marlin", false, NULL, "VLLM_NVFP4_GEMM_BACKEND", "nddd"},
+      {NULL, NULL, true, "ref_w16a16", "order", "nllC"},          {NULL, NULL, false, "ref_w4a4", "order", "nCol"},
+      {"ref_w4a16", NULL, true, "ref_w16a16", "order", "nllC"},   {"ref_w4a16", NULL, false, "ref_w4a16", "option", "ndCd"},
+      {"ref_w16a16", NULL, true, "ref_w16a16", "option", "nddC"}, {"ref_w16a16", NULL, false, "ref_w4a4", "order", "nCol"},
+      {"ref_*", NULL, true, "ref_w16a16", "option", "nllC"},      {"ref_*", NULL, false, "ref_w4a4", "option", "nCol"},
+      {"arm_neon_w16a16", NULL, true, NULL, "option", "nddd"},    {"arm_neon_w16a16", NULL, false, "ref_w4a4", "order", "nCol"},
+      {NULL, "emulation", true, "ref_w16a16", "order", "nllC"},   {NULL, "marlin", true, "ref_w16a16", "order", "nllC"},
+      {NULL, "b12x", true, "ref_w16a16", "order", "nllC"},        {NULL, "marlin", false, NULL, "VLLM_NVFP4_GEMM_BACKEND", "nddd"},
   };
   nvfp4_machine machine = field_machine("avx2");
   for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
@@ -696,6 +753,7 @@ static void test_arguments(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_field),
+      cmocka_unit_test(test_few_rows),
       cmocka_unit_test(test_plans_are_the_brute_ones),
       cmocka_unit_test(test_tuned_plans_are_the_fastest),
       cmocka_unit_test(test_gpu_of_the_layer),

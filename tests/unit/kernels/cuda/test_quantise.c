@@ -43,7 +43,7 @@ static void run(const nvfp4_host *host, const nvfp4_visit *visit, const float *x
                             .s_a = s_a,
                             .stream = visit->stream};
   uint8_t *codes = outputs;
-  assert_ok(cuda_quantise(host, &args, layout, codes, codes + sizeof out->codes, &reason), reason);
+  assert_ok(cuda_quantise(host, &args, K, layout, codes, codes + sizeof out->codes, &reason), reason);
   assert_ok(nvfp4_cuda_copy_rows(host->cuda, out, sizeof *out, outputs, sizeof *out, sizeof *out, 1, visit->stream, &reason), reason);
   assert_ok(nvfp4_place_wait(visit, &reason), reason);
   assert_int_equal(out->scales[scale_bytes], 0xEE); /* nothing beyond */

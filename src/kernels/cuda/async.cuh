@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Hopper and later: mbarriers, copies by the bulk and by tensor map, clusters of thread blocks. PTX ISA, "mbarrier", "cp.async.bulk", "barrier.cluster". */
+#ifndef NVFP4_KERNELS_CUDA_ASYNC_CUH
+#define NVFP4_KERNELS_CUDA_ASYNC_CUH
+
+#include <stdint.h>
+
+__device__ inline void barrier_init(uint32_t barrier, unsigned arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+__device__ inline void barrier_arrive(uint32_t barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory"); }
+/* Arrives if `arrive`; without a branch, which would make the compiler wait for MMAs that are under way. */
+__device__ inline void barrier_arrive_if(uint32_t barrier, bool arrive) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %1, 0;\n@p mbarrier.arrive.shared::cta.b64 _, [%0];\n}" ::"r"(barrier), "r"((int)arrive) : "memory");
+}
+/* Arrives, and expects so many bytes of copies. */
+__device__ inline void barrier_expect(uint32_t barrier, unsigned bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+__device__ inline void barrier_wait(uint32_t barrier, unsigned parity) {
+  asm volatile("{\n.reg .pred p;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@p bra done;\nbra again;\ndone:\n}" ::"r"(barrier),
+               "r"(parity)
+               : "memory");
+}
+
+/* Global to shared memory; the barrier is told. Addresses and bytes: multiples of 16. */
+__device__ inline void copy_bulk(uint32_t to, const void *from, unsigned bytes, uint32_t barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(barrier)
+               : "memory");
+}
+
+/* The driver's CUtensorMap. */
+struct alignas(128) cuda_tensor_map {
+  uint64_t opaque[16];
+};
+
+/* The same at a tensor map's columns and row. What is beyond the tensor is zero. */
+__device__ inline void copy_tensor(uint32_t to, const cuda_tensor_map &map, int column, int row, uint32_t barrier) {
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to), "l"(&map), "r"(column), "r"(row),
+               "r"(barrier)
+               : "memory");
+}
+
+__device__ inline void cluster_sync() { asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory"); }
+/* Four floats at `address` of this block's shared memory, of the block `rank` of the cluster. */
+__device__ inline float4 load_of_cluster(uint32_t address, unsigned rank) {
+  uint32_t there;
+  float4 v;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(there) : "memory");
+  return v;
+}
+/* One float. */
+__device__ inline float load_float_of_cluster(uint32_t address, unsigned rank) {
+  uint32_t there;
+  float v;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(v) : "r"(there) : "memory");
+  return v;
+}
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is decided by measured error: a layer's multiplier, and which layers stay as they are. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/reason.h"
+#include "quantizer/quantizer.h"
+
+static const double nvfp4_bits = 4.5;
+
+nvfp4_status nvfp4_quantize_choose_global(nvfp4_quantize_job *job, nvfp4_planned_tensor *tensor, nvfp4_reason *reason) {
+  if (!job->options.search_global) {
+    return NVFP4_OK;
+  }
+  /* 1, 9/8, ... 2: from there on the same block scales come again, but for the ends of their range. */
+  double least = INFINITY;
+  float best = tensor->headroom;
+  for (int i = 0; i < NVFP4_HEADROOMS; i++) {
+    nvfp4_planned_tensor trial = *tensor;
+    nvfp4_rounding_error error;
+    trial.headroom = 1.0f + (float)i / 8.0f;
+    NVFP4_TRY(nvfp4_quantize_round(job, &trial, NULL, NULL, NULL, &error, reason));
+    if (error.weight[0] < least) {
+      least = error.weight[0];
+      best = trial.headroom;
+    }
+  }
+  tensor->headroom = best;
+  return NVFP4_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- dense or not */
+
+typedef struct candidate {
+  nvfp4_planned_tensor *tensor;
+  double bits;  /* that it takes more if it is not quantised */
+  double worth; /* error that these save, a bit */
+} candidate;
+
+/* Most worth first; ties in order of names. */
+static int by_worth(const void *a, const void *b) {
+  const candidate *one = a, *other = b;
+  if (one->worth != other->worth) {
+    return one->worth > other->worth ? -1 : 1;
+  }
+  return one->tensor < other->tensor ? -1 : 1;
+}
+
+static double elements(const nvfp4_planned_tensor *tensor) { return (double)tensor->rows * (double)tensor->columns; }
+
+nvfp4_status nvfp4_quantize_choose_layers(nvfp4_quantize_job *job, nvfp4_reason *reason) {
+  candidate *candidates = calloc(job->tensor_count + 1, sizeof *candidates);
+  if (candidates == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for %zu tensors", job->tensor_count);
+  }
+  size_t count = 0;
+  double all = 0;
+  nvfp4_status status = NVFP4_OK;
+  for (size_t i = 0; i < job->tensor_count && status == NVFP4_OK; i++) {
+    nvfp4_planned_tensor *tensor = &job->tensors[i];
+    if (!tensor->quantise) {
+      continue;
+    }
+    if (!tensor->measured) {
+      status = nvfp4_quantize_round(job, tensor, NULL, NULL, NULL, &tensor->error, reason);
+      tensor->measured = true;
+    }
+    double extra = ((tensor->source->dtype == NVFP4_DTYPE_F32 ? 32 : 16) - nvfp4_bits) * elements(tensor);
+    double error = nvfp4_relative_error(tensor->input != NULL ? tensor->error.output : tensor->error.weight);
+    candidates[count++] = (candidate){tensor, extra, error / extra};
+    all += elements(tensor);
+  }
+  qsort(candidates, count, sizeof *candidates, by_worth);
+  double left = (job->options.bits_per_weight - nvfp4_bits) * all;
+  for (size_t i = 0; i < count && status == NVFP4_OK; i++) {
+    if (candidates[i].bits <= left) {
+      left -= candidates[i].bits;
+      status = nvfp4_quantize_leave(job, candidates[i].tensor, reason);
+    }
+  }
+  free(candidates);
+  return status == NVFP4_OK && job->stats.layers == 0
+             ? nvfp4_reject(reason, NVFP4_E_ARG, "at %g bits a weight no layer would be quantised: give fewer",
+                            job->options.bits_per_weight)
+             : status;
+}
