@@ -52,8 +52,9 @@ typedef struct nvfp4_layer_inspection {
   uint64_t lost; /* of these, those whose scale is 0 and whose codes are not */
   /* Of up to 512 rows, evenly spread: root mean square and largest magnitude of the dequantised weights. */
   double rms, largest;
-  /* Share of the variance of log2(scale) that row and column explain; -1: not applicable (N % 128 or K % 64), or no variance. */
-  double explained_as_read, explained_unswizzled, explained_swizzled;
+  /* Share of the variance of log2(scale) that row and column explain, as the format has the scales, and if they were in the other order: 128x4 where it has
+   * them linear, linear where (Comfy) it has 128x4. -1: not applicable (N % 128 or K % 64), or no variance. */
+  double explained_as_read, explained_otherwise;
   nvfp4_nibble_evidence nibbles;
   uint32_t suspicions; /* nvfp4_suspicion bits */
   char text[1024];     /* what is suspected, with the evidence; empty: nothing */

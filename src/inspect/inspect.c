@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/reason.h"
+#include "checkpoint/checkpoint.h"
 #include "format/e4m3.h"
 #include "format/global.h"
 #include "inspect/statistics.h"
@@ -106,32 +107,24 @@ static void judge_globals(const view *v, const double *rows, nvfp4_layer_inspect
 
 static void judge_arrangement(const view *v, nvfp4_layer_inspection *out) {
   const nvfp4_weights *w = &v->weights;
-  out->explained_as_read = out->explained_unswizzled = out->explained_swizzled = -1;
-  if (w->n % 128 != 0 || w->k % 64 != 0 || w->k == 64) { /* 64: four blocks, where a tile is a band */
+  if (w->n % 128 != 0 || w->k % 64 != 0) {
     return;
   }
+  const bool comfy = v->layer->layout == NVFP4_LAYOUT_COMFY;
   double chance, deviation;
   nvfp4_explained_by_chance(w, &chance, &deviation);
   out->explained_as_read = nvfp4_explained_variance(w, NVFP4_AS_READ);
-  out->explained_unswizzled = nvfp4_explained_variance(w, NVFP4_UNSWIZZLED);
-  out->explained_swizzled = nvfp4_explained_variance(w, NVFP4_SWIZZLED);
-  double least = chance + 3 * fmax(out->explained_as_read - chance, 0) + DEVIATIONS * deviation;
-  if (out->explained_as_read < 0) {
+  out->explained_otherwise = nvfp4_explained_variance(w, comfy ? NVFP4_SWIZZLED : NVFP4_UNSWIZZLED);
+  if (out->explained_as_read < 0 ||
+      out->explained_otherwise <= chance + 3 * fmax(out->explained_as_read - chance, 0) + DEVIATIONS * deviation) {
     return;
   }
-  if (out->explained_unswizzled > least && out->explained_unswizzled > out->explained_swizzled) {
-    suspect(out, NVFP4_SUSPICION_SWIZZLED,
-            "the block scales look swizzled (128x4) where the format has them linear: row and column explain %.1f %% of their variance as "
-            "read, %.1f %% "
-            "unswizzled; %.1f %% is chance",
-            100 * out->explained_as_read, 100 * out->explained_unswizzled, 100 * chance);
-  } else if (out->explained_swizzled > least) {
-    suspect(out, NVFP4_SUSPICION_UNSWIZZLED,
-            "the block scales look linear where the format has them swizzled (128x4): row and column explain %.1f %% of their variance as "
-            "read, %.1f %% "
-            "taken as linear; %.1f %% is chance",
-            100 * out->explained_as_read, 100 * out->explained_swizzled, 100 * chance);
-  }
+  suspect(out, comfy ? NVFP4_SUSPICION_UNSWIZZLED : NVFP4_SUSPICION_SWIZZLED,
+          "the block scales look %s where the format has them %s (128x4): row and column explain %.1f %% of their variance as read, %.1f "
+          "%% the other way; "
+          "%.1f %% is chance",
+          comfy ? "linear" : "swizzled", comfy ? "swizzled" : "linear", 100 * out->explained_as_read, 100 * out->explained_otherwise,
+          100 * chance);
 }
 
 /* ----------------------------------------------------------------------------------------------------------------- nibbles */
@@ -174,7 +167,7 @@ static void take_logs(const double *squares, int64_t count, double *out) {
 static void compare_with(const view *v, const char *name, nvfp4_nibble_evidence *best) {
   const int64_t k = v->layer->k;
   const bool gguf = v->layer->layout == NVFP4_LAYOUT_GGUF;
-  nvfp4_nibble_evidence here;
+  nvfp4_nibble_evidence here = {.reference = ""};
   here.as_read = correlation(v->profile, v->other, k, same_place);
   here.swapped = correlation(v->profile, v->other, k, swapped);
   here.halves = correlation(v->profile, v->other, k, gguf ? pairs_as_halves : halves_as_pairs);
@@ -352,6 +345,10 @@ static nvfp4_status inspect_nvfp4(nvfp4_context *context, const nvfp4_checkpoint
   nvfp4_status status = judge_structure(&v, out, reason);
   nvfp4_weights_free(owned);
   drop_pages(layer->weight);
+  const nvfp4_tensor *scales = nvfp4_layer_scales(checkpoint, layer);
+  if (scales != NULL) {
+    drop_pages(scales);
+  }
   return status;
 }
 
@@ -382,7 +379,7 @@ nvfp4_status nvfp4_inspect_layer(nvfp4_context *context, const nvfp4_checkpoint 
   if (context == NULL || checkpoint == NULL || layer == NULL || out == NULL) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "context, checkpoint, layer or out is NULL; all four are needed");
   }
-  *out = (nvfp4_layer_inspection){.explained_as_read = -1, .explained_unswizzled = -1, .explained_swizzled = -1};
+  *out = (nvfp4_layer_inspection){.explained_as_read = -1, .explained_otherwise = -1};
   if (layer->layout != NVFP4_LAYOUT_NONE) {
     return inspect_nvfp4(context, checkpoint, layer, out, reason);
   }

@@ -45,7 +45,8 @@ typedef struct inspection {
   nvfp4_layer_inspection *found; /* of each layer */
   json_t *fused;                 /* layers that engines put together, whose globals differ */
   size_t layer_count;
-  cli_selection selection;    /* threads alone */
+  cli_selection selection; /* threads alone */
+  uint64_t peak_anonymous_bytes;
   json_t *trouble, *warnings; /* sentences; warnings do not fail the inspection */
 } inspection;
 
@@ -88,6 +89,7 @@ static bool read_layers(inspection *in, int *code) {
     cli_progress_step(&progress, i + 1, in->layer_count);
   }
   cli_progress_end(&progress);
+  in->peak_anonymous_bytes = progress.peak_anonymous_bytes;
   return sound;
 }
 
@@ -105,7 +107,7 @@ static const char *const fused_sets[][4] = {{"q_proj", "k_proj", "v_proj", NULL}
                                             {"to_q", "to_k", "to_v", NULL},       {"w1", "w3", NULL}};
 
 typedef struct fused_group {
-  char name[512];
+  json_t *names;
   double least, most; /* factors of the weights' globals */
   int parts;
 } fused_group;
@@ -117,8 +119,7 @@ static void add_part(fused_group *group, const nvfp4_layer_info *info) {
     group->most = group->parts == 0 || factor > group->most ? factor : group->most;
     group->parts++;
   }
-  size_t used = strlen(group->name);
-  snprintf(group->name + used, sizeof group->name - used, "%s%s", used > 0 ? ", " : "", info->name);
+  json_array_append_new(group->names, cli_json_text(info->name));
 }
 
 /* The layers that would be fused with this one, itself the first of its set; a layer of several parts is a group of its own. */
@@ -141,13 +142,14 @@ static void find_group(const inspection *in, const nvfp4_layer_info *info, fused
 static void find_fused(inspection *in) {
   for (size_t i = 0; i < in->layer_count; i++) {
     const nvfp4_layer_info *info = nvfp4_checkpoint_layer(in->checkpoint, i);
-    fused_group group = {.parts = 0};
+    fused_group group = {.names = json_array()};
     if (is_nvfp4(info)) {
       find_group(in, info, &group);
     }
     if (group.parts > 1 && group.least != group.most) {
-      json_array_append_new(in->fused, json_pack("{s:o, s:f}", "layers", cli_json_text(group.name), "ratio", group.most / group.least));
+      json_array_append_new(in->fused, json_pack("{s:O, s:f}", "layers", group.names, "ratio", group.most / group.least));
     }
+    json_decref(group.names);
   }
 }
 
@@ -177,12 +179,11 @@ static json_t *weights_json(const nvfp4_layer_info *info, const nvfp4_layer_insp
                         ? json_pack("{s:o, s:f, s:f, s:f}", "reference", cli_json_text(nibbles->reference), "as_read", nibbles->as_read,
                                     "swapped", nibbles->swapped, "halves", nibbles->halves)
                         : json_null();
-  return json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:{s:o, s:o, s:o}, s:o, s:o}", "rms", cli_json_real(found->rms), "largest",
+  return json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:{s:o, s:o}, s:o, s:o}", "rms", cli_json_real(found->rms), "largest",
                    cli_json_real(found->largest), "blocks_with_6", (json_int_t)found->largest_6, "blocks_with_4",
                    (json_int_t)found->largest_4, "dead_blocks", (json_int_t)found->dead, "lost_blocks", (json_int_t)found->lost,
-                   "scales_explained", "as_read", share_json(found->explained_as_read), "unswizzled",
-                   share_json(found->explained_unswizzled), "swizzled", share_json(found->explained_swizzled), "column_correlation",
-                   columns, "suspicions", suspicions);
+                   "scales_explained", "as_read", share_json(found->explained_as_read), "otherwise", share_json(found->explained_otherwise),
+                   "column_correlation", columns, "suspicions", suspicions);
 }
 
 static json_t *layer_json(const nvfp4_layer_info *info, const nvfp4_layer_inspection *found) {
@@ -211,9 +212,9 @@ static void print_inspection_json(inspection *in) {
   for (size_t i = 0; i < in->layer_count; i++) {
     json_array_append_new(layers, layer_json(nvfp4_checkpoint_layer(in->checkpoint, i), &in->found[i]));
   }
-  cli_print_json(json_pack("{s:o, s:I, s:o, s:O, s:O, s:O}", "checkpoint", cli_json_text(nvfp4_checkpoint_path(in->checkpoint)), "tensors",
-                           (json_int_t)nvfp4_checkpoint_tensor_count(in->checkpoint), "layers", layers, "fused", in->fused, "warnings",
-                           in->warnings, "trouble", in->trouble));
+  cli_print_json(json_pack("{s:o, s:I, s:o, s:O, s:O, s:O, s:I}", "checkpoint", cli_json_text(nvfp4_checkpoint_path(in->checkpoint)),
+                           "tensors", (json_int_t)nvfp4_checkpoint_tensor_count(in->checkpoint), "layers", layers, "fused", in->fused,
+                           "warnings", in->warnings, "trouble", in->trouble, "peak_anonymous_bytes", (json_int_t)in->peak_anonymous_bytes));
 }
 
 /* -------------------------------------------------------------------------------------------------------------------- text */
@@ -309,7 +310,13 @@ static void print_fused(const inspection *in) {
   for (size_t i = 0; i < groups; i++) {
     const json_t *group = json_array_get(in->fused, i);
     cli_table_add(&table, "%.4g", json_real_value(json_object_get(group, "ratio")));
-    cli_table_add(&table, "%s", json_string_value(json_object_get(group, "layers")));
+    const json_t *names = json_object_get(group, "layers");
+    char text[1024];
+    size_t used = 0;
+    for (size_t j = 0; j < json_array_size(names) && used < sizeof text; j++) {
+      used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", j > 0 ? ", " : "", json_string_value(json_array_get(names, j)));
+    }
+    cli_table_add(&table, "%s", text);
   }
   cli_table_print(&table, 2);
   putchar('\n');
