@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # make install: headers, libraries, the command, nvfp4.pc, nvfp4Config.cmake.
-install(FILES include/nvfp4/nvfp4.h include/nvfp4/kernel.h include/nvfp4/quantize.h include/nvfp4/convert.h include/nvfp4/model.h include/nvfp4/bench.h
+install(FILES include/nvfp4/nvfp4.h include/nvfp4/kernel.h include/nvfp4/quantize.h include/nvfp4/convert.h include/nvfp4/model.h include/nvfp4/bench.h include/nvfp4/inspect.h
   DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/nvfp4)
 install(TARGETS nvfp4_shared EXPORT nvfp4Targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET nvfp4_tool)

@@ -61,6 +61,10 @@ static nvfp4_status check_layer(const nvfp4_selecting *s, const nvfp4_kernel *ke
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "the layer lives on %s; this kernel works on %s: put the layer there",
                         nvfp4_device_name(desc->device, text), kernel->device == NVFP4_DEVICE_CUDA ? "a CUDA device" : "the CPU");
   }
+  if (s->input->desc->mode == NVFP4_MODE_FP8 && desc->device.kind != NVFP4_DEVICE_CPU) {
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
+                        "the layer is fp8; this library quantises its activations on the CPU: put the layer there");
+  }
   bool dense = desc->mode == NVFP4_MODE_UNQUANTISED;
   if (dense != (kernel->numerics.mode == NVFP4_MODE_UNQUANTISED)) {
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "the layer's weights are %s; this kernel needs %s",

@@ -54,9 +54,6 @@ static nvfp4_status check_types(const nvfp4_layer_desc *desc, const char *name, 
         "none of the others",
         name, nvfp4_mode_name(mode), nvfp4_dtype_name(desc->weight_dtype));
   }
-  if (mode == NVFP4_MODE_FP8 && desc->device.kind != NVFP4_DEVICE_CPU) {
-    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "layer %s is fp8, on a GPU; fp8 layers run on the CPU", name);
-  }
   if ((desc->device.kind != NVFP4_DEVICE_CPU && desc->device.kind != NVFP4_DEVICE_CUDA) || desc->device.ordinal < 0 ||
       desc->device.ordinal >= NVFP4_MAX_GPUS) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "layer %s: device kind %d, ordinal %d; needs cpu, or cuda:0 to cuda:%d", name,

@@ -46,8 +46,13 @@ refuse_apply() { # refuse_apply TEXT CHECKPOINT LAYER INPUT [options]
 }
 refuse_apply "did you mean model.layers.1.self_attn.q_proj" $checkpoint model.layers.1.self_attn.qproj good.safetensors
 refuse_apply "did you mean model.layers.0.self_attn.q_proj or model.layers.1.self_attn.q_proj?" $checkpoint q_proj good.safetensors
-refuse_apply "is not NVFP4" $checkpoint lm_head good.safetensors
-refuse_apply "FP8" $golden/modelopt_mixed $layer good.safetensors
+refuse_apply "is an embedding" $checkpoint model.embed_tokens good.safetensors
+refuse_apply "is for NVFP4 layers; layer $layer is fp8" $golden/modelopt_mixed $layer good.safetensors --mode w4a16
+apply $checkpoint lm_head good.safetensors y.safetensors --kernel ref_w16a16 --json
+json '(j["mode"], j["kernel"]) == ("unquantised", "ref_w16a16")'
+apply $golden/modelopt_mixed $layer good.safetensors y.safetensors --json
+json 'j["mode"] == "fp8" and j["kernel"].endswith("_w16a16")'
+rm "$scratch/y.safetensors"
 refuse_apply "has no input scale" $golden/modelopt_w4a16 $layer good.safetensors --mode w4a4
 refuse_apply "has no tensor x (but z)" $checkpoint $layer name.safetensors
 refuse_apply "x is I32; needs F32, F16 or BF16" $checkpoint $layer dtype.safetensors

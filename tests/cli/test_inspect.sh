@@ -8,8 +8,9 @@ for folder in modelopt_nvfp4 modelopt_nvfp4_bias modelopt_nvfp4_lmhead modelopt_
   expect 0 "$nvfp4" inspect $golden/$folder
   out_has "no trouble found"
   expect 0 "$nvfp4" inspect $golden/$folder --json
-  json 'set(j) == {"schema", "checkpoint", "tensors", "layers", "warnings", "trouble"} and j["trouble"] == []' \
-    'all(set(l) == {"name", "N", "K", "mode", "layout", "partitions", "bias", "scales", "note"} for l in j["layers"])' \
+  json 'set(j) == {"schema", "checkpoint", "tensors", "layers", "fused", "warnings", "trouble", "peak_anonymous_bytes"} and j["trouble"] == []' \
+    'all(set(l) == {"name", "N", "K", "mode", "layout", "partitions", "bias", "scales", "weights", "note"} for l in j["layers"])' \
+    'all(l["weights"]["suspicions"] == [] and 0 < l["weights"]["rms"] < l["weights"]["largest"] for l in j["layers"] if l["layout"])' \
     'any(l["layout"] for l in j["layers"])' \
     'all(l["scales"]["blocks"] == l["N"] * l["K"] // 16 and 0 < l["scales"]["min"] <= l["scales"]["max"] <= 448 for l in j["layers"] if l["layout"])'
 done
@@ -22,6 +23,16 @@ expect 0 "$nvfp4" inspect $golden/modelopt_w4a16 --json
 json 'all(l["mode"] == "w4a16" and p["input_global"] is None for l in j["layers"] if l["layout"] for p in l["partitions"])'
 expect 0 "$nvfp4" inspect $golden/modelopt_mixed --json
 json 'sorted({l["mode"] for l in j["layers"]}) == ["fp8", "unquantised", "w4a4"] and sum(l["mode"] == "w4a4" for l in j["layers"]) == 6'
+json 'all(len(l["partitions"]) == 1 and l["partitions"][0]["input_global"]["value"] > 0 for l in j["layers"] if l["mode"] == "fp8")'
+# Parts that engines fuse: one global by the tool, or their own.
+for folder in modelopt_nvfp4:0 ct_nvfp4a16:0 modelopt_nvfp4_split:4 ct_nvfp4:4; do
+  expect 0 "$nvfp4" inspect $golden/${folder%:*} --json
+  json "len(j['fused']) == ${folder#*:} and all(g['ratio'] > 1 for g in j['fused'])"
+done
+expect 0 "$nvfp4" inspect $golden/ct_nvfp4 --threads 1 --json
+grep -v peak_anonymous "$scratch/out" >"$scratch/one.json"
+expect 0 "$nvfp4" inspect $golden/ct_nvfp4 --threads 2 --json
+grep -v peak_anonymous "$scratch/out" | cmp -s - "$scratch/one.json" || fail "the result depends on the number of threads"
 expect 0 "$nvfp4" inspect $golden/modelopt_nvfp4_bias --json
 json 'sum(l["bias"] is not None for l in j["layers"]) == 6'
 

@@ -55,12 +55,16 @@ static bool find_layer(application *a, int *code) {
                      cli_did_you_mean(name, cli_layer_name, a->checkpoint, hint, sizeof hint));
     return false;
   }
-  if (a->info->mode != NVFP4_MODE_W4A4 && a->info->mode != NVFP4_MODE_W4A16) {
-    *code = cli_fail(a->run, NVFP4_E_UNSUPPORTED, "layer %s is not NVFP4 (%s)%s%s; needs an NVFP4 layer", name,
-                     nvfp4_mode_name(a->info->mode), a->info->note[0] != '\0' ? ": " : "", a->info->note);
+  bool w4a4 = a->info->mode == NVFP4_MODE_W4A4, w4a16 = a->info->mode == NVFP4_MODE_W4A16;
+  if (a->info->lookup) {
+    *code = cli_fail(a->run, NVFP4_E_UNSUPPORTED, "%s is an embedding, whose rows are looked up; needs a linear layer", name);
     return false;
   }
-  if (a->mode == 0 && a->info->mode == NVFP4_MODE_W4A16) {
+  if (a->mode >= 0 && !w4a4 && !w4a16) {
+    *code = cli_fail(a->run, NVFP4_E_ARG, "--mode is for NVFP4 layers; layer %s is %s", name, nvfp4_mode_name(a->info->mode));
+    return false;
+  }
+  if (a->mode == 0 && w4a16) {
     *code = cli_fail(a->run, NVFP4_E_ARG, "--mode w4a4: layer %s has no input scale; it can run as w4a16 only", name);
     return false;
   }

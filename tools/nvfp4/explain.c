@@ -123,7 +123,7 @@ static bool ask_checkpoint(explanation *e, const nvfp4_checkpoint *checkpoint, c
       continue;
     }
     nvfp4_layer_desc desc = {.struct_size = sizeof desc};
-    bool asked = info->mode != NVFP4_MODE_FP8 && !info->lookup && nvfp4_layer_desc_from_checkpoint(info, &desc, NULL) == NVFP4_OK;
+    bool asked = !info->lookup && nvfp4_layer_desc_from_checkpoint(info, &desc, NULL) == NVFP4_OK;
     if (!(asked ? ask(e, info, desc, code) : add_answer(e, info, 0, NULL, code))) {
       return false;
     }

@@ -1,52 +1,52 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* nvfp4 inspect: the layers of a checkpoint, their scales, and what is wrong with them. */
 #include <math.h>
+#include <nvfp4/inspect.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common.h"
-
-/* Block scales of a layer, counted by their E4M3 byte. */
-typedef struct scale_counts {
-  uint64_t of[256];
-} scale_counts;
 
 enum { E4M3_FIRST_NORMAL = 0x08, E4M3_LARGEST = 0x7E };
 
 /* A positive finite E4M3 code: 4 exponent bits with bias 7, 3 bits of mantissa. */
 static double e4m3_value(int code) { return code < E4M3_FIRST_NORMAL ? ldexp(code, -9) : ldexp(8 + (code & 7), (code >> 3) - 10); }
 
-static uint64_t count_range(const scale_counts *counts, int first, int last) {
+static uint64_t count_range(const nvfp4_layer_inspection *found, int first, int last) {
   uint64_t sum = 0;
   for (int code = first; code <= last; code++) {
-    sum += counts->of[code];
+    sum += found->scales[code];
   }
   return sum;
 }
 
-static double smallest(const scale_counts *counts) {
+static double smallest(const nvfp4_layer_inspection *found) {
   int code = 1;
-  while (code <= E4M3_LARGEST && counts->of[code] == 0) {
+  while (code <= E4M3_LARGEST && found->scales[code] == 0) {
     code++;
   }
   return code <= E4M3_LARGEST ? e4m3_value(code) : 0;
 }
 
-static double largest(const scale_counts *counts) {
+static double largest(const nvfp4_layer_inspection *found) {
   int code = E4M3_LARGEST;
-  while (code > 0 && counts->of[code] == 0) {
+  while (code > 0 && found->scales[code] == 0) {
     code--;
   }
   return e4m3_value(code);
 }
 
-static uint64_t count_bad(const scale_counts *counts) { return count_range(counts, E4M3_LARGEST + 1, 255); }
+static uint64_t count_bad(const nvfp4_layer_inspection *found) { return count_range(found, E4M3_LARGEST + 1, 255); }
 
 typedef struct inspection {
   const cli *run;
   const nvfp4_checkpoint *checkpoint;
-  scale_counts *counts; /* of each layer; zero for those that are not NVFP4 */
+  nvfp4_context *context;
+  nvfp4_layer_inspection *found; /* of each layer */
+  json_t *fused;                 /* layers that engines put together, whose globals differ */
   size_t layer_count;
+  cli_selection selection; /* threads alone */
+  uint64_t peak_anonymous_bytes;
   json_t *trouble, *warnings; /* sentences; warnings do not fail the inspection */
 } inspection;
 
@@ -54,34 +54,23 @@ static bool is_nvfp4(const nvfp4_layer_info *info) { return info->mode == NVFP4_
 
 /* ------------------------------------------------------------------------------------------------------------------ reading */
 
-static bool count_scales(inspection *in, const nvfp4_layer_info *info, scale_counts *counts, int *code) {
-  nvfp4_weights weights = {.struct_size = sizeof weights};
-  void *owned = NULL;
-  nvfp4_reason reason = {0};
-  if (nvfp4_checkpoint_weights(in->checkpoint, info, &weights, &owned, &reason) != NVFP4_OK) {
-    *code = cli_fail_reason(in->run, &reason);
-    return false;
-  }
-  for (int64_t row = 0; row < weights.n; row++) {
-    const uint8_t *scales = weights.scales + row * weights.scales_stride_bytes;
-    for (int64_t block = 0; block < weights.k / NVFP4_BLOCK; block++) {
-      counts->of[scales[block]]++;
-    }
-  }
-  nvfp4_weights_free(owned);
-  return true;
+static void add_sentence(json_t *list, const nvfp4_layer_info *info, const char *text) {
+  char sentence[1280];
+  snprintf(sentence, sizeof sentence, "layer %s: %s", info->name, text);
+  json_array_append_new(list, cli_json_text(sentence));
 }
 
-static void note_trouble(inspection *in, const nvfp4_layer_info *info, const scale_counts *counts) {
-  char text[1024];
-  uint64_t blocks = count_range(counts, 0, 255);
-  if (count_bad(counts) > 0) {
-    snprintf(text, sizeof text, "layer %s: %llu of %llu block scales are NaN or negative; it cannot be run", info->name,
-             (unsigned long long)count_bad(counts), (unsigned long long)blocks);
-    json_array_append_new(in->trouble, cli_json_text(text));
-  } else if (counts->of[0] == blocks) {
-    snprintf(text, sizeof text, "layer %s: every block scale is zero: all its weights are 0", info->name);
-    json_array_append_new(in->warnings, cli_json_text(text));
+static void note_findings(inspection *in, const nvfp4_layer_info *info, const nvfp4_layer_inspection *found) {
+  char text[128];
+  if (found->suspicions != 0) {
+    add_sentence(in->trouble, info, found->text);
+  }
+  if (is_nvfp4(info) && found->dead == found->blocks) {
+    add_sentence(in->warnings, info, "all its weights are 0");
+  } else if (found->lost > 0) {
+    snprintf(text, sizeof text, "%llu of %llu blocks have codes, but a scale of 0: their weights are lost", (unsigned long long)found->lost,
+             (unsigned long long)found->blocks);
+    add_sentence(in->warnings, info, text);
   }
 }
 
@@ -91,14 +80,77 @@ static bool read_layers(inspection *in, int *code) {
   bool sound = true;
   for (size_t i = 0; i < in->layer_count && sound; i++) {
     const nvfp4_layer_info *info = nvfp4_checkpoint_layer(in->checkpoint, i);
-    if (is_nvfp4(info)) {
-      sound = count_scales(in, info, &in->counts[i], code);
-      note_trouble(in, info, &in->counts[i]);
+    nvfp4_reason reason = {0};
+    if (nvfp4_inspect_layer(in->context, in->checkpoint, info, &in->found[i], &reason) != NVFP4_OK) {
+      *code = cli_fail_reason(in->run, &reason);
+      sound = false;
     }
+    note_findings(in, info, &in->found[i]);
     cli_progress_step(&progress, i + 1, in->layer_count);
   }
   cli_progress_end(&progress);
+  in->peak_anonymous_bytes = progress.peak_anonymous_bytes;
   return sound;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------- fused */
+
+/* The factor of a weight global, whatever its kind. */
+static double factor_of(nvfp4_global global) {
+  double value = (double)global.value;
+  return global.kind == NVFP4_GLOBAL_DIVISOR ? 1 / value : global.kind == NVFP4_GLOBAL_AMAX ? value / 2688 : value;
+}
+
+/* Endings of the names of layers that engines run as one; each set ends with NULL. */
+static const char *const fused_sets[][4] = {{"q_proj", "k_proj", "v_proj", NULL}, {"gate_proj", "up_proj", NULL},
+                                            {"attn_q", "attn_k", "attn_v", NULL}, {"ffn_gate", "ffn_up", NULL},
+                                            {"to_q", "to_k", "to_v", NULL},       {"w1", "w3", NULL}};
+
+typedef struct fused_group {
+  json_t *names;
+  double least, most; /* factors of the weights' globals */
+  int parts;
+} fused_group;
+
+static void add_part(fused_group *group, const nvfp4_layer_info *info) {
+  for (int64_t i = 0; i < info->partition_count; i++) {
+    double factor = factor_of(info->partitions[i].weight);
+    group->least = group->parts == 0 || factor < group->least ? factor : group->least;
+    group->most = group->parts == 0 || factor > group->most ? factor : group->most;
+    group->parts++;
+  }
+  json_array_append_new(group->names, cli_json_text(info->name));
+}
+
+/* The layers that would be fused with this one, itself the first of its set; a layer of several parts is a group of its own. */
+static void find_group(const inspection *in, const nvfp4_layer_info *info, fused_group *group) {
+  const char *last = strrchr(info->name, '.');
+  last = last != NULL ? last + 1 : info->name;
+  add_part(group, info);
+  for (size_t set = 0; set < sizeof fused_sets / sizeof fused_sets[0]; set++) {
+    for (int i = 1; strcmp(last, fused_sets[set][0]) == 0 && fused_sets[set][i] != NULL; i++) {
+      char name[1024];
+      snprintf(name, sizeof name, "%.*s%s", (int)(last - info->name), info->name, fused_sets[set][i]);
+      const nvfp4_layer_info *other = nvfp4_checkpoint_find_layer(in->checkpoint, name);
+      if (other != NULL && is_nvfp4(other)) {
+        add_part(group, other);
+      }
+    }
+  }
+}
+
+static void find_fused(inspection *in) {
+  for (size_t i = 0; i < in->layer_count; i++) {
+    const nvfp4_layer_info *info = nvfp4_checkpoint_layer(in->checkpoint, i);
+    fused_group group = {.names = json_array()};
+    if (is_nvfp4(info)) {
+      find_group(in, info, &group);
+    }
+    if (group.parts > 1 && group.least != group.most) {
+      json_array_append_new(in->fused, json_pack("{s:O, s:f}", "layers", group.names, "ratio", group.most / group.least));
+    }
+    json_decref(group.names);
+  }
 }
 
 /* -------------------------------------------------------------------------------------------------------------------- JSON */
@@ -110,35 +162,59 @@ static json_t *global_json(nvfp4_global global) {
   return json_pack("{s:o, s:s}", "value", cli_json_real((double)global.value), "kind", nvfp4_global_kind_name(global.kind));
 }
 
-static json_t *layer_json(const nvfp4_layer_info *info, const scale_counts *counts) {
+static json_t *share_json(double share) { return share >= 0 ? json_real(share) : json_null(); }
+
+static json_t *weights_json(const nvfp4_layer_info *info, const nvfp4_layer_inspection *found) {
+  if (!is_nvfp4(info)) {
+    return json_null();
+  }
+  json_t *suspicions = json_array();
+  for (int bit = 0; bit < 32; bit++) {
+    if ((found->suspicions & UINT32_C(1) << bit) != 0) {
+      json_array_append_new(suspicions, json_string(nvfp4_suspicion_name(UINT32_C(1) << bit)));
+    }
+  }
+  const nvfp4_nibble_evidence *nibbles = &found->nibbles;
+  json_t *columns = nibbles->reference[0] != '\0'
+                        ? json_pack("{s:o, s:f, s:f, s:f}", "reference", cli_json_text(nibbles->reference), "as_read", nibbles->as_read,
+                                    "swapped", nibbles->swapped, "halves", nibbles->halves)
+                        : json_null();
+  return json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:{s:o, s:o}, s:o, s:o}", "rms", cli_json_real(found->rms), "largest",
+                   cli_json_real(found->largest), "blocks_with_6", (json_int_t)found->largest_6, "blocks_with_4",
+                   (json_int_t)found->largest_4, "dead_blocks", (json_int_t)found->dead, "lost_blocks", (json_int_t)found->lost,
+                   "scales_explained", "as_read", share_json(found->explained_as_read), "otherwise", share_json(found->explained_otherwise),
+                   "column_correlation", columns, "suspicions", suspicions);
+}
+
+static json_t *layer_json(const nvfp4_layer_info *info, const nvfp4_layer_inspection *found) {
   json_t *partitions = json_array(), *scales = json_null();
-  for (int64_t i = 0; is_nvfp4(info) && i < info->partition_count; i++) {
+  for (int64_t i = 0; i < info->partition_count && (is_nvfp4(info) || i < 3); i++) {
     const nvfp4_partition *part = &info->partitions[i];
     json_array_append_new(
         partitions, json_pack("{s:I, s:I, s:o, s:o}", "n_first", (json_int_t)part->n_first, "n_rows", (json_int_t)part->n_rows, "global",
                               global_json(part->weight), "input_global", global_json(part->input)));
   }
   if (is_nvfp4(info)) {
-    scales = json_pack("{s:I, s:o, s:o, s:I, s:I, s:I, s:I}", "blocks", (json_int_t)count_range(counts, 0, 255), "min",
-                       cli_json_real(smallest(counts)), "max", cli_json_real(largest(counts)), "zero", (json_int_t)counts->of[0],
-                       "subnormal", (json_int_t)count_range(counts, 1, E4M3_FIRST_NORMAL - 1), "saturated",
-                       (json_int_t)counts->of[E4M3_LARGEST], "nan_or_negative", (json_int_t)count_bad(counts));
+    scales = json_pack("{s:I, s:o, s:o, s:I, s:I, s:I, s:I}", "blocks", (json_int_t)count_range(found, 0, 255), "min",
+                       cli_json_real(smallest(found)), "max", cli_json_real(largest(found)), "zero", (json_int_t)found->scales[0],
+                       "subnormal", (json_int_t)count_range(found, 1, E4M3_FIRST_NORMAL - 1), "saturated",
+                       (json_int_t)found->scales[E4M3_LARGEST], "nan_or_negative", (json_int_t)count_bad(found));
   }
-  return json_pack("{s:o, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:o}", "name", cli_json_text(info->name), "N", (json_int_t)info->n, "K",
+  return json_pack("{s:o, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "name", cli_json_text(info->name), "N", (json_int_t)info->n, "K",
                    (json_int_t)info->k, "mode", nvfp4_mode_name(info->mode), "layout",
                    cli_json_text(info->layout != NVFP4_LAYOUT_NONE ? nvfp4_layout_kind_name(info->layout) : NULL), "partitions", partitions,
-                   "bias", cli_json_text(info->bias != NULL ? nvfp4_dtype_name(info->bias->dtype) : NULL), "scales", scales, "note",
-                   cli_json_text(info->note));
+                   "bias", cli_json_text(info->bias != NULL ? nvfp4_dtype_name(info->bias->dtype) : NULL), "scales", scales, "weights",
+                   weights_json(info, found), "note", cli_json_text(info->note));
 }
 
 static void print_inspection_json(inspection *in) {
   json_t *layers = json_array();
   for (size_t i = 0; i < in->layer_count; i++) {
-    json_array_append_new(layers, layer_json(nvfp4_checkpoint_layer(in->checkpoint, i), &in->counts[i]));
+    json_array_append_new(layers, layer_json(nvfp4_checkpoint_layer(in->checkpoint, i), &in->found[i]));
   }
-  cli_print_json(json_pack("{s:o, s:I, s:o, s:O, s:O}", "checkpoint", cli_json_text(nvfp4_checkpoint_path(in->checkpoint)), "tensors",
-                           (json_int_t)nvfp4_checkpoint_tensor_count(in->checkpoint), "layers", layers, "warnings", in->warnings, "trouble",
-                           in->trouble));
+  cli_print_json(json_pack("{s:o, s:I, s:o, s:O, s:O, s:O, s:I}", "checkpoint", cli_json_text(nvfp4_checkpoint_path(in->checkpoint)),
+                           "tensors", (json_int_t)nvfp4_checkpoint_tensor_count(in->checkpoint), "layers", layers, "fused", in->fused,
+                           "warnings", in->warnings, "trouble", in->trouble, "peak_anonymous_bytes", (json_int_t)in->peak_anonymous_bytes));
 }
 
 /* -------------------------------------------------------------------------------------------------------------------- text */
@@ -153,7 +229,7 @@ static const char *global_text(nvfp4_global global, char text[32]) {
   return text;
 }
 
-static void add_layer(cli_table *table, const nvfp4_layer_info *info, const scale_counts *counts) {
+static void add_layer(cli_table *table, const nvfp4_layer_info *info, const nvfp4_layer_inspection *found) {
   char a[32], b[32];
   const nvfp4_partition *parts = info->partitions;
   bool single = info->partition_count == 1;
@@ -162,18 +238,19 @@ static void add_layer(cli_table *table, const nvfp4_layer_info *info, const scal
   cli_table_add(table, "%lld", (long long)info->k);
   cli_table_add(table, "%s", single ? global_text(parts[0].weight, a) : "");
   cli_table_add(table, "%s", single ? global_text(parts[0].input, b) : "");
-  cli_table_add(table, "%.4g", smallest(counts));
-  cli_table_add(table, "%.4g", largest(counts));
-  cli_table_add(table, "%llu", (unsigned long long)counts->of[0]);
-  cli_table_add(table, "%llu", (unsigned long long)count_range(counts, 1, E4M3_FIRST_NORMAL - 1));
-  cli_table_add(table, "%llu", (unsigned long long)counts->of[E4M3_LARGEST]);
+  cli_table_add(table, "%.4g", smallest(found));
+  cli_table_add(table, "%.4g", largest(found));
+  cli_table_add(table, "%llu", (unsigned long long)found->dead);
+  cli_table_add(table, "%llu", (unsigned long long)count_range(found, 1, E4M3_FIRST_NORMAL - 1));
+  cli_table_add(table, "%llu", (unsigned long long)found->scales[E4M3_LARGEST]);
+  cli_table_add(table, "%.3g", found->rms);
   for (int64_t i = 0; !single && i < info->partition_count; i++) {
     cli_table_add(table, "  rows from %lld", (long long)parts[i].n_first);
     cli_table_add(table, "%lld", (long long)parts[i].n_rows);
     cli_table_add(table, "%s", "");
     cli_table_add(table, "%s", global_text(parts[i].weight, a));
     cli_table_add(table, "%s", global_text(parts[i].input, b));
-    for (int column = 5; column < 10; column++) {
+    for (int column = 5; column < 11; column++) {
       cli_table_add(table, "%s", "");
     }
   }
@@ -183,9 +260,9 @@ static void add_layer(cli_table *table, const nvfp4_layer_info *info, const scal
 static void print_kind(const inspection *in, size_t first, bool *told) {
   const nvfp4_layer_info *like = nvfp4_checkpoint_layer(in->checkpoint, first);
   bool nvfp4 = is_nvfp4(like);
-  cli_table table = {.columns = nvfp4 ? 10 : 4, .right = nvfp4 ? "lrrrrrrrrr" : "lrrl"};
+  cli_table table = {.columns = nvfp4 ? 11 : 4, .right = nvfp4 ? "lrrrrrrrrrr" : "lrrl"};
   if (nvfp4) {
-    static const char *const heads[] = {"layer", "N", "K", "global", "input", "min", "max", "zero", "subn", "448"};
+    static const char *const heads[] = {"layer", "N", "K", "global", "input", "min", "max", "dead", "subn", "448", "rms"};
     for (int i = 0; i < table.columns; i++) {
       cli_table_add(&table, "%s", heads[i]);
     }
@@ -199,7 +276,7 @@ static void print_kind(const inspection *in, size_t first, bool *told) {
     told[i] = true;
     count++;
     if (nvfp4) {
-      add_layer(&table, info, &in->counts[i]);
+      add_layer(&table, info, &in->found[i]);
     } else {
       cli_table_add(&table, "%s", info->name);
       cli_table_add(&table, "%lld", (long long)info->n);
@@ -220,6 +297,31 @@ static void print_kind(const inspection *in, size_t first, bool *told) {
   putchar('\n');
 }
 
+static void print_fused(const inspection *in) {
+  cli_table table = {.columns = 2, .right = "rl"};
+  size_t groups = json_array_size(in->fused);
+  if (groups == 0) {
+    return;
+  }
+  cli_print_wrapped(
+      stdout, 0, 2,
+      "Layers that engines run as one, whose global scales differ: largest by smallest. An engine that gives them one global gets some "
+      "wrong by as much.");
+  for (size_t i = 0; i < groups; i++) {
+    const json_t *group = json_array_get(in->fused, i);
+    cli_table_add(&table, "%.4g", json_real_value(json_object_get(group, "ratio")));
+    const json_t *names = json_object_get(group, "layers");
+    char text[1024];
+    size_t used = 0;
+    for (size_t j = 0; j < json_array_size(names) && used < sizeof text; j++) {
+      used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", j > 0 ? ", " : "", json_string_value(json_array_get(names, j)));
+    }
+    cli_table_add(&table, "%s", text);
+  }
+  cli_table_print(&table, 2);
+  putchar('\n');
+}
+
 static int print_inspection(const inspection *in) {
   bool *told = calloc(in->layer_count + 1, sizeof *told);
   if (told == NULL) {
@@ -234,6 +336,7 @@ static int print_inspection(const inspection *in) {
     }
   }
   free(told);
+  print_fused(in);
   printf("%zu tensors, %zu layers", nvfp4_checkpoint_tensor_count(in->checkpoint), in->layer_count);
   size_t trouble = json_array_size(in->trouble);
   printf(trouble == 0 ? "; no trouble found\n" : "; trouble:\n");
@@ -250,16 +353,17 @@ static int print_inspection(const inspection *in) {
 static int inspect(inspection *in) {
   int code = CLI_DONE;
   in->layer_count = nvfp4_checkpoint_layer_count(in->checkpoint);
-  in->counts = calloc(in->layer_count + 1, sizeof *in->counts);
-  if (in->counts == NULL) {
+  in->found = calloc(in->layer_count + 1, sizeof *in->found);
+  if (in->found == NULL) {
     return cli_fail(in->run, NVFP4_E_NOMEM, "out of memory for the counts of %zu layers", in->layer_count);
   }
   for (size_t i = 0; nvfp4_checkpoint_warning(in->checkpoint, i) != NULL; i++) {
     json_array_append_new(in->warnings, cli_json_text(nvfp4_checkpoint_warning(in->checkpoint, i)));
   }
-  if (!read_layers(in, &code)) {
+  if (!cli_context(in->run, &in->selection, &in->context, &code) || !read_layers(in, &code)) {
     return code;
   }
+  find_fused(in);
   if (in->run->json) {
     print_inspection_json(in);
   } else if ((code = print_inspection(in)) != CLI_DONE) {
@@ -270,7 +374,10 @@ static int inspect(inspection *in) {
 
 static int run_inspect(cli *run, int argc, char **argv) {
   const char *path = NULL;
-  const cli_syntax syntax = {.operands = &path, .least = 1, .most = 1};
+  inspection in = {.run = run, .selection = {.untuned = true}};
+  const cli_option options[] = {
+      {"threads", "N", "threads (default: NVFP4_THREADS, or one a processor)", CLI_INTEGER, &in.selection.threads, 1, 4096}};
+  const cli_syntax syntax = {.options = options, .option_count = 1, .operands = &path, .least = 1, .most = 1};
   int code;
   if (!cli_parse(run, argc, argv, &syntax, &code)) {
     return code;
@@ -280,9 +387,14 @@ static int run_inspect(cli *run, int argc, char **argv) {
   if (!cli_open(run, path, NVFP4_OPEN_SKIP_SCALES, &checkpoint, &code)) {
     return code;
   }
-  inspection in = {.run = run, .checkpoint = checkpoint, .trouble = json_array(), .warnings = json_array()};
+  in.checkpoint = checkpoint;
+  in.trouble = json_array();
+  in.warnings = json_array();
+  in.fused = json_array();
   code = inspect(&in);
-  free(in.counts);
+  free(in.found);
+  nvfp4_context_destroy(in.context);
+  json_decref(in.fused);
   json_decref(in.trouble);
   json_decref(in.warnings);
   nvfp4_checkpoint_close(checkpoint);
@@ -295,8 +407,13 @@ const cli_command cli_inspect = {
     .summary = "layers of a checkpoint, their layouts and scales, and trouble",
     .description =
         "global, input: the second-level scales of weights and activations as stored; 1/x is a divisor (compressed-tensors), "
-        "x/2688 an amax (MLX), - none. min, max: of the nonzero block scales. zero, subn, 448: block scales that are zero, "
-        "subnormal (below 2^-6) or the largest E4M3 value. Exit code 1: block scales are NaN or negative.",
+        "x/2688 an amax (MLX), - none. min, max: of the nonzero block scales. dead: blocks of which every weight is 0. subn, 448: block "
+        "scales "
+        "that are subnormal (below 2^-6) or the largest E4M3 value. rms: of the dequantised weights. Exit code 1: block scales that are "
+        "NaN or "
+        "negative, or what the numbers say about the file: an inverted global scale, swizzled scales, nibbles in another order; the "
+        "evidence is "
+        "shown.",
     .examples =
         "  nvfp4 inspect model/\n"
         "  nvfp4 inspect model.gguf --json\n",

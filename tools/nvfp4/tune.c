@@ -104,14 +104,16 @@ static bool find_shapes(tuning *t, int *code) {
   const nvfp4_layer_info *info;
   for (size_t i = 0; (info = nvfp4_checkpoint_layer(t->checkpoint, i)) != NULL; i++) {
     nvfp4_layer_desc desc;
-    if (info->mode == NVFP4_MODE_FP8 || info->lookup || nvfp4_layer_desc_from_checkpoint(info, &desc, NULL) != NVFP4_OK) {
+    if (info->lookup || nvfp4_layer_desc_from_checkpoint(info, &desc, NULL) != NVFP4_OK) {
       continue;
     }
     if (t->mode == 0 && info->mode == NVFP4_MODE_W4A16) {
       *code = cli_fail(t->run, NVFP4_E_ARG, "--mode w4a4: layer %s has no input scale; it can run as w4a16 only", info->name);
       return false;
     }
-    nvfp4_mode mode = t->mode == 1 && info->mode == NVFP4_MODE_W4A4 ? NVFP4_MODE_W4A16 : info->mode;
+    nvfp4_mode mode = t->mode == 1 && info->mode == NVFP4_MODE_W4A4 ? NVFP4_MODE_W4A16
+                      : info->mode == NVFP4_MODE_FP8                ? NVFP4_MODE_UNQUANTISED /* whose kernels serve it */
+                                                                    : info->mode;
     if (t->device.kind == NVFP4_DEVICE_CPU || has_kernels(t, mode)) {
       add_shape(t, info, mode);
     }

@@ -65,9 +65,12 @@ static bool apply_kernel(const verification *v, const char *kernel, const nvfp4_
 
 static double gamma_of(double n) { return n * 0x1p-24 / (1 - n * 0x1p-24); }
 
+/* Whether the kernels of dense layers serve it. */
+static bool is_dense(nvfp4_mode mode) { return mode == NVFP4_MODE_UNQUANTISED || mode == NVFP4_MODE_FP8; }
+
 /* Compares found with expected; false: text says where they differ. */
 static bool same(const verification *v, nvfp4_class numerics_class, char *text, size_t size) {
-  double k = (double)v->desc.k, n = v->desc.mode == NVFP4_MODE_UNQUANTISED ? k + 1 : k / 16 + 17;
+  double k = (double)v->desc.k, n = is_dense(v->desc.mode) ? k + 1 : k / 16 + 17;
   double factor = (gamma_of(k + 8) + gamma_of(n)) * (1 + gamma_of(k));
   int64_t wrong = 0, first = 0;
   for (int64_t i = 0; i < v->m * v->desc.n; i++) {
@@ -100,7 +103,7 @@ static void note(verification *v, const char *kernel, int outcome, const char *t
 
 /* The layer in one mode: the ref kernel, then all others of that mode. */
 static bool verify_mode(verification *v, nvfp4_mode mode, int *code) {
-  const char *ref = mode == NVFP4_MODE_UNQUANTISED ? "ref_w16a16" : mode == NVFP4_MODE_W4A4 ? "ref_w4a4" : "ref_w4a16";
+  const char *ref = is_dense(mode) ? "ref_w16a16" : mode == NVFP4_MODE_W4A4 ? "ref_w4a4" : "ref_w4a16";
   nvfp4_reason reason = {0};
   bool broken;
   v->desc.mode = mode;
@@ -114,8 +117,8 @@ static bool verify_mode(verification *v, nvfp4_mode mode, int *code) {
     nvfp4_kernel_info kernel;
     nvfp4_reason why = {0};
     char text[256] = "";
-    if (nvfp4_kernel_get(v->context, i, NULL, &kernel, &why) != NVFP4_OK || kernel.stage != NVFP4_STAGE_ELIGIBLE || kernel.mode != mode ||
-        (v->kernel != NULL && fnmatch(v->kernel, kernel.id, 0) != 0)) {
+    if (nvfp4_kernel_get(v->context, i, NULL, &kernel, &why) != NVFP4_OK || kernel.stage != NVFP4_STAGE_ELIGIBLE ||
+        kernel.mode != (is_dense(mode) ? NVFP4_MODE_UNQUANTISED : mode) || (v->kernel != NULL && fnmatch(v->kernel, kernel.id, 0) != 0)) {
       continue;
     }
     v->desc.device = (nvfp4_device){kernel.device, 0};
@@ -128,15 +131,15 @@ static bool verify_mode(verification *v, nvfp4_mode mode, int *code) {
   return true;
 }
 
-/* Bytes of a row of the weights' codes or values. */
-static int64_t row_bytes(const nvfp4_weights *w) {
-  return w->dtype == NVFP4_DTYPE_NONE ? w->k / 2 : w->k * (w->dtype == NVFP4_DTYPE_F32 ? 4 : 2);
-}
+/* Bytes of an element, and of a row of the weights' codes or values. */
+static int64_t element_bytes(const nvfp4_weights *w) { return w->dtype == NVFP4_DTYPE_F32 ? 4 : w->dtype == NVFP4_DTYPE_F8_E4M3 ? 1 : 2; }
+
+static int64_t row_bytes(const nvfp4_weights *w) { return w->dtype == NVFP4_DTYPE_NONE ? w->k / 2 : w->k * element_bytes(w); }
 
 static void take_signs(const nvfp4_weights *w, uint8_t *to, nvfp4_weights *out) {
   int64_t bytes = row_bytes(w), stride = w->values != NULL ? w->values_stride_bytes : w->codes_stride_bytes;
   const uint8_t *from = w->values != NULL ? w->values : w->codes;
-  int64_t width = w->dtype == NVFP4_DTYPE_F32 ? 4 : 2; /* of an element, whose last byte has the sign */
+  int64_t width = element_bytes(w); /* of an element, whose last byte has the sign */
   *out = *w;
   *(w->values != NULL ? &out->values_stride_bytes : &out->codes_stride_bytes) = bytes;
   out->codes = w->values != NULL ? NULL : to;
@@ -152,10 +155,11 @@ static void take_signs(const nvfp4_weights *w, uint8_t *to, nvfp4_weights *out) 
 /* Random x of the size that the layer's input scale is made for, and the magnitudes of x and w. */
 static void fill_inputs(verification *v) {
   nvfp4_global input = v->desc.partition_count > 0 ? v->desc.partitions[0].input : (nvfp4_global){0};
-  double largest = input.value == 0                        ? 4
-                   : input.kind == NVFP4_GLOBAL_MULTIPLIER ? 2688.0 * (double)input.value
-                   : input.kind == NVFP4_GLOBAL_DIVISOR    ? 2688.0 / (double)input.value
-                                                           : (double)input.value;
+  double largest = v->desc.mode == NVFP4_MODE_FP8 && input.value != 0 ? 448.0 * (double)input.value
+                   : input.value == 0                                 ? 4
+                   : input.kind == NVFP4_GLOBAL_MULTIPLIER            ? 2688.0 * (double)input.value
+                   : input.kind == NVFP4_GLOBAL_DIVISOR               ? 2688.0 / (double)input.value
+                                                                      : (double)input.value;
   uint64_t state = (uint64_t)v->seed;
   for (int64_t i = 0; i < v->m * v->desc.k; i++) {
     double sum = 0; /* of six uniform numbers: bell-shaped, at most `largest` */
@@ -197,9 +201,8 @@ static bool verify_layer(verification *v, int *code) {
     *code = cli_fail(v->run, NVFP4_E_NOMEM, "out of memory for layer %s", v->info->name);
   } else {
     fill_inputs(v);
-    sound = own == NVFP4_MODE_UNQUANTISED
-                ? verify_mode(v, own, code)
-                : (own != NVFP4_MODE_W4A4 || verify_mode(v, NVFP4_MODE_W4A4, code)) && verify_mode(v, NVFP4_MODE_W4A16, code);
+    sound = is_dense(own) ? verify_mode(v, own, code)
+                          : (own != NVFP4_MODE_W4A4 || verify_mode(v, NVFP4_MODE_W4A4, code)) && verify_mode(v, NVFP4_MODE_W4A16, code);
   }
   json_array_append_new(v->list, json_pack("{s:o, s:I, s:I, s:o}", "name", cli_json_text(v->info->name), "N", (json_int_t)v->info->n, "K",
                                            (json_int_t)v->info->k, "results", v->results));
@@ -221,7 +224,7 @@ static int verify(verification *v) {
   for (size_t i = 0; sound && i < nvfp4_checkpoint_layer_count(v->checkpoint); i++) {
     v->info = nvfp4_checkpoint_layer(v->checkpoint, i);
     nvfp4_layer_desc desc;
-    bool ours = v->info->mode != NVFP4_MODE_FP8 && !v->info->lookup && nvfp4_layer_desc_from_checkpoint(v->info, &desc, NULL) == NVFP4_OK;
+    bool ours = !v->info->lookup && nvfp4_layer_desc_from_checkpoint(v->info, &desc, NULL) == NVFP4_OK;
     if (ours && (v->layer == NULL || fnmatch(v->layer, v->info->name, 0) == 0)) {
       sound = verify_layer(v, &code);
     }
@@ -248,7 +251,7 @@ static int verify(verification *v) {
 static int run_verify(cli *run, int argc, char **argv) {
   verification v = {.run = run, .seed = 1, .m = 17, .selection = {.untuned = true}};
   const cli_option options[] = {
-      {"layer", "GLOB", "only layers of such names (default: every NVFP4 and dense layer)", CLI_TEXT, &v.layer, 0, 0},
+      {"layer", "GLOB", "only layers of such names (default: every NVFP4, FP8 and dense layer)", CLI_TEXT, &v.layer, 0, 0},
       {"kernel", "GLOB", "only these kernels (default: all that can run here)", CLI_TEXT, &v.kernel, 0, 0},
       {"m", "N", "rows of x (default 17)", CLI_INTEGER, &v.m, 1, 65536},
       {"seed", "N", "of the random x (default 1)", CLI_INTEGER, &v.seed, 0, INT64_MAX},
