@@ -142,21 +142,13 @@ __device__ inline void mid_consume(const cuda_mma_args &a, const mid_block<S> &b
         const uint32_t word[4] = {words.x, words.y, words.z, words.w};
 #pragma unroll
         for (int step = 0; step < 4; step++) {
-#if ABLATE == 1
-          frag[which][step] = fragment{{word[step], s0.x, s1.x, word[step]}};
-#else
           frag[which][step] = X::weights(word[step], scale_of_step(s0, step), scale_of_step(s1, step));
-#endif
         }
         const uint32_t x = wgmma_descriptor(ring.stage + block * (S::X_BYTES / 2));
         wgmma_fence(frag[which]);
 #pragma unroll
         for (int step = 0; step < 4; step++) {
-#if ABLATE == 2
-          d[i][step]+=__uint_as_float(frag[which][step].r[0]^frag[which][step].r[1]^frag[which][step].r[2]^frag[which][step].r[3]);
-#else
           wgmma<X, S::COLUMNS>::run(d[i], frag[which][step], x + step * WGMMA_STEP, true);
-#endif
         }
         wgmma_commit();
       }
