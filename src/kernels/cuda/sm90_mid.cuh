@@ -8,6 +8,12 @@
  * compute the slices of a tile; their sums meet through shared memory of the cluster.
  *
  * Order of additions, that of few.cuh too: an MMA adds 16 k's to the accumulator, in ascending order over a slice of K; slices are added in order, in fp32.
+ *
+ * Order of memory: async.cuh, "A ring of stages"; the lanes that copy without having told the barrier how many bytes come do so in the phase that lane 0's arrival ends. What else there is:
+ *   sums over stages       each warpgroup has waited for all copies and for all its MMAs; named barrier 1 joins the warpgroups that have tiles. The producer has no copy under way then
+ *   sums to the cluster    the first barrier of the cluster, which all threads of all its blocks reach, those of warps without work too; it releases and acquires
+ *   a block's end          the second one: no block ends before the others have read its sums
+ *   y, bias, alpha         touched after the last full barrier, hence after wait_for_previous(), which every block's producer has passed before it asks for x
  */
 #ifndef NVFP4_KERNELS_CUDA_SM90_MID_CUH
 #define NVFP4_KERNELS_CUDA_SM90_MID_CUH
@@ -136,6 +142,7 @@ __device__ inline void mid_consume(const cuda_mma_args &a, const mid_block<S> &b
         wgmma_wait<S::BUFFERS - 1>();                                            /* frag[which] is free */
         asm volatile("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w), "+r"(scales.x), "+r"(scales.y)::"memory");
         if (block * TILES + i == S::BUFFERS - 1) { /* nothing of the stage before is under way */
+          __syncwarp();                            /* lane 0 arrives for what all lanes have read */
           barrier_arrive_if(before, lane == 0 && before != 0);
         }
         const uint2 s0 = X::scales(scales.x), s1 = X::scales(scales.y);

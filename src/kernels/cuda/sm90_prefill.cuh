@@ -8,6 +8,9 @@
  * Operand A from shared memory, dequantised once by warps that do nothing else, was slower: shared memory's bandwidth, which x alone needs half of, was the limit.
  *
  * Order of additions, that of few.cuh too: an MMA adds 16 k's to the accumulator, in ascending order over a slice of K; slices are added in order, in fp32 (SLICED; the others take K in one).
+ *
+ * Order of memory: async.cuh, "A ring of stages". What else there is: y, bias and alpha are touched after the first full barrier, hence after wait_for_previous(), which the producer of every
+ * block has passed before it asks for x. Named barriers 1 and 2 order no memory; of barrier 1 an arrival is left over at the end.
  */
 #ifndef NVFP4_KERNELS_CUDA_SM90_PREFILL_CUH
 #define NVFP4_KERNELS_CUDA_SM90_PREFILL_CUH
@@ -121,6 +124,7 @@ __device__ inline void prefill_consume(const cuda_mma_args &a, prefill_ring<S> r
           wgmma_wait<S::BUFFERS - 1>(); /* frag is free */
           asm volatile("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w), "+r"(scales.x), "+r"(scales.y)::"memory");
           if (block == S::BUFFERS - 1) { /* nothing of the stage before is under way */
+            __syncwarp();                /* lane 0 arrives for what all lanes have read */
             barrier_arrive_if(before, lane == 0 && pair > 0);
           }
           const uint32_t word[4] = {words.x, words.y, words.z, words.w};
@@ -143,6 +147,7 @@ __device__ inline void prefill_consume(const cuda_mma_args &a, prefill_ring<S> r
         ring.next();
       }
       wgmma_wait<0>();
+      __syncwarp();
       barrier_arrive_if(before, lane == 0);
 #pragma unroll
       for (int j = 0; j < S::COLUMNS / 2; j++) {
