@@ -350,13 +350,19 @@ static int mock_fill(nvfp4_cu_address to, unsigned char value, size_t bytes, nvf
 
 /* ------------------------------------------------------------------------------------------------------------- streams, graphs */
 
+static void count_live(int change) { /* streams are made and ended by many threads */
+  pthread_mutex_lock(&mock.lock);
+  mock.live += (size_t)change;
+  pthread_mutex_unlock(&mock.lock);
+}
+
 static void *made(size_t bytes) {
-  mock.live++;
+  count_live(1);
   return calloc(1, bytes);
 }
 
 static int unmade(void *object) {
-  mock.live--;
+  count_live(-1);
   free(object);
   return OK;
 }
