@@ -9,29 +9,15 @@
 #include "plugins/amx_emulated.h"
 
 #include EMULATED_SOURCE
+#include "plugins/emulated.h"
 
 static nvfp4_status is_supported_here(const nvfp4_machine *machine, nvfp4_reason *reason) {
   return avx512_is_supported(machine, NVFP4_ISA_AVX512F | NVFP4_ISA_AVX512BW | NVFP4_ISA_AVX512VL | NVFP4_ISA_AVX512DQ, reason);
 }
 
-NVFP4_API const nvfp4_plugin *nvfp4_plugin_entry(const nvfp4_host *host, uint32_t abi_major, uint32_t abi_minor);
-
 const nvfp4_plugin *nvfp4_plugin_entry(const nvfp4_host *host, uint32_t abi_major, uint32_t abi_minor) {
   (void)host;
   (void)abi_major;
   (void)abi_minor;
-  static nvfp4_kernel emulated;
-  static const nvfp4_kernel *const kernels[] = {&emulated};
-  static const nvfp4_plugin plugin = {.struct_size = sizeof plugin,
-                                      .abi_major = NVFP4_ABI_MAJOR,
-                                      .abi_minor = NVFP4_ABI_MINOR,
-                                      .name = "emulated",
-                                      .version = "1",
-                                      .kernel_count = 1,
-                                      .kernels = kernels};
-  emulated = EMULATED_KERNEL;
-  emulated.id = EMULATED_ID;
-  emulated.is_supported = is_supported_here;
-  emulated.m_first = emulated.m_last = 0;
-  return &plugin;
+  return emulated_plugin(&EMULATED_KERNEL, EMULATED_ID, is_supported_here);
 }

@@ -5,28 +5,15 @@
  */
 #define nvfp4_fatbin_sm120_w4a4 nvfp4_fatbin_sm120_emulated
 #include "kernels/cuda/sm120_w4a4.c"
+#include "plugins/emulated.h"
 
 static nvfp4_status is_supported_here(const nvfp4_machine *machine, nvfp4_reason *reason) {
   return cuda_is_supported(machine, 90, 0, reason);
 }
 
-NVFP4_API const nvfp4_plugin *nvfp4_plugin_entry(const nvfp4_host *host, uint32_t abi_major, uint32_t abi_minor);
-
 const nvfp4_plugin *nvfp4_plugin_entry(const nvfp4_host *host, uint32_t abi_major, uint32_t abi_minor) {
   (void)host;
   (void)abi_major;
   (void)abi_minor;
-  static nvfp4_kernel emulated;
-  static const nvfp4_kernel *const kernels[] = {&emulated};
-  static const nvfp4_plugin plugin = {.struct_size = sizeof plugin,
-                                      .abi_major = NVFP4_ABI_MAJOR,
-                                      .abi_minor = NVFP4_ABI_MINOR,
-                                      .name = "sm120_emulated",
-                                      .version = "1",
-                                      .kernel_count = 1,
-                                      .kernels = kernels};
-  emulated = nvfp4_kernel_cuda_sm120_w4a4;
-  emulated.id = "plugin_sm120_emulated_w4a4";
-  emulated.is_supported = is_supported_here;
-  return &plugin;
+  return emulated_plugin(&nvfp4_kernel_cuda_sm120_w4a4, "plugin_sm120_emulated_w4a4", is_supported_here);
 }

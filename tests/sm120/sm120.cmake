@@ -13,6 +13,7 @@ endforeach()
 # 2. The device code with the instruction emulated, as a plug-in for GPUs that lack it (docs/hardware.md); here on the mock driver, which simulates thread blocks.
 nvfp4_device_code(${CMAKE_CURRENT_SOURCE_DIR}/sm120/sm120_emulated.cu sm120_emulated)
 add_library(sm120_emulated MODULE ${CMAKE_CURRENT_SOURCE_DIR}/sm120/plugin.c ${sm120_emulated})
+target_include_directories(sm120_emulated PRIVATE ${CMAKE_SOURCE_DIR}/tests)
 target_link_libraries(sm120_emulated PRIVATE nvfp4_static nvfp4_warnings)
 set_target_properties(sm120_emulated PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 add_test(NAME checkkern/sm120_emulated COMMAND checkkern --plugins $<TARGET_FILE:sm120_emulated> -k plugin_sm120_emulated_w4a4 --sparse 60 --timeout 120)

@@ -2,28 +2,15 @@
 /* cuda_sm100_w4a4 over emulated tensor memory, as a plug-in for Hopper: host side and device code are the kernel's, but for what tcgen05.cuh has. */
 #define nvfp4_fatbin_sm100_w4a4 nvfp4_fatbin_sm100_emulated
 #include "kernels/cuda/sm100_w4a4.c"
+#include "plugins/emulated.h"
 
 static nvfp4_status is_supported_here(const nvfp4_machine *machine, nvfp4_reason *reason) {
   return cuda_is_supported(machine, 90, 90, reason);
 }
 
-NVFP4_API const nvfp4_plugin *nvfp4_plugin_entry(const nvfp4_host *host, uint32_t abi_major, uint32_t abi_minor);
-
 const nvfp4_plugin *nvfp4_plugin_entry(const nvfp4_host *host, uint32_t abi_major, uint32_t abi_minor) {
   (void)host;
   (void)abi_major;
   (void)abi_minor;
-  static nvfp4_kernel emulated;
-  static const nvfp4_kernel *const kernels[] = {&emulated};
-  static const nvfp4_plugin plugin = {.struct_size = sizeof plugin,
-                                      .abi_major = NVFP4_ABI_MAJOR,
-                                      .abi_minor = NVFP4_ABI_MINOR,
-                                      .name = "sm100_emulated",
-                                      .version = "1",
-                                      .kernel_count = 1,
-                                      .kernels = kernels};
-  emulated = nvfp4_kernel_cuda_sm100_w4a4;
-  emulated.id = "plugin_emulated_sm100_w4a4";
-  emulated.is_supported = is_supported_here;
-  return &plugin;
+  return emulated_plugin(&nvfp4_kernel_cuda_sm100_w4a4, "plugin_emulated_sm100_w4a4", is_supported_here);
 }

@@ -3,6 +3,7 @@
 #   checkkern --plugins build/tests/libsm100_emulated.so -k plugin_emulated_sm100_w4a4
 nvfp4_device_code(${CMAKE_CURRENT_SOURCE_DIR}/tcgen05/sm100_emulated.cu sm100_emulated_fatbin)
 add_library(sm100_emulated MODULE ${CMAKE_CURRENT_SOURCE_DIR}/tcgen05/sm100_emulated.c ${sm100_emulated_fatbin})
+target_include_directories(sm100_emulated PRIVATE ${CMAKE_SOURCE_DIR}/tests)
 target_link_libraries(sm100_emulated PRIVATE nvfp4_static nvfp4_warnings)
 set_target_properties(sm100_emulated PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 add_test(NAME checkkern/sm100_emulated COMMAND checkkern --plugins $<TARGET_FILE:sm100_emulated> -k plugin_emulated_sm100_w4a4 --timeout 120

@@ -92,7 +92,7 @@ const nvfp4_kernel nvfp4_kernel_cuda_sm100_w4a4 = {
     .summary = "FP4 tensor cores of B200, B300 and Thor by tcgen05; experimental",
     .layout = &nvfp4_layout_cuda_fp4,
     .numerics = {NVFP4_MODE_W4A4, NVFP4_CLASS_BOUNDED, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
-                 "w4a4: FP4 tensor cores, steps of 64 k's ascending, slices of K by N and K, fp32"},
+                 "w4a4: tcgen05, steps of 64 k's ascending, slices of K by N and K, fp32"},
     .device = NVFP4_DEVICE_CUDA,
     .verified = "compiles; never executed by us",
     .is_supported = is_supported,

@@ -123,7 +123,7 @@ const nvfp4_kernel nvfp4_kernel_cuda_sm120_w4a4 = {
     .summary = "W4A4 on the FP4 tensor cores of GeForce, RTX Pro and DGX Spark Blackwell, one order of additions for all M",
     .layout = &nvfp4_layout_cuda_fp4,
     .numerics = {NVFP4_MODE_W4A4, NVFP4_CLASS_BOUNDED, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
-                 "w4a4: FP4 tensor cores, steps of 64 k's ascending, slices of K by N and K, fp32"},
+                 "w4a4: mma.sync of FP4, steps of 64 k's ascending, slices of K by N and K, fp32"},
     .device = NVFP4_DEVICE_CUDA,
     .verified = "compiles; never executed by us",
     .is_supported = is_supported,
