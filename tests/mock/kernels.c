@@ -11,8 +11,8 @@
 #include "kernels/cuda/mma_layout.h"
 #include "kernels/ref/spec.h"
 #include "mock.h"
+#include "sm100/simulate.h"
 #include "sm120/simulate.h"
-#include "tcgen05/simulate.h"
 
 static void check_scales(void *const *arguments, unsigned grid, unsigned block) {
   const uint8_t *scales = *(const uint8_t **)arguments[0];

@@ -75,7 +75,7 @@ static void test_selection(void **state) {
   assert_stage("", 1, id, NVFP4_STAGE_UNSUPPORTED_MACHINE, "the machine has 1 GPU; cuda:1 needs 2");
   assert_stage("devices=2", 1, id, NVFP4_STAGE_CHOSEN, "");
   assert_stage("sm=75", 0, id, NVFP4_STAGE_UNSUPPORTED_MACHINE,
-               "the GPU is a Mock GPU 0 of compute capability 7.5; needs compute capability 8.0 or newer");
+               "the GPU (Mock GPU 0) has compute capability 7.5; needs compute capability 8.0 or newer");
   assert_stage("fail=cuInit:100", 0, id, NVFP4_STAGE_UNSUPPORTED_MACHINE, "no CUDA-capable device is detected");
   assert_stage("driver=11080", 0, id, NVFP4_STAGE_UNSUPPORTED_MACHINE, "needs 12.0 or newer");
   assert_stage("fail=cuLibraryLoadData:200", 0, id, NVFP4_STAGE_FAILED_SELF_TEST, "cuLibraryLoadData: device kernel image is invalid");
