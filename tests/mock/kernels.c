@@ -298,10 +298,18 @@ static void sm90_mid(void *const *arguments, nvfp4_dtype x_dtype, uint64_t colum
   sm90_mapped(arguments, x_dtype, columns, tiles * a->slices == (int64_t)grid);
 }
 
-/* sm90_prefill.cuh: thread blocks persist over tiles; `sliced` ones compute all slices, the others take K in one. */
-static void sm90_prefill(void *const *arguments, nvfp4_dtype x_dtype, uint64_t columns, bool sliced, unsigned grid) {
+/* sm90_prefill.cuh, with so many tiles of weights to a thread block: blocks persist over tiles; `sliced` ones compute all slices, the others take K in one. */
+static void sm90_prefill(void *const *arguments, nvfp4_dtype x_dtype, int64_t tiles, uint64_t columns, bool sliced, unsigned grid,
+                         unsigned block) {
   const cuda_mma_args *a = arguments[0];
-  sm90_mapped(arguments, x_dtype, columns, grid <= sm90_tiles(a, CUDA_SM90_PREFILL_ROWS, (int64_t)columns) && (sliced || a->slices == 1));
+  sm90_mapped(arguments, x_dtype, columns,
+              grid <= sm90_tiles(a, tiles * CUDA_MMA_ROWS, (int64_t)columns) && block == 128 * (1 + tiles) && (sliced || a->slices == 1));
+}
+
+/* sm90_split.cuh: a thread block a tile, with so many slices of K at a time. */
+static void sm90_split(void *const *arguments, nvfp4_dtype x_dtype, uint64_t columns, unsigned parts, unsigned grid, unsigned block) {
+  const cuda_mma_args *a = arguments[0];
+  sm90_mapped(arguments, x_dtype, columns, grid == sm90_tiles(a, CUDA_MMA_ROWS, (int64_t)columns) && block == 128 * (1 + parts));
 }
 
 #define SM90_MID_COLUMNS(columns)                                                          \
@@ -319,28 +327,34 @@ SM90_MID_COLUMNS(64)
 SM90_MID_COLUMNS(128)
 SM90_MID_COLUMNS(256)
 
-#define SM90_MID(columns)                                                                                        \
-  {"nvfp4_sm90_bf16_mid" #columns, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, mid##columns##_bf16}, { \
-    "nvfp4_sm90_f16_mid" #columns, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, mid##columns##_f16      \
+#define SM90_PREFILL(name, tiles, columns, sliced)                                  \
+  static void name##_bf16(void *const *arguments, unsigned grid, unsigned block) {  \
+    sm90_prefill(arguments, NVFP4_DTYPE_BF16, tiles, columns, sliced, grid, block); \
+  }                                                                                 \
+  static void name##_f16(void *const *arguments, unsigned grid, unsigned block) {   \
+    sm90_prefill(arguments, NVFP4_DTYPE_F16, tiles, columns, sliced, grid, block);  \
   }
+SM90_PREFILL(whole128, 2, 128, false)
+SM90_PREFILL(whole256, 2, 256, false)
+SM90_PREFILL(whole3x128, 3, 128, false)
+SM90_PREFILL(sliced128, 2, 128, true)
+SM90_PREFILL(sliced192, 2, 192, true)
 
-#define SM90_PREFILL_COLUMNS(name, columns, sliced)                                \
-  static void name##_bf16(void *const *arguments, unsigned grid, unsigned block) { \
-    (void)block;                                                                   \
-    sm90_prefill(arguments, NVFP4_DTYPE_BF16, columns, sliced, grid);              \
-  }                                                                                \
-  static void name##_f16(void *const *arguments, unsigned grid, unsigned block) {  \
-    (void)block;                                                                   \
-    sm90_prefill(arguments, NVFP4_DTYPE_F16, columns, sliced, grid);               \
+#define SM90_SPLIT(columns, parts)                                                                \
+  static void sm90_split##columns##_bf16(void *const *arguments, unsigned grid, unsigned block) { \
+    sm90_split(arguments, NVFP4_DTYPE_BF16, columns, parts, grid, block);                         \
+  }                                                                                               \
+  static void sm90_split##columns##_f16(void *const *arguments, unsigned grid, unsigned block) {  \
+    sm90_split(arguments, NVFP4_DTYPE_F16, columns, parts, grid, block);                          \
   }
-SM90_PREFILL_COLUMNS(whole128, 128, false)
-SM90_PREFILL_COLUMNS(whole256, 256, false)
-SM90_PREFILL_COLUMNS(sliced128, 128, true)
-SM90_PREFILL_COLUMNS(sliced192, 192, true)
+SM90_SPLIT(16, 4)
+SM90_SPLIT(32, 4)
+SM90_SPLIT(64, 4)
+SM90_SPLIT(128, 2)
 
-#define SM90_PREFILL(name)                                                                         \
-  {"nvfp4_sm90_bf16_" #name, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, name##_bf16}, { \
-    "nvfp4_sm90_f16_" #name, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, name##_f16      \
+#define SM90_MAPPED(name, function)                                                                    \
+  {"nvfp4_sm90_bf16_" #name, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, function##_bf16}, { \
+    "nvfp4_sm90_f16_" #name, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, function##_f16      \
   }
 
 #define SM90(name) \
@@ -401,15 +415,20 @@ const mock_kernel mock_kernels[] = {
     SM90("few8_768"),
     SM90("few8_896"),
     SM90("few8_1024"),
-    SM90_MID(16),
-    SM90_MID(32),
-    SM90_MID(64),
-    SM90_MID(128),
-    SM90_MID(256),
-    SM90_PREFILL(whole128),
-    SM90_PREFILL(whole256),
-    SM90_PREFILL(sliced128),
-    SM90_PREFILL(sliced192),
+    SM90_MAPPED(mid16, mid16),
+    SM90_MAPPED(mid32, mid32),
+    SM90_MAPPED(mid64, mid64),
+    SM90_MAPPED(mid128, mid128),
+    SM90_MAPPED(mid256, mid256),
+    SM90_MAPPED(split16, sm90_split16),
+    SM90_MAPPED(split32, sm90_split32),
+    SM90_MAPPED(split64, sm90_split64),
+    SM90_MAPPED(split128, sm90_split128),
+    SM90_MAPPED(whole128, whole128),
+    SM90_MAPPED(whole256, whole256),
+    SM90_MAPPED(whole3x128, whole3x128),
+    SM90_MAPPED(sliced128, sliced128),
+    SM90_MAPPED(sliced192, sliced192),
     {"nvfp4_sm100_w4a4", {sizeof(cuda_sm100_args), sizeof(nvfp4_cu_tensor_map), sizeof(nvfp4_cu_tensor_map)}, sm100_w4a4},
     SM120_SHAPES(SM120_ROW){NULL, {0}, NULL},
 };

@@ -101,8 +101,8 @@ typedef struct cuda_mma_args {
   int32_t block_tiles; /* sm90_mid.cuh: tiles of 64 rows of weights that a thread block computes */
 } cuda_mma_args;
 
-/* Hopper: the most shared memory that a thread block can have; rows of weights of a tile of sm90_prefill.cuh, and threads of its blocks. */
-enum { CUDA_SM90_SHARED_BYTES = 227 * 1024, CUDA_SM90_PREFILL_ROWS = 128, CUDA_SM90_PREFILL_THREADS = 384 };
+/* Hopper: the most shared memory that a thread block can have. */
+enum { CUDA_SM90_SHARED_BYTES = 227 * 1024 };
 
 /* sm80_many.cuh: shared memory of a group of warps that computes `rows` rows of weights and `columns` of x, by stages of 64 k's. */
 #define CUDA_SM80_GROUP_BYTES(rows, columns, stages) ((stages) * ((columns)*128 + (rows) / 16 * (512 + 64)))
