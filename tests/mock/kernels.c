@@ -44,6 +44,13 @@ static void quantise(void *const *arguments, unsigned grid, unsigned block) {
       scale = a->q_scales[linear ? (size_t)(row * a->q_scales_stride + column)
                                  : nvfp4_scale_offset((nvfp4_scale_layout)a->q_scale_layout, blocks, row, column)];
     }
+    if (a->values != NULL) {
+      for (int64_t j = 0; row < a->m && column < blocks && j < NVFP4_BLOCK; j++) {
+        a->values[(row * blocks + column) * NVFP4_BLOCK + j] =
+            nvfp4_bf16_from_f32(nvfp4_e2m1_to_f32(codes[j / 2] >> j % 2 * 4 & 15) * nvfp4_e4m3_to_f32(scale));
+      }
+      continue;
+    }
     if (row < a->m && column < a->code_columns) {
       memcpy(a->codes + (row * a->code_columns + column) * (NVFP4_BLOCK / 2), codes, sizeof codes);
     }
@@ -195,15 +202,6 @@ static void mma_unpack(void *const *arguments, unsigned grid, unsigned block) {
       mma_place p = find_mma(a->n, a->k, row, k);
       a->codes[row * (a->k / 2) + k / 2] |= (uint8_t)(mma_code(a->packed, p) << k % 2 * 4);
       a->scales[row * (a->k / NVFP4_BLOCK) + k / NVFP4_BLOCK] = (uint8_t)mma_scale(a->packed, p);
-    }
-  }
-}
-
-static void dequantise(void *const *arguments, unsigned grid, unsigned block) {
-  const cuda_dequantise_args *a = arguments[0];
-  for (int64_t i = 0; i < (int64_t)grid * block && i < a->blocks; i++) {
-    for (int64_t j = i * NVFP4_BLOCK; j < (i + 1) * NVFP4_BLOCK; j++) {
-      a->x[j] = nvfp4_bf16_from_f32(nvfp4_e2m1_to_f32(a->codes[j / 2] >> j % 2 * 4 & 15) * nvfp4_e4m3_to_f32(a->scales[i]));
     }
   }
 }
@@ -401,7 +399,6 @@ const mock_kernel mock_kernels[] = {
     {"nvfp4_emulation_w4a16_64", {sizeof(cuda_emulation_args)}, w4a16_64},
     {"nvfp4_mma_pack", {sizeof(cuda_mma_pack_args)}, mma_pack},
     {"nvfp4_mma_unpack", {sizeof(cuda_mma_unpack_args)}, mma_unpack},
-    {"nvfp4_dequantise", {sizeof(cuda_dequantise_args)}, dequantise},
     SM80("few8_512", multiply_bf16, multiply_f16),
     SM80("few8_768", multiply_bf16, multiply_f16),
     SM80("sequence16", sequence16_bf16, sequence16_f16),

@@ -20,6 +20,7 @@ typedef struct cuda_quantise_args {
   uint8_t *scales;       /* k/16 a row, in that layout, whole tiles */
   int64_t rows, columns; /* of scales with their padding: what is beyond m and k/16 becomes zero */
   int64_t code_columns;  /* blocks of codes in a row, k/16 at least and `columns` at most: those beyond k/16 become zero */
+  uint16_t *values;      /* NULL, or codes times scales as bf16 [m, k], which are then made instead: rows is m, columns k/16 */
 } cuda_quantise_args;
 
 /* emulation_w4a4.cu and emulation_w4a16.cu. Weights in the layout cuda_linear. */
@@ -36,13 +37,6 @@ typedef struct cuda_emulation_args {
   void *y;
   int64_t ldy_elems;
 } cuda_emulation_args;
-
-/* dequantise.cu: codes [m, k/2] and scales [m, k/16], both without gaps -> bf16 [m, k], exactly. */
-typedef struct cuda_dequantise_args {
-  int64_t blocks; /* m k / 16 */
-  const uint8_t *codes, *scales;
-  uint16_t *x;
-} cuda_dequantise_args;
 
 /* fp4_finish.cu */
 typedef struct cuda_fp4_finish_args {
