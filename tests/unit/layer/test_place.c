@@ -233,6 +233,12 @@ static void test_transient_memory(void **state) {
     assert_in_range(most, packed, packed + (on_device ? 0 : CANONICAL) + SMALL);
     nvfp4_layer_destroy(layer);
   }
+  const size_t loads = test_cuda_loads(); /* kernels are loaded for the first layer of a context */
+  nvfp4_layer *layer;
+  assert_ok(nvfp4_layer_create(context, plan, &there, &layer, &reason), reason);
+  assert_true(loads > 0);
+  assert_int_equal(test_cuda_loads(), loads);
+  nvfp4_layer_destroy(layer);
   nvfp4_place_free(&place, owned);
   assert_ok(nvfp4_place_leave(&visit, &reason), reason);
   nvfp4_plan_free(plan);
