@@ -14,6 +14,6 @@ nvfp4_status cuda_sm90_apply(const nvfp4_host *host, const nvfp4_packed *packed,
                              int64_t ldx_elems, nvfp4_dtype x_dtype, void *x_copy, cuda_sm90_order order, nvfp4_reason *reason);
 
 /* nvfp4_numerics.order of CUDA_SM90_ANY; the other is CUDA_MMA_ORDER_SLICES */
-#define CUDA_SM90_ORDER_ANY "tensor cores, steps of 16 k's in the order of cuda_mma, K whole or in slices by M, N and K, fp32"
+#define CUDA_SM90_ORDER_ANY "tensor cores, steps of 16 k's in the order of cuda_mma, slices of K by M, N and K, fp32"
 
 #endif

@@ -11,7 +11,7 @@
 extern const unsigned char nvfp4_fatbin_sm90_w4a16[];
 
 /* few_rows serves up to FEW_ALWAYS_M rows of x, and up to FEW_M where it is the fastest. MOST_TILES: tiles and thread blocks, of which a tile has up to eight, are numbered by int. */
-enum { MULTIPROCESSORS = 132, FEW_ALWAYS_M = 4, FEW_M = 8, PREFILL_M = 65, MOST_TILES = 1 << 27 };
+enum { MULTIPROCESSORS = 132, ANY_SLICES = 2, FEW_ALWAYS_M = 4, FEW_M = 8, PREFILL_M = 65, MOST_TILES = 1 << 27 };
 
 #define CODE(name)                                                                                          \
   {                                                                                                         \
@@ -47,9 +47,9 @@ static const tile_kernel tile_kernels[] = {
     {SPLIT, 1, 16, 640, 2300, 180, CODE("split16")},      {SPLIT, 1, 32, 640, 2300, 210, CODE("split32")},
     {SPLIT, 1, 64, 640, 2600, 300, CODE("split64")},      {SPLIT, 1, 128, 384, 1000, 560, CODE("split128")},
     {MID, 12, 16, 640, 6300, 165, CODE("mid16")},         {MID, 12, 32, 640, 6300, 195, CODE("mid32")},
-    {MID, 9, 64, 512, 6300, 250, CODE("mid64")},          {MID, 4, 128, 384, 6300, 380, CODE("mid128")},
-    {MID, 2, 256, 384, 6300, 700, CODE("mid256")},        {SLICED, 2, 128, 384, 3000, 755, CODE("sliced128")},
-    {SLICED, 2, 192, 384, 3000, 1010, CODE("sliced192")}, {WHOLE, 2, 128, 384, 2800, 715, CODE("whole128")},
+    {MID, 9, 64, 512, 6300, 250, CODE("mid64")},          {MID, 4, 128, 384, 6800, 350, CODE("mid128")},
+    {MID, 2, 256, 384, 6800, 700, CODE("mid256")},        {SLICED, 2, 128, 384, 3000, 755, CODE("sliced128")},
+    {SLICED, 2, 192, 384, 3000, 1010, CODE("sliced192")}, {WHOLE, 2, 128, 384, 2800, 720, CODE("whole128")},
     {WHOLE, 2, 256, 384, 2800, 1290, CODE("whole256")},   {WHOLE, 3, 128, 512, 2800, 1025, CODE("whole3x128")}};
 
 typedef struct product {
@@ -100,8 +100,8 @@ static bool fits(const tile_kernel *kernel, const product *p, cuda_sm90_order or
   }
 }
 
-/* Returns nanoseconds, or INT64_MAX if there are too many tiles. */
-static int64_t launch_tiles(const tile_kernel *kernel, const product *p, cuda_sm90_launch *out) {
+/* Returns nanoseconds, or INT64_MAX if there are too many tiles. slices: of K, if the kernel cuts it. */
+static int64_t launch_tiles(const tile_kernel *kernel, const product *p, int slices, cuda_sm90_launch *out) {
   const int64_t tiles = ceiling(p->n, CUDA_MMA_ROWS), column_tiles = ceiling(p->m, kernel->columns);
   int64_t blocks = ceiling(tiles, kernel->tiles) * column_tiles, at_a_time = MULTIPROCESSORS, steps = p->pairs;
   if (blocks > MOST_TILES) {
@@ -109,17 +109,18 @@ static int64_t launch_tiles(const tile_kernel *kernel, const product *p, cuda_sm
   }
   *out = (cuda_sm90_launch){.code = kernel->code,
                             .columns = kernel->columns,
-                            .slices = kernel->family == WHOLE ? 1 : p->slices,
+                            .slices = kernel->family == WHOLE ? 1 : slices,
                             .threads = kernel->threads,
                             .cluster = 1,
                             .shared_bytes = CUDA_SM90_SHARED_BYTES};
   if (kernel->family == MID) {
     /* Clusters of 4 or 8 do not fill a GPU whose clusters of multiprocessors (GPCs) are 16 or 18 and some fewer: 15 of 8 were seen on an H200. */
-    at_a_time = (p->slices >= 4 ? 120 : MULTIPROCESSORS) / p->slices;
+    at_a_time = (slices >= 4 ? 120 : MULTIPROCESSORS) / slices;
     out->block_tiles = (int)ceiling(tiles, ceiling(blocks, at_a_time) * at_a_time / column_tiles); /* as few as these rounds allow */
-    out->cluster = p->slices;
+    out->cluster = slices;
     blocks = ceiling(tiles, out->block_tiles) * column_tiles;
-    steps = ceiling(p->pairs, p->slices) * out->block_tiles;
+    const int64_t as_long = kernel->columns == 128 && slices <= 2 && out->block_tiles == 3 ? 4 : out->block_tiles; /* tiles; as measured */
+    steps = ceiling(p->pairs, slices) * as_long;
   }
   const int64_t rounds = ceiling(blocks, at_a_time);
   const bool persistent = kernel->family == SLICED || kernel->family == WHOLE;
@@ -127,22 +128,28 @@ static int64_t launch_tiles(const tile_kernel *kernel, const product *p, cuda_sm
   return rounds * (kernel->begin_ns + steps * kernel->step_ns);
 }
 
+static void take_if_less(int64_t ns, const cuda_sm90_launch *launch, int64_t *least, cuda_sm90_launch *best) {
+  if (ns < *least) {
+    *least = ns;
+    *best = *launch;
+  }
+}
+
 cuda_sm90_launch cuda_sm90_choose(int64_t m, int64_t n, int64_t k, cuda_sm90_order order) {
   const product p = {.m = m, .n = n, .k = k, .pairs = ceiling(k, CUDA_MMA_PAIR), .slices = cuda_mma_slices(n, k)};
-  cuda_sm90_launch best = {0};
+  cuda_sm90_launch best = {0}, launch;
   int64_t least = INT64_MAX;
   if (m <= FEW_M) {
     best = launch_few(&p);
     least = few_ns(&p);
   }
   for (size_t i = 0; m > FEW_ALWAYS_M && i < sizeof tile_kernels / sizeof *tile_kernels; i++) {
-    cuda_sm90_launch launch;
-    if (fits(&tile_kernels[i], &p, order)) {
-      const int64_t ns = launch_tiles(&tile_kernels[i], &p, &launch);
-      if (ns < least) {
-        least = ns;
-        best = launch;
-      }
+    const tile_kernel *kernel = &tile_kernels[i];
+    if (fits(kernel, &p, order)) {
+      take_if_less(launch_tiles(kernel, &p, p.slices, &launch), &launch, &least, &best);
+    }
+    if (kernel->family == MID && order == CUDA_SM90_ANY && p.slices > ANY_SLICES) { /* clusters of two fill the GPU, those of more do not */
+      take_if_less(launch_tiles(kernel, &p, ANY_SLICES, &launch), &launch, &least, &best);
     }
   }
   return best;

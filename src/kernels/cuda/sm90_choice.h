@@ -7,7 +7,7 @@
 
 typedef enum cuda_sm90_order {
   CUDA_SM90_SLICES, /* K in cuda_mma_slices() parts: one order of additions for all M */
-  CUDA_SM90_ANY     /* that, or K in one part: whatever is faster */
+  CUDA_SM90_ANY     /* that, or K in one or two parts: whatever is faster */
 } cuda_sm90_order;
 
 typedef struct cuda_sm90_launch {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cuda_sm90_prefill_w4a16: as cuda_sm90_w4a16, for rows of x enough that K in one slice can be faster, which needs no second set of sums, so that tiles are larger (sm90_prefill.cuh). Layers whose K
- * is in many slices are faster so up to some M: the order of additions depends on M, and where the plan is to be batch-invariant, cuda_sm90_w4a16 serves all M.
+ * cuda_sm90_prefill_w4a16: as cuda_sm90_w4a16, for rows of x enough that K in fewer slices is faster: in one, which needs no second set of sums, so that tiles are larger (sm90_prefill.cuh), or in
+ * two. The order of additions depends on M: where the plan is to be batch-invariant, cuda_sm90_w4a16 serves all M.
  */
 #include "kernels/cuda/mma.h"
 #include "kernels/cuda/mma_layout.h"
@@ -18,7 +18,7 @@ const nvfp4_kernel nvfp4_kernel_cuda_sm90_prefill_w4a16 = {
     .layout = &nvfp4_layout_cuda_mma,
     .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_BOUNDED, NVFP4_FLAG_DETERMINISTIC, "w4a16: " CUDA_SM90_ORDER_ANY},
     .device = NVFP4_DEVICE_CUDA,
-    .m_first = 129,
+    .m_first = 33,
     .m_last = NVFP4_M_MAX,
     .verified = "NVIDIA H200, driver 580.159.04, CUDA 13.0, 2026-11-23",
     .is_supported = cuda_sm90_is_supported,
