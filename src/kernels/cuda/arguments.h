@@ -11,7 +11,7 @@ typedef struct cuda_quantise_args {
   const void *x; /* NULL: q_codes and q_scales hold what came quantised */
   int64_t ldx_elems;
   int32_t x_dtype;
-  float s_a;
+  float s_a, inverse_s_a; /* 1 / s_a, to nearest even */
   const uint8_t *q_codes, *q_scales;
   int64_t q_codes_stride, q_scales_stride;
   int32_t q_scale_layout;

@@ -22,6 +22,7 @@ static nvfp4_status launch(const nvfp4_host *host, const nvfp4_kernel_args *args
   a->ldx_elems = args->ldx_elems;
   a->x_dtype = (int32_t)args->x_dtype;
   a->s_a = args->s_a;
+  a->inverse_s_a = 1.0f / args->s_a;
   const nvfp4_quantised_x *q = args->quantised_x;
   if (q != NULL) {
     a->q_codes = q->codes;

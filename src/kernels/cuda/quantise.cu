@@ -5,9 +5,35 @@
  */
 #include "kernels/cuda/mma.cuh"
 
+/* 16 elements of x from element `first` on, as fp32: exact. */
+__device__ static void load_block(const cuda_quantise_args &a, long long first, float (&x)[NVFP4_BLOCK]) {
+  const uint8_t *from = static_cast<const uint8_t *>(a.x) + first * (a.x_dtype == NVFP4_DTYPE_F32 ? 4 : 2);
+  if (a.x_dtype == NVFP4_DTYPE_F32 || reinterpret_cast<uintptr_t>(from) % 16 != 0) {
+#pragma unroll
+    for (int j = 0; j < NVFP4_BLOCK; j++) {
+      x[j] = load_f32(a.x, a.x_dtype, first + j);
+    }
+    return;
+  }
+  const uint4 half[2] = {reinterpret_cast<const uint4 *>(from)[0], reinterpret_cast<const uint4 *>(from)[1]};
+#pragma unroll
+  for (int j = 0; j < NVFP4_BLOCK; j += 2) {
+    const uint4 &h = half[j / 8];
+    const uint32_t two = j % 8 == 0 ? h.x : j % 8 == 2 ? h.y : j % 8 == 4 ? h.z : h.w;
+    if (a.x_dtype == NVFP4_DTYPE_BF16) {
+      x[j] = __uint_as_float(two << 16);
+      x[j + 1] = __uint_as_float(two & 0xFFFF0000u);
+    } else {
+      x[j] = __half2float(__ushort_as_half((unsigned short)two));
+      x[j + 1] = __half2float(__ushort_as_half((unsigned short)(two >> 16)));
+    }
+  }
+}
+
 /* The codes of 16 numbers, the first in the lowest nibble, and their scale. */
-__device__ static unsigned long long quantise_block(const float (&x)[NVFP4_BLOCK], float s_a, unsigned *scale) {
+__device__ static unsigned long long quantise_block(const float (&x)[NVFP4_BLOCK], float s_a, float inverse_s_a, unsigned *scale) {
   unsigned most = 0; /* max |x| by the bits: a NaN is above all numbers */
+#pragma unroll
   for (int i = 0; i < NVFP4_BLOCK; i++) {
     most = max(most, __float_as_uint(x[i]) & 0x7FFFFFFFu);
   }
@@ -16,12 +42,13 @@ __device__ static unsigned long long quantise_block(const float (&x)[NVFP4_BLOCK
     return 0;
   }
   float f = e4m3_to_f32(*scale);
-  float o = f != 0 ? __fdiv_rn(1.0f, __fmul_rn(f, __fdiv_rn(1.0f, s_a))) : 0.0f;
-  unsigned long long codes = 0;
+  float o = f != 0 ? __fdiv_rn(1.0f, __fmul_rn(f, inverse_s_a)) : 0.0f;
+  unsigned codes[2] = {0, 0};
+#pragma unroll
   for (int i = 0; i < NVFP4_BLOCK; i++) {
-    codes |= (unsigned long long)e2m1_from_f32(__fmul_rn(x[i], o)) << 4 * i;
+    codes[i / 8] |= e2m1_from_f32(__fmul_rn(x[i], o)) << 4 * (i % 8);
   }
-  return codes;
+  return (unsigned long long)codes[1] << 32 | codes[0];
 }
 
 /* x [16] = codes times scale. */
@@ -38,7 +65,8 @@ __device__ static void dequantise_block(unsigned long long codes, unsigned scale
   to[1] = make_uint4(two[4], two[5], two[6], two[7]);
 }
 
-extern "C" __global__ void nvfp4_quantise(const cuda_quantise_args a) {
+/* 32 registers: it finds room beside kernels that leave so many of a multiprocessor, and is there when they end. */
+extern "C" __global__ void __launch_bounds__(128, 16) nvfp4_quantise(const cuda_quantise_args a) {
   launch_dependents();
   wait_for_previous(); /* the kernels before this one make x, and read what this one writes over */
   long long blocks = a.k / NVFP4_BLOCK, i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
@@ -51,10 +79,8 @@ extern "C" __global__ void nvfp4_quantise(const cuda_quantise_args a) {
   if (row < a.m && block < blocks) {
     if (a.x != nullptr) {
       float x[NVFP4_BLOCK];
-      for (int j = 0; j < NVFP4_BLOCK; j++) {
-        x[j] = load_f32(a.x, a.x_dtype, row * a.ldx_elems + block * NVFP4_BLOCK + j);
-      }
-      codes = quantise_block(x, a.s_a, &scale);
+      load_block(a, row * a.ldx_elems + block * NVFP4_BLOCK, x);
+      codes = quantise_block(x, a.s_a, a.inverse_s_a, &scale);
     } else {
       const uint8_t *from = a.q_codes + row * a.q_codes_stride + block * (NVFP4_BLOCK / 2); /* at any address */
       for (int j = 0; j < NVFP4_BLOCK / 2; j++) {
