@@ -10,8 +10,8 @@
 #include "format/half.h"
 
 extern const nvfp4_kernel nvfp4_kernel_cuda_emulation_w4a4, nvfp4_kernel_cuda_emulation_w4a16, nvfp4_kernel_cuda_sm80_w4a16,
-    nvfp4_kernel_cuda_sm90_w4a16, nvfp4_kernel_cuda_sm90_prefill_w4a16, nvfp4_kernel_cuda_sm90_w4a4, nvfp4_kernel_vendor_cublaslt_w4a4,
-    nvfp4_kernel_vendor_cudnn_w4a4, nvfp4_kernel_cuda_sm100_w4a4, nvfp4_kernel_cuda_sm120_w4a4;
+    nvfp4_kernel_cuda_sm90_w4a16, nvfp4_kernel_cuda_sm90_prefill_w4a16, nvfp4_kernel_cuda_sm90_w4a4, nvfp4_kernel_cuda_sm90_prefill_w4a4,
+    nvfp4_kernel_vendor_cublaslt_w4a4, nvfp4_kernel_vendor_cudnn_w4a4, nvfp4_kernel_cuda_sm100_w4a4, nvfp4_kernel_cuda_sm120_w4a4;
 
 static void *mock_symbol(const char *name) {
   void *library = dlopen(NVFP4_CUDA_DRIVER, RTLD_NOW | RTLD_LOCAL);
@@ -34,11 +34,11 @@ size_t test_cuda_most_bytes(void) { return ask_mock("mock_cuda_most_bytes"); }
 size_t test_cuda_loads(void) { return ask_mock("mock_cuda_loads"); }
 
 nvfp4_context *test_cuda_context(const char *mock) {
-  static const nvfp4_kernel *const kernels[] = {&nvfp4_kernel_cuda_emulation_w4a4,     &nvfp4_kernel_cuda_emulation_w4a16,
-                                                &nvfp4_kernel_cuda_sm80_w4a16,         &nvfp4_kernel_cuda_sm90_w4a16,
-                                                &nvfp4_kernel_cuda_sm90_prefill_w4a16, &nvfp4_kernel_cuda_sm90_w4a4,
-                                                &nvfp4_kernel_vendor_cublaslt_w4a4,    &nvfp4_kernel_vendor_cudnn_w4a4,
-                                                &nvfp4_kernel_cuda_sm100_w4a4,         &nvfp4_kernel_cuda_sm120_w4a4};
+  static const nvfp4_kernel *const kernels[] = {
+      &nvfp4_kernel_cuda_emulation_w4a4,    &nvfp4_kernel_cuda_emulation_w4a16,    &nvfp4_kernel_cuda_sm80_w4a16,
+      &nvfp4_kernel_cuda_sm90_w4a16,        &nvfp4_kernel_cuda_sm90_prefill_w4a16, &nvfp4_kernel_cuda_sm90_w4a4,
+      &nvfp4_kernel_cuda_sm90_prefill_w4a4, &nvfp4_kernel_vendor_cublaslt_w4a4,    &nvfp4_kernel_vendor_cudnn_w4a4,
+      &nvfp4_kernel_cuda_sm100_w4a4,        &nvfp4_kernel_cuda_sm120_w4a4};
   nvfp4_options options = {.struct_size = sizeof options, .threads = 2};
   nvfp4_context *context;
   nvfp4_reason reason = {0};

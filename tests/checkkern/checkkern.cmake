@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # checkkern: proves and times every kernel. Its wrong kernels, a plug-in, are what it must fail.
 file(GLOB checkkern_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/checkkern/*.c)
-add_executable(checkkern ${checkkern_sources})
-target_link_libraries(checkkern PRIVATE nvfp4_static)
+list(REMOVE_ITEM checkkern_sources ${CMAKE_CURRENT_SOURCE_DIR}/checkkern/checkkern.c)
+add_library(checkkern_objects OBJECT ${checkkern_sources})
+target_link_libraries(checkkern_objects PUBLIC nvfp4_static)
+add_executable(checkkern checkkern/checkkern.c)
+target_link_libraries(checkkern PRIVATE checkkern_objects)
+if(TARGET test_kernels_cuda_sm90_choice) # whether its cases reach all of Hopper's kernels
+  target_include_directories(test_kernels_cuda_sm90_choice PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+  target_link_libraries(test_kernels_cuda_sm90_choice PRIVATE checkkern_objects)
+endif()
 add_test(NAME checkkern COMMAND checkkern WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 
 foreach(plugin wrong wrong_well_behaved)

@@ -273,12 +273,12 @@ SM80_MANY(split64, 32, 64, 32, a->slices)
 static void read_buffer(void *const *arguments, unsigned grid, unsigned block) { (void)arguments, (void)grid, (void)block; }
 
 /* The kernels that take x by tensor map. A grid that does not fit, or a map that is not that of x, leaves y as it is. */
-static void sm90_mapped(void *const *arguments, nvfp4_dtype x_dtype, uint64_t columns, bool fits) {
+static void sm90_mapped(void *const *arguments, nvfp4_dtype x_dtype, uint64_t box, bool fits) {
   const cuda_mma_args *a = arguments[0];
   const uint64_t data_type = x_dtype == NVFP4_DTYPE_BF16 ? NVFP4_CU_TENSOR_MAP_BFLOAT16 : NVFP4_CU_TENSOR_MAP_FLOAT16;
-  const uint64_t want[] = {(uintptr_t)a->x, /* as the mock driver encodes a map */
-                           (uint64_t)a->k,  (uint64_t)a->m, (uint64_t)a->ldx_elems * 2,      64,
-                           columns,         data_type,      NVFP4_CU_TENSOR_MAP_SWIZZLE_128B};
+  const uint64_t want[] = {
+      (uintptr_t)a->x, /* as the mock driver encodes a map */
+      (uint64_t)a->k,  (uint64_t)a->m, (uint64_t)a->ldx_elems * 2, 64, box, data_type, NVFP4_CU_TENSOR_MAP_SWIZZLE_128B};
   if (fits && memcmp(arguments[1], want, sizeof want) == 0) {
     mma_multiply(a, x_dtype);
   }
@@ -296,11 +296,11 @@ static void sm90_mid(void *const *arguments, nvfp4_dtype x_dtype, uint64_t colum
   sm90_mapped(arguments, x_dtype, columns, tiles * a->slices == (int64_t)grid);
 }
 
-/* sm90_prefill.cuh, with so many tiles of weights to a thread block: blocks persist over tiles; `sliced` ones compute all slices, the others take K in one. */
+/* sm90_prefill.cuh, with so many tiles of weights to a thread block: blocks persist over tiles; a box has at most 128 rows of x; `sliced` ones compute all slices, the others take K in one. */
 static void sm90_prefill(void *const *arguments, nvfp4_dtype x_dtype, int64_t tiles, uint64_t columns, bool sliced, unsigned grid,
                          unsigned block) {
   const cuda_mma_args *a = arguments[0];
-  sm90_mapped(arguments, x_dtype, columns,
+  sm90_mapped(arguments, x_dtype, columns > 128 ? columns / 2 : columns,
               grid <= sm90_tiles(a, tiles * CUDA_MMA_ROWS, (int64_t)columns) && block == 128 * (1 + tiles) && (sliced || a->slices == 1));
 }
 
@@ -310,20 +310,20 @@ static void sm90_split(void *const *arguments, nvfp4_dtype x_dtype, uint64_t col
   sm90_mapped(arguments, x_dtype, columns, grid == sm90_tiles(a, CUDA_MMA_ROWS, (int64_t)columns) && block == 128 * (1 + parts));
 }
 
-#define SM90_MID_COLUMNS(columns)                                                          \
-  static void mid##columns##_bf16(void *const *arguments, unsigned grid, unsigned block) { \
-    (void)block;                                                                           \
-    sm90_mid(arguments, NVFP4_DTYPE_BF16, columns, grid);                                  \
-  }                                                                                        \
-  static void mid##columns##_f16(void *const *arguments, unsigned grid, unsigned block) {  \
-    (void)block;                                                                           \
-    sm90_mid(arguments, NVFP4_DTYPE_F16, columns, grid);                                   \
+#define SM90_MID(name, columns)                                                    \
+  static void name##_bf16(void *const *arguments, unsigned grid, unsigned block) { \
+    (void)block;                                                                   \
+    sm90_mid(arguments, NVFP4_DTYPE_BF16, columns, grid);                          \
+  }                                                                                \
+  static void name##_f16(void *const *arguments, unsigned grid, unsigned block) {  \
+    (void)block;                                                                   \
+    sm90_mid(arguments, NVFP4_DTYPE_F16, columns, grid);                           \
   }
-SM90_MID_COLUMNS(16)
-SM90_MID_COLUMNS(32)
-SM90_MID_COLUMNS(64)
-SM90_MID_COLUMNS(128)
-SM90_MID_COLUMNS(256)
+SM90_MID(mid16, 16)
+SM90_MID(mid32, 32)
+SM90_MID(mid64, 64)
+SM90_MID(mid128, 128)
+SM90_MID(mid3x128, 128)
 
 #define SM90_PREFILL(name, tiles, columns, sliced)                                  \
   static void name##_bf16(void *const *arguments, unsigned grid, unsigned block) {  \
@@ -332,10 +332,10 @@ SM90_MID_COLUMNS(256)
   static void name##_f16(void *const *arguments, unsigned grid, unsigned block) {   \
     sm90_prefill(arguments, NVFP4_DTYPE_F16, tiles, columns, sliced, grid, block);  \
   }
-SM90_PREFILL(whole128, 2, 128, false)
 SM90_PREFILL(whole256, 2, 256, false)
-SM90_PREFILL(whole3x128, 3, 128, false)
+SM90_PREFILL(sliced1x128, 1, 128, true)
 SM90_PREFILL(sliced128, 2, 128, true)
+SM90_PREFILL(sliced3x128, 3, 128, true)
 SM90_PREFILL(sliced192, 2, 192, true)
 
 #define SM90_SPLIT(columns, parts)                                                                \
@@ -348,7 +348,6 @@ SM90_PREFILL(sliced192, 2, 192, true)
 SM90_SPLIT(16, 4)
 SM90_SPLIT(32, 4)
 SM90_SPLIT(64, 4)
-SM90_SPLIT(128, 2)
 
 #define SM90_MAPPED(name, function)                                                                    \
   {"nvfp4_sm90_bf16_" #name, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, function##_bf16}, { \
@@ -416,15 +415,14 @@ const mock_kernel mock_kernels[] = {
     SM90_MAPPED(mid32, mid32),
     SM90_MAPPED(mid64, mid64),
     SM90_MAPPED(mid128, mid128),
-    SM90_MAPPED(mid256, mid256),
+    SM90_MAPPED(mid3x128, mid3x128),
     SM90_MAPPED(split16, sm90_split16),
     SM90_MAPPED(split32, sm90_split32),
     SM90_MAPPED(split64, sm90_split64),
-    SM90_MAPPED(split128, sm90_split128),
-    SM90_MAPPED(whole128, whole128),
     SM90_MAPPED(whole256, whole256),
-    SM90_MAPPED(whole3x128, whole3x128),
+    SM90_MAPPED(sliced1x128, sliced1x128),
     SM90_MAPPED(sliced128, sliced128),
+    SM90_MAPPED(sliced3x128, sliced3x128),
     SM90_MAPPED(sliced192, sliced192),
     {"nvfp4_sm100_w4a4", {sizeof(cuda_sm100_args), sizeof(nvfp4_cu_tensor_map), sizeof(nvfp4_cu_tensor_map)}, sm100_w4a4},
     SM120_SHAPES(SM120_ROW){NULL, {0}, NULL},

@@ -9,12 +9,12 @@
  * A ring of stages, between one that copies and warps that compute; a stage has a full and an empty barrier. Why nothing is read too early or overwritten too soon:
  *   barriers made, then used    fence.mbarrier_init and __syncthreads(), before any warp waits or copies
  *   copy, then read             a full barrier's phase ends when all bytes are there; who has waited for it sees them, whether by ld.shared or as an MMA's operand
- *   read by ld.shared, then     the words were in registers before MMAs of the stage began, and these have been waited for (wgmma_wait); __syncwarp() puts the reads of all lanes before
- *     copied over                 lane 0's arrival at the empty barrier; the copy is issued after its phase has ended
+ *   read by ld.shared, then     the words were in registers before MMAs of the stage began, and these have been waited for (wgmma_wait); each lane arrives at the empty barrier for
+ *     copied over                 what it has read (one for its warp, after __syncwarp(), is no faster); the copy is issued after its phase has ended
  *   read by MMAs, then copied   the same wgmma_wait
  *     over
  *   phases                      one that copies waits for the other parity of empty: the first round passes at once. A full barrier cannot be a phase ahead, since the next one begins
- *                                 with a stage that has been given back, nor an empty one, since each warp arrives once for each time that it was full
+ *                                 with a stage that has been given back, nor an empty one, since each lane arrives once for each time that it was full
  *   generic writes              there are none to a stage while copies or MMAs use it: no fence.proxy.async is needed
  */
 __device__ inline void barrier_init(uint32_t barrier, unsigned arrivals) {

@@ -8,17 +8,18 @@
 #include "kernels/cuda/arguments.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/mma.h"
+#include "kernels/cuda/quantise.h"
 
 nvfp4_status cuda_sm90_is_supported(const nvfp4_machine *machine, nvfp4_reason *reason) {
   return cuda_is_supported(machine, 90, 90, reason);
 }
 
-/* x for copies of 64 k's, rows of 128 bytes as wgmma's swizzle has them, of `columns` rows; zero beyond its last row and its last k. */
-static nvfp4_status map_x(const nvfp4_host *host, const cuda_mma_args *a, int type, int columns, nvfp4_cu_tensor_map *out,
+/* x for copies of 64 k's, rows of 128 bytes as wgmma's swizzle has them, of `rows` rows; zero beyond its last row and its last k. */
+static nvfp4_status map_x(const nvfp4_host *host, const cuda_mma_args *a, int type, int rows, nvfp4_cu_tensor_map *out,
                           nvfp4_reason *reason) {
   const int data_type = type == 0 ? NVFP4_CU_TENSOR_MAP_BFLOAT16 : NVFP4_CU_TENSOR_MAP_FLOAT16;
   const uint64_t sizes[] = {(uint64_t)a->k, (uint64_t)a->m}, strides_bytes[] = {(uint64_t)a->ldx_elems * 2};
-  const uint32_t box[] = {64, (uint32_t)columns}, element_strides[] = {1, 1};
+  const uint32_t box[] = {64, (uint32_t)rows}, element_strides[] = {1, 1};
   return nvfp4_cuda_check(
       host->cuda, "cuTensorMapEncodeTiled",
       nvfp4_cuda_api(host->cuda)
@@ -41,8 +42,8 @@ nvfp4_status cuda_sm90_apply(const nvfp4_host *host, const nvfp4_packed *packed,
   a.slices = chosen.slices;
   a.block_tiles = chosen.block_tiles;
   a.chunk_pairs = chosen.chunk_pairs;
-  if (chosen.columns > 0) {
-    NVFP4_TRY(map_x(host, &a, type, chosen.columns, &map, reason));
+  if (chosen.box > 0) {
+    NVFP4_TRY(map_x(host, &a, type, chosen.box, &map, reason));
   }
   /* The kernels read weights while those before them end, and touch nothing else before they have (mma.cuh). */
   const nvfp4_cu_launch_attribute attributes[] = {
@@ -60,4 +61,16 @@ nvfp4_status cuda_sm90_apply(const nvfp4_host *host, const nvfp4_packed *packed,
                                   .attribute_count = chosen.cluster > 1 ? 2 : 1};
   void *parameters[] = {&a, &map};
   return nvfp4_cuda_launch(host->cuda, &chosen.code[type], &launch, parameters, reason);
+}
+
+nvfp4_status cuda_sm90_w4a4_can_implement(const nvfp4_layer_desc *desc, nvfp4_reason *reason) {
+  (void)desc; /* any N, any K that is a multiple of 16, any M, all element types */
+  (void)reason;
+  return NVFP4_OK;
+}
+
+nvfp4_status cuda_sm90_apply_w4a4(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, cuda_sm90_order order,
+                                  nvfp4_reason *reason) {
+  NVFP4_TRY(cuda_sm90_quantise_to_bf16(host, args, args->workspace, reason));
+  return cuda_sm90_apply(host, packed, args, args->workspace, args->k, NVFP4_DTYPE_BF16, NULL, order, reason);
 }

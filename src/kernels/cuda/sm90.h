@@ -13,6 +13,14 @@ nvfp4_status cuda_sm90_is_supported(const nvfp4_machine *machine, nvfp4_reason *
 nvfp4_status cuda_sm90_apply(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, const void *x,
                              int64_t ldx_elems, nvfp4_dtype x_dtype, void *x_copy, cuda_sm90_order order, nvfp4_reason *reason);
 
+/* The same for W4A4: x of any element type, quantised to args->workspace, cuda_mma_x_bytes. */
+nvfp4_status cuda_sm90_w4a4_can_implement(const nvfp4_layer_desc *desc, nvfp4_reason *reason);
+nvfp4_status cuda_sm90_apply_w4a4(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, cuda_sm90_order order,
+                                  nvfp4_reason *reason);
+
+/* From so many rows of x on, CUDA_SM90_ANY has something to choose from. */
+enum { CUDA_SM90_ANY_M = 17 };
+
 /* nvfp4_numerics.order of CUDA_SM90_ANY; the other is CUDA_MMA_ORDER_SLICES */
 #define CUDA_SM90_ORDER_ANY "tensor cores, steps of 16 k's in the order of cuda_mma, slices of K by M, N and K, fp32"
 

@@ -11,7 +11,7 @@
 extern const unsigned char nvfp4_fatbin_sm90_w4a16[];
 
 /* few_rows serves up to FEW_ALWAYS_M rows of x, and up to FEW_M where it is the fastest. MOST_TILES: tiles and thread blocks, of which a tile has up to eight, are numbered by int. */
-enum { MULTIPROCESSORS = 132, ANY_SLICES = 2, FEW_ALWAYS_M = 4, FEW_M = 8, PREFILL_M = 65, MOST_TILES = 1 << 27 };
+enum { MULTIPROCESSORS = 132, FEW_ALWAYS_M = 4, FEW_M = 8, PREFILL_M = 65, MOST_TILES = 1 << 27 };
 
 #define CODE(name)                                                                                          \
   {                                                                                                         \
@@ -34,23 +34,25 @@ typedef enum family {
 
 /*
  * The time of a product is about that of its rounds of thread blocks, of as many as the multiprocessors have room for; of a round begin_ns, and step_ns for each 128 k's (MID: for each of these and
- * each tile of weights). Both as measured on an H200 with weights that come from memory (bench/hopper_h200_variants.csv), at most calls within 15 %. In calls of milliseconds clocks fall: all take up to 20 % more.
+ * each tile of weights), and what block_ns() adds. As measured on an H200 with weights that come from memory (bench/hopper_h200_variants.csv), at most calls within 15 %. In calls of milliseconds
+ * clocks fall: all take up to 20 % more.
  */
 typedef struct tile_kernel {
   family family;
   int tiles, columns; /* of a thread block: tiles of 64 rows of weights (MID: at most), and rows of x */
   int threads, begin_ns, step_ns;
+  int alone_ns; /* MID: more for each step of a block that has one tile, so that one warpgroup works */
   nvfp4_cuda_kernel code[2];
 } tile_kernel;
 
 static const tile_kernel tile_kernels[] = {
-    {SPLIT, 1, 16, 640, 2300, 180, CODE("split16")},      {SPLIT, 1, 32, 640, 2300, 210, CODE("split32")},
-    {SPLIT, 1, 64, 640, 2600, 300, CODE("split64")},      {SPLIT, 1, 128, 384, 1000, 560, CODE("split128")},
-    {MID, 12, 16, 640, 6300, 165, CODE("mid16")},         {MID, 12, 32, 640, 6300, 195, CODE("mid32")},
-    {MID, 9, 64, 512, 6300, 250, CODE("mid64")},          {MID, 4, 128, 384, 6800, 350, CODE("mid128")},
-    {MID, 2, 256, 384, 6800, 700, CODE("mid256")},        {SLICED, 2, 128, 384, 3000, 755, CODE("sliced128")},
-    {SLICED, 2, 192, 384, 3000, 1010, CODE("sliced192")}, {WHOLE, 2, 128, 384, 2800, 720, CODE("whole128")},
-    {WHOLE, 2, 256, 384, 2800, 1290, CODE("whole256")},   {WHOLE, 3, 128, 512, 2800, 1025, CODE("whole3x128")}};
+    {SPLIT, 1, 16, 640, 100, 186, 0, CODE("split16")},         {SPLIT, 1, 32, 640, 150, 212, 0, CODE("split32")},
+    {SPLIT, 1, 64, 640, 450, 300, 0, CODE("split64")},         {MID, 12, 16, 640, 3000, 165, 60, CODE("mid16")},
+    {MID, 12, 32, 640, 3000, 190, 75, CODE("mid32")},          {MID, 9, 64, 512, 3600, 250, 30, CODE("mid64")},
+    {MID, 4, 128, 384, 3200, 355, 25, CODE("mid128")},         {MID, 3, 128, 512, 3000, 340, 45, CODE("mid3x128")},
+    {SLICED, 1, 128, 256, 4000, 420, 0, CODE("sliced1x128")},  {SLICED, 2, 128, 384, 3000, 755, 0, CODE("sliced128")},
+    {SLICED, 3, 128, 512, 3000, 1230, 0, CODE("sliced3x128")}, {SLICED, 2, 192, 384, 3000, 1010, 0, CODE("sliced192")},
+    {WHOLE, 2, 256, 384, 2800, 1290, 0, CODE("whole256")}};
 
 typedef struct product {
   int64_t m, n, k, pairs; /* pairs: of 64 k's */
@@ -86,21 +88,52 @@ static cuda_sm90_launch launch_few(const product *p) {
                             .shared_bytes = shared_bytes};
 }
 
-/* The sums of slices need a place of their own; SPLIT's warpgroups have nothing to do if there are fewer slices; for few rows of x the others were measured. */
-static bool fits(const tile_kernel *kernel, const product *p, cuda_sm90_order order) {
+static int parts_of(const tile_kernel *kernel) { return kernel->threads / 128 - 1; } /* SPLIT: slices at a time */
+
+/* How many slices of K a kernel may make: writes up to three numbers and returns how many. SPLIT's warpgroups have nothing to do if there are fewer slices than they are; the sums of slices need
+ * a place of their own, which WHOLE has not; for few rows of x SLICED and WHOLE were not measured. */
+static int slices_of(const tile_kernel *kernel, const product *p, cuda_sm90_order order, int slices[3]) {
+  int count = 0;
   switch (kernel->family) {
     case SPLIT:
-      return p->slices >= 4;
+      if (p->slices >= 4) {
+        slices[count++] = p->slices;
+        slices[count++] = order == CUDA_SM90_ANY ? parts_of(kernel) : p->slices;
+      }
+      break;
     case SLICED:
-      return p->slices > 1 && p->m >= PREFILL_M;
+      if (p->slices > 1 && p->m >= PREFILL_M) {
+        slices[count++] = p->slices;
+      }
+      break;
     case WHOLE:
-      return (p->slices == 1 || order == CUDA_SM90_ANY) && p->m >= PREFILL_M;
+      if ((p->slices == 1 || order == CUDA_SM90_ANY) && p->m >= PREFILL_M) {
+        slices[count++] = 1;
+      }
+      break;
     default:
-      return true;
+      slices[count++] = p->slices;
+      if (p->slices > 1 && order == CUDA_SM90_ANY) { /* clusters of two fill the GPU, those of four and eight do not */
+        slices[count++] = 1;
+        slices[count++] = 2;
+      }
+  }
+  return count;
+}
+
+/* What begin_ns and step_ns leave out, for `tiles` tiles of weights and `blocks` at a time: adding slices, what one tile alone cannot share, and of short calls memory, which blocks do share. */
+static int64_t block_ns(const tile_kernel *kernel, int64_t steps, int64_t tiles, int64_t blocks, int slices) {
+  switch (kernel->family) {
+    case SPLIT:
+      return 75 * (slices - parts_of(kernel)) + 20 * blocks;
+    case MID:
+      return (tiles == 1 ? kernel->alone_ns * steps : 0) + (slices == 1 ? 0 : slices == 2 ? 1700 + 10 * kernel->columns * tiles : 2700);
+    default:
+      return 0;
   }
 }
 
-/* Returns nanoseconds, or INT64_MAX if there are too many tiles. slices: of K, if the kernel cuts it. */
+/* Returns nanoseconds, or INT64_MAX if there are too many tiles. */
 static int64_t launch_tiles(const tile_kernel *kernel, const product *p, int slices, cuda_sm90_launch *out) {
   const int64_t tiles = ceiling(p->n, CUDA_MMA_ROWS), column_tiles = ceiling(p->m, kernel->columns);
   int64_t blocks = ceiling(tiles, kernel->tiles) * column_tiles, at_a_time = MULTIPROCESSORS, steps = p->pairs;
@@ -108,8 +141,8 @@ static int64_t launch_tiles(const tile_kernel *kernel, const product *p, int sli
     return INT64_MAX;
   }
   *out = (cuda_sm90_launch){.code = kernel->code,
-                            .columns = kernel->columns,
-                            .slices = kernel->family == WHOLE ? 1 : slices,
+                            .box = kernel->columns,
+                            .slices = slices,
                             .threads = kernel->threads,
                             .cluster = 1,
                             .shared_bytes = CUDA_SM90_SHARED_BYTES};
@@ -119,20 +152,22 @@ static int64_t launch_tiles(const tile_kernel *kernel, const product *p, int sli
     out->block_tiles = (int)ceiling(tiles, ceiling(blocks, at_a_time) * at_a_time / column_tiles); /* as few as these rounds allow */
     out->cluster = slices;
     blocks = ceiling(tiles, out->block_tiles) * column_tiles;
-    const int64_t as_long = kernel->columns == 128 && slices <= 2 && out->block_tiles == 3 ? 4 : out->block_tiles; /* tiles; as measured */
-    steps = ceiling(p->pairs, slices) * as_long;
+    steps = ceiling(p->pairs, slices) * out->block_tiles;
   }
-  const int64_t rounds = ceiling(blocks, at_a_time);
-  const bool persistent = kernel->family == SLICED || kernel->family == WHOLE;
-  out->blocks = (persistent && blocks > MULTIPROCESSORS ? MULTIPROCESSORS : blocks) * out->cluster;
-  return rounds * (kernel->begin_ns + steps * kernel->step_ns);
-}
-
-static void take_if_less(int64_t ns, const cuda_sm90_launch *launch, int64_t *least, cuda_sm90_launch *best) {
-  if (ns < *least) {
-    *least = ns;
-    *best = *launch;
+  const int64_t rounds = ceiling(blocks, at_a_time), last = blocks % at_a_time;
+  const int64_t round_ns = kernel->begin_ns + steps * kernel->step_ns +
+                           block_ns(kernel, steps, out->block_tiles, blocks < at_a_time ? blocks : at_a_time, slices);
+  int64_t saved_ns = 0;
+  if (kernel->family == SLICED ||
+      kernel->family == WHOLE) { /* these go on with other tiles, and compute the last ones in halves if there is room */
+    out->box = kernel->columns > 128 ? kernel->columns / 2 : kernel->columns;
+    if (rounds > 1 && last > 0 && 2 * last <= at_a_time) {
+      saved_ns = kernel->columns > 128 ? round_ns * 7 / 16 : round_ns / 4;
+    }
+    blocks = blocks < MULTIPROCESSORS ? blocks : MULTIPROCESSORS;
   }
+  out->blocks = blocks * out->cluster;
+  return rounds * round_ns - saved_ns;
 }
 
 cuda_sm90_launch cuda_sm90_choose(int64_t m, int64_t n, int64_t k, cuda_sm90_order order) {
@@ -144,12 +179,14 @@ cuda_sm90_launch cuda_sm90_choose(int64_t m, int64_t n, int64_t k, cuda_sm90_ord
     least = few_ns(&p);
   }
   for (size_t i = 0; m > FEW_ALWAYS_M && i < sizeof tile_kernels / sizeof *tile_kernels; i++) {
-    const tile_kernel *kernel = &tile_kernels[i];
-    if (fits(kernel, &p, order)) {
-      take_if_less(launch_tiles(kernel, &p, p.slices, &launch), &launch, &least, &best);
-    }
-    if (kernel->family == MID && order == CUDA_SM90_ANY && p.slices > ANY_SLICES) { /* clusters of two fill the GPU, those of more do not */
-      take_if_less(launch_tiles(kernel, &p, ANY_SLICES, &launch), &launch, &least, &best);
+    int slices[3];
+    const int count = slices_of(&tile_kernels[i], &p, order, slices);
+    for (int j = 0; j < count; j++) {
+      const int64_t ns = launch_tiles(&tile_kernels[i], &p, slices[j], &launch);
+      if (ns < least) {
+        least = ns;
+        best = launch;
+      }
     }
   }
   return best;

@@ -12,7 +12,7 @@ typedef enum cuda_sm90_order {
 
 typedef struct cuda_sm90_launch {
   const nvfp4_cuda_kernel *code;        /* [2]: for x in bf16, in f16. NULL: it is more than one call computes, 2^27 tiles of y */
-  int columns;                          /* rows of x in a box of the tensor map that it takes; 0: it takes none */
+  int box;                              /* rows of x in a box of the tensor map that it takes; 0: it takes none */
   int slices, block_tiles, chunk_pairs; /* for cuda_mma_args */
   int threads, cluster;                 /* cluster: thread blocks */
   int64_t blocks, shared_bytes;

@@ -142,8 +142,7 @@ __device__ inline void mid_consume(const cuda_mma_args &a, const mid_block<S> &b
         wgmma_wait<S::BUFFERS - 1>();                                            /* frag[which] is free */
         asm volatile("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w), "+r"(scales.x), "+r"(scales.y)::"memory");
         if (block * TILES + i == S::BUFFERS - 1) { /* nothing of the stage before is under way */
-          __syncwarp();                            /* lane 0 arrives for what all lanes have read */
-          barrier_arrive_if(before, lane == 0 && before != 0);
+          barrier_arrive_if(before, before != 0);
         }
         const uint2 s0 = X::scales(scales.x), s1 = X::scales(scales.y);
         const uint32_t word[4] = {words.x, words.y, words.z, words.w};
@@ -229,7 +228,7 @@ __device__ inline void mid_rows(const cuda_mma_args &a, const cuda_tensor_map &x
   if (threadIdx.x == S::CONSUMERS) {
     for (int i = 0; i < b.stages; i++) {
       barrier_init(b.shared + 8 * i, 1);
-      barrier_init(b.shared + 8 * (S::STAGES_MOST + i), 4 * min(b.tiles, S::WARPGROUPS));
+      barrier_init(b.shared + 8 * (S::STAGES_MOST + i), 128 * min(b.tiles, S::WARPGROUPS));
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }

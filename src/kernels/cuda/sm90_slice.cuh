@@ -12,7 +12,7 @@ struct no_turn {
 
 /*
  * d = the products of one slice of K: the next `count` stages of the ring, of whose weights the warpgroup computes tile `tile`. Where warpgroups take turns to issue MMAs, `turn` begins and ends one.
- * RING: x(), weights(), full() and empty() are addresses of the stage that it is at, of which `phase` is the phase; next() goes on.
+ * RING: x(of 64 k's: 0 or 1), weights(), full() and empty() are addresses of the stage that it is at, of which `phase` is the phase; next() goes on.
  */
 template <class X, int COLUMNS, int BUFFERS, class RING, class TURN>
 __device__ inline void multiply_slice(float (&d)[COLUMNS / 2], RING &ring, int count, int tile, const TURN &turn) {
@@ -32,8 +32,7 @@ __device__ inline void multiply_slice(float (&d)[COLUMNS / 2], RING &ring, int c
       wgmma_wait<BUFFERS - 1>(); /* frag is free */
       asm volatile("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w), "+r"(scales.x), "+r"(scales.y)::"memory");
       if (block == BUFFERS - 1) { /* nothing of the stage before is under way */
-        __syncwarp();             /* lane 0 arrives for what all lanes have read */
-        barrier_arrive_if(before, lane == 0 && pair > 0);
+        barrier_arrive_if(before, pair > 0);
       }
       const uint32_t word[4] = {words.x, words.y, words.z, words.w};
       const uint2 s0 = X::scales(scales.x), s1 = X::scales(scales.y);
@@ -41,7 +40,7 @@ __device__ inline void multiply_slice(float (&d)[COLUMNS / 2], RING &ring, int c
       for (int step = 0; step < 4; step++) {
         frag[step] = X::weights(word[step], scale_of_step(s0, step), scale_of_step(s1, step));
       }
-      const uint32_t b = wgmma_descriptor(ring.x() + block * (COLUMNS * 128));
+      const uint32_t b = wgmma_descriptor(ring.x(block));
       turn.begin();
       wgmma_fence(frag);
 #pragma unroll
@@ -55,8 +54,7 @@ __device__ inline void multiply_slice(float (&d)[COLUMNS / 2], RING &ring, int c
     ring.next();
   }
   wgmma_wait<0>();
-  __syncwarp();
-  barrier_arrive_if(before, lane == 0);
+  barrier_arrive(before);
 #pragma unroll
   for (int j = 0; j < COLUMNS / 2; j++) {
     asm volatile("" : "+f"(d[j])::"memory"); /* not read before the wait */

@@ -8,8 +8,8 @@
  * Order of additions, that of few.cuh too: an MMA adds 16 k's to the accumulator, in ascending order over a slice of K; slices are added in order, in fp32: the total goes from warpgroup to
  * warpgroup through shared memory.
  *
- * Order of memory: async.cuh, "A ring of stages". A thread of a warpgroup reads and writes the part of the total that is its own in all warpgroups; named barrier 1 + part: the warpgroup before has
- * written it. y, bias and alpha are touched after a full barrier, hence after wait_for_previous(), which each producer has passed before it asks for x.
+ * Order of memory: async.cuh, "A ring of stages". A thread of a warpgroup reads and writes the part of the total that is its own in all warpgroups; its part's barrier `handed`: all threads of the
+ * warpgroup before have written it. A phase of it ends once a round, since a warpgroup hands over what it was handed. y, bias and alpha are touched after a full barrier, hence after wait_for_previous(), which each producer has passed before it asks for x.
  */
 #ifndef NVFP4_KERNELS_CUDA_SM90_SPLIT_CUH
 #define NVFP4_KERNELS_CUDA_SM90_SPLIT_CUH
@@ -26,7 +26,7 @@ struct split_shape {
   static constexpr int X_BYTES = COLUMNS * CUDA_MMA_PAIR * 2, STAGE_BYTES = (X_BYTES + CUDA_MMA_TILE_BYTES + 1023) / 1024 * 1024;
   static constexpr int TOTAL_BYTES = COLUMNS * 256, RING_BYTES = STAGES * STAGE_BYTES;
   static constexpr int AHEAD = 8; /* pairs of weights that are on the way to the L2 cache */
-  static_assert(PARTS <= 4 && PARTS * (RING_BYTES + 16 * STAGES) + TOTAL_BYTES + 1024 <= CUDA_SM90_SHARED_BYTES); /* 1024: to begin at a multiple of it */
+  static_assert(PARTS <= 4 && PARTS * (RING_BYTES + 16 * STAGES + 8) + TOTAL_BYTES + 1024 <= CUDA_SM90_SHARED_BYTES); /* 1024: to begin at a multiple of it */
 };
 
 /* A part's stages in shared memory: [PARTS] rings, the total, then the barriers. */
@@ -36,10 +36,11 @@ struct split_ring {
   int part;
   int stage = 0;
   unsigned phase = 0;
-  __device__ uint32_t x() const { return shared + part * S::RING_BYTES + stage * S::STAGE_BYTES; }
-  __device__ uint32_t weights() const { return x() + S::X_BYTES; }
+  __device__ uint32_t x(int block) const { return shared + part * S::RING_BYTES + stage * S::STAGE_BYTES + block * (S::X_BYTES / 2); } /* of 64 k's */
+  __device__ uint32_t weights() const { return x(2); }
   __device__ uint32_t full() const { return shared + S::PARTS * S::RING_BYTES + S::TOTAL_BYTES + (part * S::STAGES + stage) * 8; }
   __device__ uint32_t empty() const { return full() + 8 * S::PARTS * S::STAGES; }
+  __device__ uint32_t handed(int to) const { return shared + S::PARTS * (S::RING_BYTES + 16 * S::STAGES) + S::TOTAL_BYTES + 8 * to; }
   __device__ void next() {
     if (++stage == S::STAGES) {
       stage = 0;
@@ -78,8 +79,8 @@ __device__ inline void split_produce(const cuda_mma_args &a, const cuda_tensor_m
     copy_bulk(ring.weights(), weights_of(pair), CUDA_MMA_TILE_BYTES, ring.full());
   };
   auto fetch_x = [&](int pair) {
-    copy_tensor(ring.x(), x, pair * CUDA_MMA_PAIR, column0, ring.full());
-    copy_tensor(ring.x() + S::X_BYTES / 2, x, pair * CUDA_MMA_PAIR + 64, column0, ring.full());
+    copy_tensor(ring.x(0), x, pair * CUDA_MMA_PAIR, column0, ring.full());
+    copy_tensor(ring.x(1), x, pair * CUDA_MMA_PAIR + 64, column0, ring.full());
   };
   const split_ring<S> first_stage = ring;
   const split_walk<S> first_pair = walk;
@@ -113,11 +114,13 @@ __device__ inline void split_consume(const cuda_mma_args &a, split_ring<S> ring,
   const int part = ring.part, thread = threadIdx.x % 128;
   const uint32_t total = ring.shared + S::PARTS * S::RING_BYTES + thread * 16; /* float4 [COLUMNS / 8][128 threads] */
   float d[S::COLUMNS / 2];
+  unsigned phase = 0; /* of handed(part) */
 #pragma unroll 1
   for (split_walk<S> walk(a, part); !walk.done(); walk.slice += S::PARTS, walk.begin()) {
     multiply_slice<typename S::X, S::COLUMNS, S::BUFFERS>(d, ring, walk.end - walk.pair, 0, no_turn());
     if (walk.slice > 0) {
-      join_named(1 + part, 256);
+      barrier_wait(ring.handed(part), phase);
+      phase ^= 1;
 #pragma unroll
       for (int c = 0; c < S::COLUMNS / 8; c++) {
         const uint4 sum = load_shared_16(total + c * 2048);
@@ -132,7 +135,7 @@ __device__ inline void split_consume(const cuda_mma_args &a, split_ring<S> ring,
       for (int c = 0; c < S::COLUMNS / 8; c++) {
         store_shared_16(total + c * 2048, d[4 * c], d[4 * c + 1], d[4 * c + 2], d[4 * c + 3]);
       }
-      arrive_named(1 + (part + 1) % S::PARTS, 256);
+      barrier_arrive(ring.handed((part + 1) % S::PARTS));
     }
   }
   if ((a.slices - 1) % S::PARTS == part) {
@@ -153,7 +156,10 @@ __device__ inline void split_rows(const cuda_mma_args &a, const cuda_tensor_map 
     const split_ring<S> first = {ring.shared, 0};
     for (int i = 0; i < S::PARTS * S::STAGES; i++) {
       barrier_init(first.full() + 8 * i, 1);
-      barrier_init(first.empty() + 8 * i, 4);
+      barrier_init(first.empty() + 8 * i, 128);
+    }
+    for (int i = 0; i < S::PARTS; i++) {
+      barrier_init(ring.handed(i), 128);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }

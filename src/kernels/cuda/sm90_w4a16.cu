@@ -10,47 +10,46 @@
 #include "kernels/cuda/sm90_prefill.cuh"
 #include "kernels/cuda/sm90_split.cuh"
 
-#define NVFP4_FEW(type, threads, depth)                                                                                                    \
-  extern "C" __global__ void __launch_bounds__(threads, 1) nvfp4_sm90_##type##_few8_##threads(const __grid_constant__ cuda_mma_args a) {   \
-    few_rows<type, 1, depth>(a);                                                                                                           \
+#define NVFP4_FEW(type, threads, depth)                                                                                                  \
+  extern "C" __global__ void __launch_bounds__(threads, 1) nvfp4_sm90_##type##_few8_##threads(const __grid_constant__ cuda_mma_args a) { \
+    few_rows<type, 1, depth>(a);                                                                                                         \
   }
-#define NVFP4_MID(type, columns, warpgroups, m_tiles, buffers)                                                                             \
-  using type##_mid##columns = mid_shape<type, columns, warpgroups, m_tiles, buffers>;                                                      \
-  extern "C" __global__ void __launch_bounds__(type##_mid##columns::THREADS, 1)                                                            \
-      nvfp4_sm90_##type##_mid##columns(const __grid_constant__ cuda_mma_args a, const __grid_constant__ cuda_tensor_map x) {               \
-    mid_rows<type##_mid##columns>(a, x);                                                                                                   \
+#define NVFP4_MID(type, name, ...)                                                                                     \
+  using type##_##name = mid_shape<type, __VA_ARGS__>;                                                                  \
+  extern "C" __global__ void __launch_bounds__(type##_##name::THREADS, 1)                                              \
+      nvfp4_sm90_##type##_##name(const __grid_constant__ cuda_mma_args a, const __grid_constant__ cuda_tensor_map x) { \
+    mid_rows<type##_##name>(a, x);                                                                                     \
   }
-#define NVFP4_PREFILL(type, name, ...)                                                                                                     \
-  using type##_##name = prefill_shape<type, __VA_ARGS__>;                                                                                  \
-  extern "C" __global__ void __launch_bounds__(type##_##name::THREADS, 1)                                                                  \
-      nvfp4_sm90_##type##_##name(const __grid_constant__ cuda_mma_args a, const __grid_constant__ cuda_tensor_map x) {                     \
-    prefill_rows<type##_##name>(a, x);                                                                                                     \
+#define NVFP4_PREFILL(type, name, ...)                                                                                 \
+  using type##_##name = prefill_shape<type, __VA_ARGS__>;                                                              \
+  extern "C" __global__ void __launch_bounds__(type##_##name::THREADS, 1)                                              \
+      nvfp4_sm90_##type##_##name(const __grid_constant__ cuda_mma_args a, const __grid_constant__ cuda_tensor_map x) { \
+    prefill_rows<type##_##name>(a, x);                                                                                 \
   }
-#define NVFP4_SPLIT(type, columns, parts, stages)                                                                                          \
-  using type##_split##columns = split_shape<type, columns, parts, stages>;                                                                 \
-  extern "C" __global__ void __launch_bounds__(type##_split##columns::THREADS, 1)                                                          \
-      nvfp4_sm90_##type##_split##columns(const __grid_constant__ cuda_mma_args a, const __grid_constant__ cuda_tensor_map x) {             \
-    split_rows<type##_split##columns>(a, x);                                                                                               \
+#define NVFP4_SPLIT(type, columns, parts, stages)                                                                              \
+  using type##_split##columns = split_shape<type, columns, parts, stages>;                                                     \
+  extern "C" __global__ void __launch_bounds__(type##_split##columns::THREADS, 1)                                              \
+      nvfp4_sm90_##type##_split##columns(const __grid_constant__ cuda_mma_args a, const __grid_constant__ cuda_tensor_map x) { \
+    split_rows<type##_split##columns>(a, x);                                                                                   \
   }
 
-#define NVFP4_KERNELS(type)                                                                                                                \
-  NVFP4_FEW(type, 512, 4)                                                                                                                  \
-  NVFP4_FEW(type, 768, 3)                                                                                                                  \
-  NVFP4_FEW(type, 896, 2)                                                                                                                  \
-  NVFP4_FEW(type, 1024, 2)                                                                                                                 \
-  NVFP4_MID(type, 16, 4, 3, 2)                                                                                                             \
-  NVFP4_MID(type, 32, 4, 3, 1)                                                                                                             \
-  NVFP4_MID(type, 64, 3, 3, 2)                                                                                                             \
-  NVFP4_MID(type, 128, 2, 2, 2)                                                                                                            \
-  NVFP4_MID(type, 256, 2, 1, 2)                                                                                                            \
-  NVFP4_SPLIT(type, 16, 4, 5)                                                                                                              \
-  NVFP4_SPLIT(type, 32, 4, 4)                                                                                                              \
-  NVFP4_SPLIT(type, 64, 4, 2)                                                                                                              \
-  NVFP4_SPLIT(type, 128, 2, 2)                                                                                                             \
-  NVFP4_PREFILL(type, whole128, 2, 128, 5, false, 2)                                                                                       \
-  NVFP4_PREFILL(type, whole256, 2, 256, 3, false, 2)                                                                                       \
-  NVFP4_PREFILL(type, whole3x128, 3, 128, 4, false, 2)                                                                                     \
-  NVFP4_PREFILL(type, sliced128, 2, 128, 5, true, 2)                                                                                       \
+#define NVFP4_KERNELS(type)                            \
+  NVFP4_FEW(type, 512, 4)                              \
+  NVFP4_FEW(type, 768, 3)                              \
+  NVFP4_FEW(type, 896, 2)                              \
+  NVFP4_FEW(type, 1024, 2)                             \
+  NVFP4_MID(type, mid16, 16, 4, 3, 2)                  \
+  NVFP4_MID(type, mid32, 32, 4, 3, 1)                  \
+  NVFP4_MID(type, mid64, 64, 3, 3, 2)                  \
+  NVFP4_MID(type, mid128, 128, 2, 2, 2)                \
+  NVFP4_MID(type, mid3x128, 128, 3, 1, 2)              \
+  NVFP4_SPLIT(type, 16, 4, 5)                          \
+  NVFP4_SPLIT(type, 32, 4, 4)                          \
+  NVFP4_SPLIT(type, 64, 4, 2)                          \
+  NVFP4_PREFILL(type, whole256, 2, 256, 3, false, 2)   \
+  NVFP4_PREFILL(type, sliced1x128, 1, 128, 5, true, 2) \
+  NVFP4_PREFILL(type, sliced128, 2, 128, 5, true, 2)   \
+  NVFP4_PREFILL(type, sliced3x128, 3, 128, 4, true, 1) \
   NVFP4_PREFILL(type, sliced192, 2, 192, 3, true, 1)
 
 NVFP4_KERNELS(bf16)

@@ -5,21 +5,12 @@
  * The quantiser's codes and scales are the canonical ones, or those that the caller gives. Times their scales they are exact in bf16, as which quantise.cu writes them, as the weights are, so that
  * the W4A16 path of cuda_sm90_w4a16 computes the W4A4 result: nothing is rounded before the sum. Class BOUNDED; BATCH_INVARIANT. Packed layout: cuda_mma. Workspace: x in bf16 [m, k].
  */
-#include "base/reason.h"
 #include "kernels/cuda/mma.h"
 #include "kernels/cuda/mma_layout.h"
-#include "kernels/cuda/quantise.h"
 #include "kernels/cuda/sm90.h"
 
-static nvfp4_status can_implement(const nvfp4_layer_desc *desc, nvfp4_reason *reason) {
-  (void)desc; /* any N, any K that is a multiple of 16, any M, all element types */
-  (void)reason;
-  return NVFP4_OK;
-}
-
 static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
-  NVFP4_TRY(cuda_sm90_quantise_to_bf16(host, args, args->workspace, reason));
-  return cuda_sm90_apply(host, packed, args, args->workspace, args->k, NVFP4_DTYPE_BF16, NULL, CUDA_SM90_SLICES, reason);
+  return cuda_sm90_apply_w4a4(host, packed, args, CUDA_SM90_SLICES, reason);
 }
 
 const nvfp4_kernel nvfp4_kernel_cuda_sm90_w4a4 = {
@@ -32,7 +23,7 @@ const nvfp4_kernel nvfp4_kernel_cuda_sm90_w4a4 = {
     .device = NVFP4_DEVICE_CUDA,
     .verified = "NVIDIA H200, driver 580.159.04, CUDA 13.0, 2026-11-23",
     .is_supported = cuda_sm90_is_supported,
-    .can_implement = can_implement,
+    .can_implement = cuda_sm90_w4a4_can_implement,
     .workspace_bytes = cuda_mma_x_bytes,
     .apply_weights = apply_weights,
 };

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cuda/sm90_choice.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "checkkern/checkkern.h"
 #include "kernels/cuda/arguments.h"
 #include "kernels/cuda/mma_layout.h"
 #include "support.h"
@@ -15,46 +17,46 @@ static void test_measured(void **state) {
   (void)state;
   static const struct {
     int64_t n, k;
-    const char *slices[14], *any[8]; /* any: from M = 64 on; the kernel that takes any order serves M > 32 */
+    const char *slices[14], *any[9]; /* any: from M = 32 on; the kernels that take any order serve M > 16 */
   } shapes[] = {
       {6144,
        4096,
-       {"few8_768", "few8_768", "few8_768", "split16", "split16", "split32", "split64", "split128", "sliced128", "sliced128", "sliced128",
-        "sliced192", "sliced192", "sliced192"},
-       {"split64", "mid128", "whole128", "whole3x128", "whole3x128", "whole256", "whole256", "whole256"}},
+       {"few8_768", "few8_768", "few8_768", "split16", "split16", "split32", "split64", "sliced1x128", "sliced128", "sliced3x128",
+        "sliced128", "sliced192", "sliced192", "sliced192"},
+       {"split32", "split64", "mid3x128", "mid3x128", "mid3x128", "whole256", "whole256", "whole256", "whole256"}},
       {4096,
        4096,
-       {"few8_512", "few8_512", "few8_512", "split16", "split16", "split16", "split32", "split64", "split128", "sliced128", "sliced128",
+       {"few8_512", "few8_512", "few8_512", "split16", "split16", "split32", "split32", "split64", "sliced1x128", "sliced128", "sliced128",
         "sliced192", "sliced192", "sliced192"},
-       {"split32", "split64", "mid128", "whole128", "whole256", "whole256", "whole256", "whole256"}},
+       {"split32", "split32", "mid3x128", "mid3x128", "mid3x128", "whole256", "whole256", "whole256", "whole256"}},
       {28672,
        4096,
-       {"few8_896", "few8_896", "few8_896", "few8_896", "mid16", "mid32", "mid64", "sliced128", "sliced128", "sliced128", "sliced128",
+       {"few8_896", "few8_896", "few8_896", "few8_896", "mid16", "mid32", "mid64", "sliced128", "sliced128", "sliced128", "sliced192",
         "sliced192", "sliced192", "sliced192"},
-       {"mid64", "whole128", "whole256", "whole256", "whole256", "whole256", "whole256", "whole256"}},
+       {"mid32", "mid64", "mid128", "whole256", "whole256", "whole256", "whole256", "whole256", "whole256"}},
       {4096,
        14336,
-       {"few8_512", "few8_512", "few8_512", "mid16", "mid16", "mid32", "mid64", "split64", "split128", "sliced128", "sliced128",
+       {"few8_512", "few8_512", "few8_512", "mid16", "mid16", "mid32", "mid64", "split64", "sliced1x128", "sliced128", "sliced128",
         "sliced192", "sliced192", "sliced192"},
-       {"mid64", "mid128", "mid128", "whole128", "whole256", "whole256", "whole256", "whole256"}},
+       {"mid32", "mid64", "mid128", "mid3x128", "mid3x128", "whole256", "whole256", "whole256", "whole256"}},
       {57344,
        8192,
        {"few8_896", "few8_896", "few8_896", "few8_896", "mid16", "mid32", "mid64", "mid128", "whole256", "whole256", "whole256", "whole256",
         "whole256", "whole256"},
-       {"mid64", "mid128", "whole256", "whole256", "whole256", "whole256", "whole256", "whole256"}},
+       {"mid32", "mid64", "mid128", "whole256", "whole256", "whole256", "whole256", "whole256", "whole256"}},
       {8192,
        28672,
-       {"few8_1024", "few8_1024", "few8_1024", "split16", "split16", "split32", "mid64", "mid128", "sliced128", "sliced128", "sliced192",
-        "sliced192", "sliced192", "sliced192"},
-       {"mid64", "mid128", "mid128", "whole256", "whole256", "whole256", "whole256", "whole256"}},
+       {"few8_1024", "few8_1024", "few8_1024", "split16", "split16", "split32", "mid64", "sliced1x128", "sliced128", "sliced128",
+        "sliced192", "sliced192", "sliced192", "sliced192"},
+       {"mid32", "mid64", "mid3x128", "mid3x128", "whole256", "whole256", "whole256", "whole256", "whole256"}},
   };
   for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
     for (int i = 0; i < 14; i++) {
       cuda_sm90_launch launch = cuda_sm90_choose((int64_t)1 << i, shapes[s].n, shapes[s].k, CUDA_SM90_SLICES);
       assert_string_equal(name_of(&launch), shapes[s].slices[i]);
-      if (i >= 6) {
+      if (i >= 5) {
         launch = cuda_sm90_choose((int64_t)1 << i, shapes[s].n, shapes[s].k, CUDA_SM90_ANY);
-        assert_string_equal(name_of(&launch), shapes[s].any[i - 6]);
+        assert_string_equal(name_of(&launch), shapes[s].any[i - 5]);
       }
     }
   }
@@ -66,9 +68,11 @@ static void check_launch(const cuda_sm90_launch *l, int64_t m, int64_t n, int64_
   const int64_t tiles = (n + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS;
   assert_non_null(l->code);
   const char *name = name_of(l);
-  const bool whole = strncmp(name, "whole", 5) == 0, mid = strncmp(name, "mid", 3) == 0;
+  const bool whole = strncmp(name, "whole", 5) == 0, mid = strncmp(name, "mid", 3) == 0, split = strncmp(name, "split", 5) == 0;
   assert_true(l->slices == slices || order == CUDA_SM90_ANY); /* the order of additions: one for N and K, unless any will do */
-  assert_true(l->slices == slices || (whole && l->slices == 1) || (mid && l->slices == 2 && slices > 2));
+  assert_true(l->slices == slices || (whole && l->slices == 1) || (mid && l->slices <= 2 && slices > 1) ||
+              (split && l->slices == 4 && slices == 8));
+  assert_in_range(l->slices, 1, (k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR);
   assert_in_range(l->threads, 32, 1024);
   assert_int_equal(l->threads % 32, 0);
   assert_in_range(l->shared_bytes, 1, CUDA_SM90_SHARED_BYTES);
@@ -78,16 +82,16 @@ static void check_launch(const cuda_sm90_launch *l, int64_t m, int64_t n, int64_
   if (strncmp(name, "few", 3) == 0) {
     assert_in_range(m, 1, 8);
     assert_in_range(l->chunk_pairs, 1, k);
-    assert_int_equal(l->columns, 0);
+    assert_int_equal(l->box, 0);
     return;
   }
-  const int64_t column_tiles = (m + l->columns - 1) / l->columns;
+  const int64_t column_tiles = (m + l->box - 1) / l->box; /* mid and split: a box is a tile */
   if (mid) {
-    const int most = l->columns <= 32 ? 12 : l->columns == 64 ? 9 : l->columns == 128 ? 4 : 2;
+    const int most = l->box <= 32 ? 12 : l->box == 64 ? 9 : strcmp(name, "mid128") == 0 ? 4 : 3;
     assert_in_range(l->block_tiles, 1, most);
     assert_int_equal(l->cluster, l->slices);
     assert_int_equal(l->blocks, (tiles + l->block_tiles - 1) / l->block_tiles * column_tiles * l->slices);
-  } else if (strncmp(name, "split", 5) == 0) {
+  } else if (split) {
     assert_int_equal(l->blocks, tiles * column_tiles);
   } else { /* blocks go on until there are no more tiles */
     assert_in_range(l->blocks, 1, 132);
@@ -125,7 +129,56 @@ static void test_huge(void **state) {
   assert_null(cuda_sm90_choose(1 << 30, 1 << 30, 16, CUDA_SM90_ANY).code);
 }
 
+/* checkkern's cases reach every device kernel, with slices of K added in all ways and with tiles for some, for all and for more than all thread blocks. */
+static void test_reached_by_checkkern(void **state) {
+  (void)state;
+  extern const nvfp4_kernel nvfp4_kernel_cuda_sm90_w4a16, nvfp4_kernel_cuda_sm90_prefill_w4a16;
+  const nvfp4_kernel *kernels[] = {
+      [CUDA_SM90_SLICES] = &nvfp4_kernel_cuda_sm90_w4a16, [CUDA_SM90_ANY] = &nvfp4_kernel_cuda_sm90_prefill_w4a16};
+  static const struct {
+    cuda_sm90_order order;
+    const char *name;
+    int slices;
+    int64_t tiles; /* at least: of y, for one of 132 thread blocks each */
+  } all[] = {
+      {CUDA_SM90_SLICES, "few8_512", 8, 0},    {CUDA_SM90_SLICES, "few8_768", 4, 0},  {CUDA_SM90_SLICES, "few8_896", 4, 0},
+      {CUDA_SM90_SLICES, "few8_1024", 8, 0},   {CUDA_SM90_SLICES, "mid16", 4, 0},     {CUDA_SM90_SLICES, "mid16", 8, 0},
+      {CUDA_SM90_SLICES, "mid32", 4, 0},       {CUDA_SM90_SLICES, "mid32", 8, 0},     {CUDA_SM90_SLICES, "mid64", 4, 0},
+      {CUDA_SM90_SLICES, "mid64", 8, 0},       {CUDA_SM90_SLICES, "mid128", 8, 0},    {CUDA_SM90_SLICES, "mid3x128", 8, 0},
+      {CUDA_SM90_SLICES, "split16", 8, 0},     {CUDA_SM90_SLICES, "split32", 8, 0},   {CUDA_SM90_SLICES, "split64", 8, 0},
+      {CUDA_SM90_SLICES, "sliced1x128", 4, 0}, {CUDA_SM90_SLICES, "sliced128", 4, 0}, {CUDA_SM90_SLICES, "sliced128", 2, 133},
+      {CUDA_SM90_SLICES, "sliced3x128", 2, 0}, {CUDA_SM90_SLICES, "sliced192", 4, 0}, {CUDA_SM90_SLICES, "sliced192", 2, 133},
+      {CUDA_SM90_ANY, "mid16", 1, 0},          {CUDA_SM90_ANY, "mid32", 1, 0},        {CUDA_SM90_ANY, "mid32", 2, 0},
+      {CUDA_SM90_ANY, "mid64", 1, 0},          {CUDA_SM90_ANY, "mid64", 2, 0},        {CUDA_SM90_ANY, "mid128", 1, 0},
+      {CUDA_SM90_ANY, "mid3x128", 1, 0},       {CUDA_SM90_ANY, "mid3x128", 2, 0},     {CUDA_SM90_ANY, "split16", 4, 0},
+      {CUDA_SM90_ANY, "split32", 4, 0},        {CUDA_SM90_ANY, "split64", 4, 0},      {CUDA_SM90_ANY, "whole256", 1, 0},
+      {CUDA_SM90_ANY, "whole256", 1, 133},     {CUDA_SM90_ANY, "whole256", 1, 199},
+  };
+  bool reached[sizeof all / sizeof *all] = {false};
+  for (int order = CUDA_SM90_SLICES; order <= CUDA_SM90_ANY; order++) {
+    ck_cases cases = ck_cases_make(kernels[order], 1, false);
+    for (size_t i = 0; i < cases.count; i++) {
+      const ck_case *c = &cases.items[i];
+      const cuda_sm90_launch l = cuda_sm90_choose(c->m, c->n, c->k, (cuda_sm90_order)order);
+      const int64_t rows = (l.threads / 128 - 1) * 64,
+                    columns = l.box * (strcmp(name_of(&l), "sliced192") == 0 || strcmp(name_of(&l), "whole256") == 0 ? 2 : 1);
+      const int64_t tiles = l.box > 0 ? (c->n + rows - 1) / rows * ((c->m + columns - 1) / columns) : 0;
+      for (size_t j = 0; j < sizeof all / sizeof *all; j++) {
+        reached[j] |= all[j].order == (cuda_sm90_order)order && strcmp(all[j].name, name_of(&l)) == 0 && all[j].slices == l.slices &&
+                      all[j].tiles <= tiles;
+      }
+    }
+    free(cases.items);
+  }
+  for (size_t j = 0; j < sizeof all / sizeof *all; j++) {
+    if (!reached[j]) {
+      fail_msg("%s, %d slices, %lld tiles: no case of checkkern's", all[j].name, all[j].slices, (long long)all[j].tiles);
+    }
+  }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_measured), cmocka_unit_test(test_all_shapes), cmocka_unit_test(test_huge)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_measured), cmocka_unit_test(test_all_shapes), cmocka_unit_test(test_huge),
+                                     cmocka_unit_test(test_reached_by_checkkern)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cuda_sm90_prefill_w4a4: as cuda_sm90_w4a4, in the orders of additions of cuda_sm90_prefill_w4a16. */
+#include "kernels/cuda/mma.h"
+#include "kernels/cuda/mma_layout.h"
+#include "kernels/cuda/sm90.h"
+
+static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
+  return cuda_sm90_apply_w4a4(host, packed, args, CUDA_SM90_ANY, reason);
+}
+
+const nvfp4_kernel nvfp4_kernel_cuda_sm90_prefill_w4a4 = {
+    .struct_size = sizeof(nvfp4_kernel),
+    .id = "cuda_sm90_prefill_w4a4",
+    .summary = "exact W4A4 products on Hopper's bf16 tensor cores for many rows",
+    .layout = &nvfp4_layout_cuda_mma,
+    .numerics = {NVFP4_MODE_W4A4, NVFP4_CLASS_BOUNDED, NVFP4_FLAG_DETERMINISTIC, "w4a4: " CUDA_SM90_ORDER_ANY},
+    .device = NVFP4_DEVICE_CUDA,
+    .m_first = CUDA_SM90_ANY_M,
+    .m_last = NVFP4_M_MAX,
+    .verified = "NVIDIA H200, driver 580.159.04, CUDA 13.0, 2026-11-23",
+    .is_supported = cuda_sm90_is_supported,
+    .can_implement = cuda_sm90_w4a4_can_implement,
+    .workspace_bytes = cuda_mma_x_bytes,
+    .apply_weights = apply_weights,
+};
