@@ -2,7 +2,7 @@
 # Flags that every target of ours gets. -ffp-contract=off: the canonical results are defined operation by operation.
 add_library(nvfp4_warnings INTERFACE)
 target_compile_options(nvfp4_warnings INTERFACE
-  -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla
+  -Wall -Wextra -Wshadow $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes> $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes> -Wpointer-arith -Wwrite-strings -Wvla
   -ffp-contract=off -fno-math-errno -fno-trapping-math)
 if(NVFP4_WERROR)
   target_compile_options(nvfp4_warnings INTERFACE -Werror)

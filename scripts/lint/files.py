@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 LONGEST = 800
-SOURCE = re.compile(r"(\.(c|h|cu|cuh|def|py|sh|cmake)|CMakeLists\.txt|Makefile|scripts/[^.]*|\.ci/run)$")
+SOURCE = re.compile(r"(\.(c|h|cpp|cu|cuh|def|py|sh|cmake)|CMakeLists\.txt|Makefile|scripts/[^.]*|\.ci/run)$")
 OTHERS = ("tests/golden/", "tests/fuzz/corpus", "data/northanger_abbey.txt", "data/persuasion.txt", "LICENSE")
 
 

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The kernels for tens of rows of x and more of cuda_sm90_w4a16, simulated (simulate.h), against a plain computation in the order of additions that their headers document: bit for bit, and nothing
+ * written beside y.
+ *
+ * check PLANT: 0 is the kernels as they are, which must be right; with a fault of host.py something must be wrong.
+ */
+#include "sm90/simulate.h"
+
+#include "kernels/cuda/mma_layout.cu"
+#include "kernels/cuda/sm90_mid.cuh"
+#include "kernels/cuda/sm90_prefill.cuh"
+#include "kernels/cuda/sm90_split.cuh"
+
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+extern "C" {
+#include "format/e2m1.h"
+#include "format/e4m3.h"
+}
+
+static uint32_t draw(uint32_t count) { /* Knuth's MMIX generator, the upper bits */
+  static uint64_t bits = 7;
+  bits = bits * 6364136223846793005u + 1442695040888963407u;
+  return (uint32_t)(bits >> 33) % count;
+}
+
+struct size {
+  int m, n, k, slices;
+  nvfp4_dtype y_dtype;
+  bool biased;
+};
+
+/* A product of random numbers, and what y must be. Weights that went through two partitions' alphas. */
+template <class X>
+struct problem : size {
+  static constexpr uint8_t UNWRITTEN = 0xA5;
+  static constexpr bool IS_BF16 = X::UNSCALE == 256;
+  std::vector<uint8_t> codes, scales, weights;
+  std::vector<uint16_t> x;
+  std::vector<float> alpha;
+  std::vector<uint16_t> bias;
+  std::vector<uint8_t> y, expected; /* between elements that nobody may write: 4 to 7 after a row, before y and after it more than a row */
+  cuda_mma_args a = {};
+  cuda_tensor_map map = {};
+
+  explicit problem(const size &s) : size(s), codes((size_t)n * k / 2), scales((size_t)n * k / 16), x((size_t)m * (k + 8)), alpha(n), bias(n) {
+    for (uint8_t &v : codes) {
+      v = (uint8_t)draw(256);
+    }
+    for (uint8_t &v : scales) {
+      v = (uint8_t)(8 + draw(28) * 4); /* 2^-6 to 1.5 2^7: sums round, so that their order shows, and those of 16 products are exact in a double */
+    }
+    for (uint16_t &v : x) {
+      const float value = (float)((int)draw(511) - 255) / 64;
+      v = IS_BF16 ? nvfp4_bf16_from_f32(value) : nvfp4_f16_from_f32(value);
+    }
+    for (int i = 0; i < n; i++) {
+      alpha[i] = i < n / 3 ? 0.75f : 1.25f;
+      bias[i] = nvfp4_bf16_from_f32((float)((int)draw(64) - 32));
+    }
+    pack();
+    const size_t ldy = (size_t)(n + 7) / 4 * 4, beside = ldy + 64, element_bytes = y_dtype == NVFP4_DTYPE_F32 ? 4 : 2;
+    expected.assign((m * ldy + 2 * beside) * element_bytes, UNWRITTEN);
+    y = expected;
+    compute(expected.data() + beside * element_bytes, ldy * element_bytes, element_bytes);
+    a.m = m, a.n = n, a.k = k, a.weights = weights.data(), a.x = x.data(), a.ldx_elems = k + 8, a.alpha = alpha.data(), a.bias = biased ? bias.data() : nullptr;
+    a.y = y.data() + beside * element_bytes, a.ldy_elems = (int64_t)ldy, a.y_dtype = y_dtype, a.bias_dtype = NVFP4_DTYPE_BF16, a.slices = slices;
+  }
+
+  void pack() { /* as on a GPU */
+    cuda_mma_pack_args p = {};
+    p.n = n, p.k = k, p.codes = codes.data(), p.scales = scales.data(), p.codes_stride = k / 2, p.scales_stride = k / 16;
+    const unsigned tiles = (unsigned)((n + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS * ((k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR));
+    weights.resize((size_t)tiles * CUDA_MMA_TILE_BYTES);
+    p.packed = weights.data();
+    for (blockIdx.x = 0; blockIdx.x < tiles; blockIdx.x++) {
+      for (threadIdx.x = 0; threadIdx.x < CUDA_MMA_PACK_THREADS; threadIdx.x++) {
+        nvfp4_mma_pack(p);
+      }
+    }
+  }
+
+  void compute(uint8_t *out, size_t row_bytes, size_t element_bytes) {
+    const int pairs = (k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR;
+    std::vector<double> w((size_t)n * k), xs((size_t)m * k);
+    for (size_t i = 0; i < w.size(); i++) {
+      w[i] = (double)nvfp4_e2m1_to_f32(codes[i / 2] >> i % 2 * 4 & 15) * nvfp4_e4m3_to_f32(scales[i / 16]);
+    }
+    for (size_t i = 0; i < xs.size(); i++) {
+      const uint16_t v = x[i / k * (k + 8) + i % k];
+      xs[i] = IS_BF16 ? nvfp4_bf16_to_f32(v) : nvfp4_f16_to_f32(v);
+    }
+    for (int i = 0; i < m; i++) {
+      for (int j = 0; j < n; j++) {
+        float total = 0;
+        for (int slice = 0; slice < slices; slice++) {
+          float sum = 0;
+          for (int at = slice * pairs / slices * CUDA_MMA_PAIR; at < (slice + 1) * pairs / slices * CUDA_MMA_PAIR && at < k; at += 16) {
+            double products[16];
+            for (int p = 0; p < 16; p++) {
+              products[p] = xs[(size_t)i * k + at + p] * w[(size_t)j * k + at + p];
+            }
+            sum = simulated_sum(sum, products);
+          }
+          total = slice == 0 ? sum : total + sum;
+        }
+        const float v = biased ? std::fma(alpha[j], total, nvfp4_bf16_to_f32(bias[j])) : alpha[j] * total;
+        nvfp4_from_f32(&v, y_dtype, out + i * row_bytes + j * element_bytes, 1);
+      }
+    }
+  }
+
+  /* False, and says so, if something is wrong. */
+  bool run(const char *name, unsigned blocks, unsigned threads, unsigned cluster, int box, void (*kernel)(const cuda_mma_args &, const cuda_tensor_map &)) {
+    const simulated_map content = {x.data(), (uint64_t)m, (uint64_t)k, (uint64_t)a.ldx_elems, (uint64_t)box};
+    memcpy(&map, &content, sizeof content);
+    for (uint64_t seed = 1; seed <= 2; seed++) {
+      std::fill(y.begin(), y.end(), UNWRITTEN);
+      const char *failure = simulate({blocks, threads, cluster, CUDA_SM90_SHARED_BYTES, weights.data(), weights.size(), seed}, [&] { kernel(a, map); });
+      if (failure != nullptr || y != expected) {
+        printf("%s, M = %d, N = %d, K = %d, %d slices, seed %d: %s\n", name, m, n, k, slices, (int)seed, failure != nullptr ? failure : "wrong bits");
+        return false;
+      }
+    }
+    return true;
+  }
+};
+
+static int ceiling(int a, int b) { return (a + b - 1) / b; }
+
+/* block_tiles: of weights, that a thread block computes at most. */
+template <class S>
+static bool mid(const char *name, const size &s, int block_tiles) {
+  problem<typename S::X> p(s);
+  p.a.block_tiles = block_tiles;
+  const int blocks = ceiling(ceiling(s.n, 64), block_tiles) * ceiling(s.m, S::COLUMNS) * s.slices;
+  return p.run(name, (unsigned)blocks, S::THREADS, (unsigned)s.slices, S::COLUMNS, mid_rows<S>);
+}
+
+template <class S>
+static bool split(const char *name, const size &s) {
+  problem<typename S::X> p(s);
+  return p.run(name, (unsigned)(ceiling(s.n, 64) * ceiling(s.m, S::COLUMNS)), S::THREADS, 1, S::COLUMNS, split_rows<S>);
+}
+
+/* multiprocessors: that the GPU has; a thread block for each computes tiles until none is left. */
+template <class S>
+static bool prefill(const char *name, const size &s, int multiprocessors) {
+  problem<typename S::X> p(s);
+  const int tiles = ceiling(s.n, S::ROWS) * ceiling(s.m, S::COLUMNS);
+  return p.run(name, (unsigned)min(tiles, multiprocessors), S::THREADS, 1, S::COLUMNS / S::BOXES, prefill_rows<S>);
+}
+
+int main(int count, char **arguments) {
+  planted = count > 1 ? atoi(arguments[1]) : 0;
+  constexpr nvfp4_dtype F32 = NVFP4_DTYPE_F32, F16 = NVFP4_DTYPE_F16, BF16 = NVFP4_DTYPE_BF16;
+  const std::function<bool()> cases[] = {
+      /* shapes as in sm90_w4a16.cu; M, N, K, slices. Those that find most faults come first. */
+      [] { return split<split_shape<f16, 64, 4, 2>>("split64", {14, 64, 528, 2, F16, false}); },
+      [] { return mid<mid_shape<bf16, 64, 3, 3, 2>>("mid64", {70, 301, 1040, 1, F32, true}, 3); },
+      [] { return prefill<prefill_shape<bf16, 2, 128, 5, true, 2>>("sliced128", {130, 301, 784, 4, F32, true}, 4); },
+      [] { return mid<mid_shape<bf16, 64, 3, 3, 2>>("mid64", {20, 320, 1040, 8, F32, false}, 5); },
+      [] { return prefill<prefill_shape<bf16, 2, 256, 3, false, 2>>("whole256", {300, 310, 656, 1, BF16, true}, 5); },
+      [] { return prefill<prefill_shape<bf16, 1, 128, 5, true, 2>>("sliced1x128", {140, 290, 1040, 8, BF16, false}, 4); }, /* 10 tiles: the last two in halves */
+      [] { return split<split_shape<bf16, 32, 4, 4>>("split32", {33, 130, 2064, 8, F32, true}); },
+      [] { return split<split_shape<bf16, 64, 4, 2>>("split64", {70, 65, 1200, 4, F32, false}); },
+      [] { return mid<mid_shape<f16, 128, 2, 2, 2>>("mid128", {130, 200, 2064, 2, BF16, true}, 4); },
+      [] { return mid<mid_shape<bf16, 128, 3, 1, 2>>("mid3x128", {37, 300, 912, 1, BF16, true}, 3); },
+  };
+  bool right = true;
+  for (const auto &run : cases) {
+    right = (right || planted == 0) && run() && right;
+  }
+  return right == (planted == 0) ? 0 : 1;
+}

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Copies the device code of Hopper's kernels so that a C++ compiler takes it: each asm statement becomes a call of the simulator (simulate.h). And plants faults, one of which is there if `planted`
+says its number; between @ in each stands the expression that it replaces.
+
+host.py SOURCE_FOLDER OUT_FOLDER COUNT_OF_FAULTS"""
+import re
+import sys
+from pathlib import Path
+
+FILES = ["async.cuh", "format.cuh", "mma.cuh", "mma_layout.cu", "sm90.cuh", "sm90_mid.cuh", "sm90_prefill.cuh", "sm90_slice.cuh", "sm90_split.cuh", "tiles.cuh"]
+
+NOTHING = "void()"
+FAULTS = [  # file, what is right, what stands instead
+    # phases and arrivals
+    ("sm90_mid.cuh", "barrier_wait(ring.empty(), @ring.phase ^ 1@)", "ring.phase"),
+    ("sm90_slice.cuh", "barrier_wait(ring.full(), @ring.phase@)", "ring.phase ^ 1"),
+    ("sm90_mid.cuh", "@barrier_arrive_if(before, lane == 0 && before != 0)@", NOTHING),
+    ("sm90_split.cuh", "barrier_init(first.empty() + 8 * i, @4@)", "5"),
+    ("sm90_mid.cuh", "barrier_expect(ring.full, S::X_BYTES + @b.tiles@ *", "a.block_tiles"),
+    ("sm90_prefill.cuh", "@turn.end()@; /* the first turn */", NOTHING),
+    # what is not ordered
+    ("sm90_prefill.cuh", '@ptx("fence.mbarrier_init.release.cluster;")@', NOTHING),
+    ("sm90_split.cuh", "@__syncthreads()@", NOTHING),
+    ("sm90_slice.cuh", "@wgmma_fence(frag)@", NOTHING),
+    ("sm90_slice.cuh", "@wgmma_wait<BUFFERS - 1>()@", "wgmma_wait<BUFFERS>()"),
+    ("sm90_slice.cuh", "if (@block == BUFFERS - 1@)", "block == 0"),
+    ("sm90_slice.cuh", "  @wgmma_wait<0>()@", NOTHING),
+    ("sm90_split.cuh", "@wait_for_previous()@;\n", NOTHING),
+    ("sm90_split.cuh", "@join_named(1 + part, 256)@", NOTHING),
+    ("sm90_mid.cuh", "@join_named(1, 128 * min(b.tiles, S::WARPGROUPS))@", NOTHING),
+    ("sm90_mid.cuh", "@cluster_sync()@;\n      mid_add_slices<S>(a, b)", NOTHING),
+    # what is in the wrong place
+    ("sm90_slice.cuh", "codes_of_lane = tile * CUDA_MMA_TILE_BYTES + @warp@ * 1024", "(warp ^ 1)"),
+    ("sm90_mid.cuh", "v[s] = load_of_cluster(at, @s@)", "a.slices - 1 - s"),
+    ("sm90_prefill.cuh", "tile = tiles + @past / 2@", "(past + 1) / 2"),
+    ("sm90_prefill.cuh", "walk.column0 + @box * (S::COLUMNS / 2)@", "0"),
+    ("sm90_mid.cuh", "weights += @width@ * CUDA_MMA_TILE_BYTES", "(int)CUDA_MMA_GROUP"),
+    ("tiles.cuh", "if (@m < a.m && row < a.n@) {\n        store_f32", "m < a.m"),
+    ("tiles.cuh", "if (@column0 + 8 * c + g < a.m@)", "column0 + 8 * c + g <= a.m"),
+    ("sm90_slice.cuh", "b + step * @WGMMA_STEP@", "(2 * WGMMA_STEP)"),
+]
+
+ASM = re.compile(r"\basm(\s+volatile)?\s*\(")
+OPERAND = re.compile(r'"([=+]?)[rfln]"\s*\(')
+STRING = re.compile(r'"(\\.|[^"\\])*"')
+
+
+def sections(text, at):
+    """The parts of an asm statement, which are separated by colons, and where it ends."""
+    parts, depth, begin = [], 0, at
+    while True:
+        if text[at] == '"':
+            at = STRING.match(text, at).end()
+            continue
+        depth += (text[at] == "(") - (text[at] == ")")
+        if depth < 0 or (depth == 0 and text[at] == ":"):
+            parts.append(text[begin:at].strip(" \n\\"))
+            begin = at + 1
+            if depth < 0:
+                return parts, begin
+        at += 1
+
+
+def to_host(text):
+    while asm := ASM.search(text):
+        parts, end = sections(text, asm.end())
+        text = text[: asm.start()] + "ptx(" + ", ".join(filter(None, parts[:3])) + ")" + text[end:]
+    text = OPERAND.sub(lambda m: "ptx_out(" if m[1] else "ptx_in(", text)
+    return re.sub(r"#include <cuda_.*>\n|#pragma unroll.*\n", "\n", text)
+
+
+def main():
+    source, out, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    if len(FAULTS) != count:
+        sys.exit(f"{len(FAULTS)} faults; sm90.cmake says {count}")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        text = to_host((source / name).read_text())
+        for number, (file, where, wrong) in enumerate(FAULTS, 1):
+            if file == name:
+                before, right, after = where.split("@")
+                if text.count(before + right + after) != 1:
+                    sys.exit(f"{name} has {text.count(before + right + after)} times, needs once, what fault {number} replaces: {where}")
+                text = text.replace(before + right + after, f"{before}(planted == {number} ? {wrong} : {right}){after}")
+        (out / name).write_text(text)
+
+
+main()
