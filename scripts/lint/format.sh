@@ -4,7 +4,7 @@
 set -euo pipefail
 tool=$(command -v clang-format-14 || command -v clang-format)
 version=$("$tool" --version | sed 's/.*version \([0-9]*\).*/\1/')
-files=$(git ls-files -co --exclude-standard '*.c' '*.h')
+files=$(git ls-files -co --exclude-standard '*.c' '*.cpp' '*.h')
 if ! "$tool" --dry-run -Werror $files; then
   [ "$version" != 14 ] || exit 1
 fi

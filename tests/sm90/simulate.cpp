@@ -19,7 +19,8 @@ int planted;
 
 namespace {
 
-constexpr unsigned WARP = 32, WARPGROUP = 128, REGISTERS = 65536, SHARED_AT = 1040; /* where dynamic shared memory begins: at a multiple of 16, no more */
+constexpr unsigned WARP = 32, WARPGROUP = 128, REGISTERS = 65536;
+constexpr unsigned SHARED_AT = 1040; /* where dynamic shared memory begins: at a multiple of 16, no more */
 constexpr size_t STACK_BYTES = 128 << 10;
 
 /* Of each byte of shared memory. Copies and MMAs are of the proxy that asynchronous instructions go through: what ld and st see of it, and it of them, needs more than an order in time. */
@@ -241,7 +242,8 @@ void begin_copy(uint32_t to, uint32_t barrier, std::vector<uint8_t> bytes, uint3
   check_no_multiplication_reads(b, to, end);
   for (uint32_t i = to; i < end; i++) {
     if (b.states[i] != NEVER && b.states[i] != COPIED) {
-      fail("copy to shared memory at %#x: %s", i, b.states[i] == COPYING ? "another is under way" : "st.shared wrote there, and no fence.proxy.async is between");
+      fail("copy to shared memory at %#x: %s", i,
+           b.states[i] == COPYING ? "another is under way" : "st.shared wrote there, and no fence.proxy.async is between");
     }
   }
   memset(&b.states[to], COPYING, bytes.size());
@@ -284,7 +286,8 @@ void multiply(block &home, multiplication &m) {
       uint32_t address = start + n / 8 * stride + n % 8 * 128 + 2 * k;
       address ^= (address >> 7 & 7) << 4; /* swizzle of 128 bytes */
       if (home.states[address] != COPIED) {
-        fail("an MMA reads shared memory at %#x, to which %s", address, home.states[address] == COPYING ? "a copy is under way" : "nothing was copied");
+        fail("an MMA reads shared memory at %#x, to which %s", address,
+             home.states[address] == COPYING ? "a copy is under way" : "nothing was copied");
         return;
       }
       b[k] = element(home.shared[address] | (uint32_t)home.shared[address + 1] << 8, 0, m.is_bf16);
@@ -707,7 +710,7 @@ void run_cluster(unsigned count) {
   }
 }
 
-} // namespace
+}  // namespace
 
 uint32_t __cvta_generic_to_shared(const void *pointer) { return SHARED_AT + (uint32_t)(static_cast<const uint8_t *>(pointer) - unaligned); }
 void __syncthreads() { join(self->home->named[0], (unsigned)self->home->warps.size() * WARP, "__syncthreads"); }
