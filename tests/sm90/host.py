@@ -15,8 +15,8 @@ FAULTS = [  # file, what is right, what stands instead
     # phases and arrivals
     ("sm90_mid.cuh", "barrier_wait(ring.empty(), @ring.phase ^ 1@)", "ring.phase"),
     ("sm90_slice.cuh", "barrier_wait(ring.full(), @ring.phase@)", "ring.phase ^ 1"),
-    ("sm90_mid.cuh", "@barrier_arrive_if(before, lane == 0 && before != 0)@", NOTHING),
-    ("sm90_split.cuh", "barrier_init(first.empty() + 8 * i, @4@)", "5"),
+    ("sm90_mid.cuh", "before = @ring.empty()@", "0u"),
+    ("sm90_split.cuh", "barrier_init(first.full() + 8 * i, @1@)", "2"),
     ("sm90_mid.cuh", "barrier_expect(ring.full, S::X_BYTES + @b.tiles@ *", "a.block_tiles"),
     ("sm90_prefill.cuh", "@turn.end()@; /* the first turn */", NOTHING),
     # what is not ordered
@@ -27,7 +27,7 @@ FAULTS = [  # file, what is right, what stands instead
     ("sm90_slice.cuh", "if (@block == BUFFERS - 1@)", "block == 0"),
     ("sm90_slice.cuh", "  @wgmma_wait<0>()@", NOTHING),
     ("sm90_split.cuh", "@wait_for_previous()@;\n", NOTHING),
-    ("sm90_split.cuh", "@join_named(1 + part, 256)@", NOTHING),
+    ("sm90_split.cuh", "@barrier_wait(ring.handed(part), phase)@", NOTHING),
     ("sm90_mid.cuh", "@join_named(1, 128 * min(b.tiles, S::WARPGROUPS))@", NOTHING),
     ("sm90_mid.cuh", "@cluster_sync()@;\n      mid_add_slices<S>(a, b)", NOTHING),
     # what is in the wrong place
