@@ -39,7 +39,7 @@ static inline const nvfp4_gpu *fp4_find_gpu(const nvfp4_machine *machine, bool (
     }
   }
   const nvfp4_gpu *first = &machine->gpus[0];
-  fp4_refuse(reason, NVFP4_E_MACHINE, "the GPU is a %s of compute capability %d.%d; needs %s", first->name, first->sm / 10, first->sm % 10,
+  fp4_refuse(reason, NVFP4_E_MACHINE, "the GPU (%s) has compute capability %d.%d; needs %s", first->name, first->sm / 10, first->sm % 10,
              needed);
   return NULL;
 }

@@ -31,6 +31,8 @@ size_t test_cuda_live(void) { return ask_mock("mock_cuda_live"); }
 
 size_t test_cuda_most_bytes(void) { return ask_mock("mock_cuda_most_bytes"); }
 
+size_t test_cuda_loads(void) { return ask_mock("mock_cuda_loads"); }
+
 nvfp4_context *test_cuda_context(const char *mock) {
   static const nvfp4_kernel *const kernels[] = {&nvfp4_kernel_cuda_emulation_w4a4,     &nvfp4_kernel_cuda_emulation_w4a16,
                                                 &nvfp4_kernel_cuda_sm80_w4a16,         &nvfp4_kernel_cuda_sm90_w4a16,

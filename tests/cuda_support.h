@@ -12,6 +12,8 @@ bool test_cuda_is_mock(void);
 size_t test_cuda_live(void);
 /* mock_cuda_most_bytes; 0 on a real driver. */
 size_t test_cuda_most_bytes(void);
+/* How often a kernel was loaded into a context; 0 with a real driver. */
+size_t test_cuda_loads(void);
 
 /* A context on the driver as MOCK_CUDA=`mock` has it. In a build without CUDA compiler the CUDA kernels are put into its list: the mock needs no device code. Skips the test if there is no
  * GPU at all. */

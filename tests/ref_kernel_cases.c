@@ -27,9 +27,17 @@ void skip_unless_supported(const char *kernel) {
   fail_msg("no kernel %s in the registry", kernel);
 }
 
-static nvfp4_options force(const char *kernel, int threads) {
+static const canonical_kernel *under_test(void **state) {
+  const canonical_kernel *kernel = *state;
+  skip_unless_supported(kernel->id);
+  return kernel;
+}
+
+static nvfp4_options force(const canonical_kernel *kernel, int threads) {
   return (nvfp4_options){
-      .struct_size = sizeof(nvfp4_options), .threads = threads, .policy = {.struct_size = sizeof(nvfp4_policy), .kernel = kernel}};
+      .struct_size = sizeof(nvfp4_options),
+      .threads = threads,
+      .policy = {.struct_size = sizeof(nvfp4_policy), .kernel = kernel->together != NULL ? kernel->together : kernel->id}};
 }
 
 static float *random_x(int64_t m, int64_t k, uint64_t seed) {
@@ -50,20 +58,21 @@ static void expect_bits(const float *got, const float *want, int64_t m, int64_t 
   }
 }
 
-void check_shapes(const char *kernel, nvfp4_mode mode) {
+void canonical_shapes(void **state) {
+  const canonical_kernel *kernel = under_test(state);
   static const int64_t ns[] = {1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100}, ks[] = {16, 32, 48, 64, 240, 256, 272};
   static const int64_t ms[] = {1, 2, 7, 8, 9, 16, 17};
   nvfp4_options options = force(kernel, 1);
   for (size_t a = 0; a < sizeof ns / sizeof ns[0]; a++) {
     for (size_t b = 0; b < sizeof ks / sizeof ks[0]; b++) {
       int64_t m = ms[(a * 7 + b) % 7];
-      int64_t k = mode == NVFP4_MODE_UNQUANTISED ? ks[b] - (int64_t)(a + b) % 5 : ks[b];
+      int64_t k = kernel->mode == NVFP4_MODE_UNQUANTISED ? ks[b] - (int64_t)(a + b) % 5 : ks[b];
       test_layer layer = test_layer_make(ns[a], k, a * 100 + b);
-      nvfp4_layer_desc desc = test_layer_desc(&layer, mode);
+      nvfp4_layer_desc desc = test_layer_desc(&layer, kernel->mode);
       bool with_bias = (a + b) % 2 == 1;
       desc.bias_dtype = with_bias ? NVFP4_DTYPE_F32 : NVFP4_DTYPE_NONE;
       float *x = random_x(m, k, 11 + a + b), *want = malloc((size_t)(m * ns[a]) * sizeof *want);
-      test_layer_reference(&layer, mode, x, m, with_bias, want);
+      test_layer_reference(&layer, kernel->mode, x, m, with_bias, want);
       float *got = test_layer_run(&options, &layer, &desc, x, m);
       expect_bits(got, want, m, ns[a]);
       free(got);
@@ -74,7 +83,8 @@ void check_shapes(const char *kernel, nvfp4_mode mode) {
   }
 }
 
-void check_dtypes(const char *kernel, nvfp4_mode mode) {
+void canonical_dtypes(void **state) {
+  const canonical_kernel *kernel = under_test(state);
   static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_F32, NVFP4_DTYPE_F16, NVFP4_DTYPE_BF16};
   enum { M = 3, N = 41, K = 96 };
   nvfp4_options options = force(kernel, 2);
@@ -86,9 +96,9 @@ void check_dtypes(const char *kernel, nvfp4_mode mode) {
     if (dtypes[i] != NVFP4_DTYPE_F32) {
       nvfp4_to_f32(narrow, dtypes[i], x, M * K);
     }
-    test_layer_reference(&layer, mode, x, M, false, want);
+    test_layer_reference(&layer, kernel->mode, x, M, false, want);
     for (int j = 0; j < 3; j++) {
-      nvfp4_layer_desc desc = test_layer_desc(&layer, mode);
+      nvfp4_layer_desc desc = test_layer_desc(&layer, kernel->mode);
       desc.x_dtype = dtypes[i];
       desc.y_dtype = dtypes[j];
       void *got = test_layer_run(&options, &layer, &desc, dtypes[i] == NVFP4_DTYPE_F32 ? (void *)x : narrow, M);
@@ -104,10 +114,11 @@ void check_dtypes(const char *kernel, nvfp4_mode mode) {
   test_layer_free(&layer);
 }
 
-void check_batch_and_threads(const char *kernel, nvfp4_mode mode) {
+void canonical_batch_and_threads(void **state) {
+  const canonical_kernel *kernel = under_test(state);
   enum { M = 250, N = 75, K = 160 }; /* more rows than a task takes */
   test_layer layer = test_layer_make(N, K, 6);
-  nvfp4_layer_desc desc = test_layer_desc(&layer, mode);
+  nvfp4_layer_desc desc = test_layer_desc(&layer, kernel->mode);
   nvfp4_options one = force(kernel, 1);
   float *x = random_x(M, K, 4), *want = test_layer_run(&one, &layer, &desc, x, M);
   for (int threads = 2; threads <= 5; threads++) {
@@ -127,11 +138,12 @@ void check_batch_and_threads(const char *kernel, nvfp4_mode mode) {
 }
 
 /* A NaN makes its row NaN and leaves the others; infinities, zeros of both signs, subnormals and huge values as the reference has them. */
-void check_special_x(const char *kernel, nvfp4_mode mode) {
+void canonical_special_x(void **state) {
+  const canonical_kernel *kernel = under_test(state);
   enum { M = 6, N = 33, K = 64 };
   nvfp4_options options = force(kernel, 2);
   test_layer layer = test_layer_make(N, K, 9);
-  nvfp4_layer_desc desc = test_layer_desc(&layer, mode);
+  nvfp4_layer_desc desc = test_layer_desc(&layer, kernel->mode);
   float *x = random_x(M, K, 5), want[M * N];
   x[1 * K + 17] = NAN;
   x[2 * K + 3] = INFINITY;
@@ -140,7 +152,7 @@ void check_special_x(const char *kernel, nvfp4_mode mode) {
     x[4 * K + i] = (float)(i - 30) * 0x1p-149f;
     x[5 * K + i] = (float)(i - 31) * 0x1p120f;
   }
-  test_layer_reference(&layer, mode, x, M, false, want);
+  test_layer_reference(&layer, kernel->mode, x, M, false, want);
   float *got = test_layer_run(&options, &layer, &desc, x, M);
   expect_bits(got, want, M, N);
   for (int n = 0; n < N; n++) {
@@ -153,16 +165,17 @@ void check_special_x(const char *kernel, nvfp4_mode mode) {
 }
 
 /* A caller with flush-to-zero and another rounding mode gets the same bits, and its settings back. */
-void check_caller_fp_env(const char *kernel, nvfp4_mode mode) {
+void canonical_caller_fp_env(void **state) {
+  const canonical_kernel *kernel = under_test(state);
   enum { M = 4, N = 33, K = 64 };
   nvfp4_options options = force(kernel, 1); /* one thread: the caller's own */
   test_layer layer = test_layer_make(N, K, 12);
-  nvfp4_layer_desc desc = test_layer_desc(&layer, mode);
+  nvfp4_layer_desc desc = test_layer_desc(&layer, kernel->mode);
   float *x = random_x(M, K, 6), want[M * N];
   for (int i = 0; i < K; i++) {
     x[i] *= 0x1p-140f;
   }
-  test_layer_reference(&layer, mode, x, M, false, want);
+  test_layer_reference(&layer, kernel->mode, x, M, false, want);
   fesetround(FE_UPWARD);
 #if defined(__x86_64__)
   unsigned before = _mm_getcsr() | 0x8040u;
@@ -188,6 +201,22 @@ void check_caller_fp_env(const char *kernel, nvfp4_mode mode) {
   fesetround(FE_TONEAREST);
   expect_bits(got, want, M, N);
   free(got);
+  free(x);
+  test_layer_free(&layer);
+}
+
+void canonical_large(void **state) {
+  const canonical_kernel *kernel = under_test(state);
+  const int m = kernel->large.m, n = kernel->large.n;
+  nvfp4_options options = force(kernel, 2);
+  test_layer layer = test_layer_make(n, kernel->large.k, 21);
+  nvfp4_layer_desc desc = test_layer_desc(&layer, kernel->mode);
+  float *x = random_x(m, kernel->large.k, 22), *want = malloc(sizeof(float) * (size_t)(m * n));
+  test_layer_reference(&layer, kernel->mode, x, m, false, want);
+  float *got = test_layer_run(&options, &layer, &desc, x, m);
+  expect_bits(got, want, m, n);
+  free(got);
+  free(want);
   free(x);
   test_layer_free(&layer);
 }

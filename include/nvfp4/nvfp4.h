@@ -21,7 +21,8 @@
  *               one sentence: what was found, what is needed, what to do. On success it is left untouched. On an error no output is changed,
  *               except that the contents of y are unspecified.
  *   Ownership   said at each function. What a function borrows must outlive what it returns.
- *   Structs     of options, arguments and descriptions begin with struct_size = sizeof(the struct): an older caller stays valid.
+ *   Structs     of options, arguments and descriptions begin with struct_size = sizeof(the struct): an older caller stays valid, and a newer one
+ *               whose members that this library lacks are zero.
  *   Threads     a context and its layers may be used from several threads at once unless said otherwise; creating and destroying the same
  *               object at the same time may not.
  *   Never       the library never prints, exits, aborts, reads the environment (but see nvfp4_options_from_env) or changes global state.

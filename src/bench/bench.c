@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/reason.h"
+#include "base/sized.h"
 #include "bench/cells.h"
 #include "bench/roof.h"
 #include "layer/context.h"
@@ -307,11 +308,8 @@ static nvfp4_status run_group(bench_run *b, nvfp4_bench_shape shape, int64_t m, 
 
 static nvfp4_status check_options(const nvfp4_context *context, const nvfp4_bench_options *options, nvfp4_bench **out,
                                   nvfp4_reason *reason) {
-  if (context == NULL || options == NULL || out == NULL || options->struct_size != sizeof *options || options->shape_count == 0 ||
-      options->m_count == 0) {
-    return nvfp4_reject(reason, NVFP4_E_ARG,
-                        "a benchmark needs a context, options with struct_size = %zu, shapes and M, and a place for the results",
-                        sizeof *options);
+  if (context == NULL || out == NULL || options->shape_count == 0 || options->m_count == 0) {
+    return nvfp4_reject(reason, NVFP4_E_ARG, "a benchmark needs a context, options with shapes and M, and a place for the results");
   }
   for (size_t i = 0; i < options->shape_count; i++) {
     nvfp4_bench_shape s = options->shapes[i];
@@ -407,8 +405,10 @@ static nvfp4_status run_all(bench_run *b, nvfp4_reason *reason) {
 }
 
 nvfp4_status nvfp4_bench_run(nvfp4_context *context, const nvfp4_bench_options *options, nvfp4_bench **out, nvfp4_reason *reason) {
-  NVFP4_TRY(check_options(context, options, out, reason));
-  bench_run b = {.context = context, .options = options};
+  nvfp4_bench_options own;
+  NVFP4_TRY(nvfp4_sized_read(options, "nvfp4_bench_options", &own, sizeof own, reason));
+  NVFP4_TRY(check_options(context, &own, out, reason));
+  bench_run b = {.context = context, .options = &own};
   nvfp4_status status = run_all(&b, reason);
   nvfp4_bench *copy = status == NVFP4_OK ? malloc(sizeof *copy) : NULL;
   if (status == NVFP4_OK && copy == NULL) {

@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A conversion: open, plan, emit; then write. */
-#include <stddef.h>
 #include <string.h>
 
 #include "base/reason.h"
+#include "base/sized.h"
 #include "converter/converter.h"
 
 static nvfp4_status complete_options(const nvfp4_convert_options *options, nvfp4_convert_options *out, nvfp4_reason *reason) {
-  nvfp4_convert_options complete = {.struct_size = sizeof complete};
-  if (options->struct_size < offsetof(nvfp4_convert_options, tell)) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "nvfp4_convert_options.struct_size is %u; set it to sizeof the struct", options->struct_size);
-  }
-  memcpy(&complete, options, options->struct_size < sizeof complete ? options->struct_size : sizeof complete);
+  nvfp4_convert_options complete;
+  NVFP4_TRY(nvfp4_sized_read(options, "nvfp4_convert_options", &complete, sizeof complete, reason));
   if (complete.layout < NVFP4_LAYOUT_MODELOPT || complete.layout > NVFP4_LAYOUT_COMFY) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "layout %d; choose modelopt, compressed-tensors, gguf, mlx or comfy", (int)complete.layout);
   }
@@ -107,19 +104,15 @@ nvfp4_status nvfp4_convert_checkpoint(const char *input, const char *output, con
   if (input == NULL || output == NULL || output[0] == '\0' || options == NULL) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "input, output and options are needed, one is missing: pass them all");
   }
-  if (stats != NULL && stats->struct_size < sizeof stats->struct_size) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "nvfp4_convert_stats.struct_size is %u; set it to sizeof the struct", stats->struct_size);
-  }
+  NVFP4_TRY(nvfp4_sized_check(stats, "nvfp4_convert_stats", reason));
   nvfp4_convert_job job = {.shard_count = 0};
   NVFP4_TRY(complete_options(options, &job.options, reason));
   nvfp4_checkpoint *source = NULL;
   NVFP4_TRY(nvfp4_checkpoint_open(input, 0, &source, reason));
   job.source = source;
   nvfp4_status status = run(&job, output, reason);
-  if (status == NVFP4_OK && stats != NULL) {
-    uint32_t size = stats->struct_size < sizeof job.stats ? stats->struct_size : (uint32_t)sizeof job.stats;
-    job.stats.struct_size = stats->struct_size;
-    memcpy(stats, &job.stats, size);
+  if (status == NVFP4_OK) {
+    nvfp4_sized_write(stats, &job.stats, sizeof job.stats);
   }
   nvfp4_convert_free(&job);
   nvfp4_checkpoint_close(source);

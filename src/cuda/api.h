@@ -114,6 +114,7 @@ enum {
   X(primary_context_release, "cuDevicePrimaryCtxRelease", 11000, (nvfp4_cu_device device))                                                 \
   X(context_get_current, "cuCtxGetCurrent", 4000, (nvfp4_cu_context * context))                                                            \
   X(context_get_device, "cuCtxGetDevice", 2000, (nvfp4_cu_device * device))                                                                \
+  X(context_get_id, "cuCtxGetId", 12000, (nvfp4_cu_context context, unsigned long long *id))                                               \
   X(context_push, "cuCtxPushCurrent", 4000, (nvfp4_cu_context context))                                                                    \
   X(context_pop, "cuCtxPopCurrent", 4000, (nvfp4_cu_context * context))                                                                    \
   X(exchange_capture_mode, "cuThreadExchangeStreamCaptureMode", 10010, (int *mode))                                                        \

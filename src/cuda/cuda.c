@@ -21,6 +21,8 @@ typedef struct loaded_library {
   struct loaded_library *next;
   const unsigned char *fatbin;
   nvfp4_cu_library handle;
+  unsigned long long contexts[NVFP4_MAX_GPUS]; /* ids of those into which all of its kernels were loaded last; 0: none */
+  unsigned next_context;
 } loaded_library;
 
 typedef struct companion {
@@ -349,8 +351,15 @@ static nvfp4_status load(const nvfp4_cuda *cuda, nvfp4_cu_kernel kernel, nvfp4_r
   return nvfp4_cuda_check(cuda, "cuKernelGetFunction", cuda->api.kernel_get_function(&function, kernel), reason);
 }
 
-static nvfp4_status load_library(const nvfp4_cuda *cuda, nvfp4_cu_library library, nvfp4_reason *reason) {
+/* The lock is held. */
+static nvfp4_status load_library(const nvfp4_cuda *cuda, loaded_library *l, unsigned long long context, nvfp4_reason *reason) {
+  const nvfp4_cu_library library = l->handle;
   unsigned count = 0;
+  for (int i = 0; i < NVFP4_MAX_GPUS; i++) {
+    if (l->contexts[i] == context) {
+      return NVFP4_OK;
+    }
+  }
   NVFP4_TRY(nvfp4_cuda_check(cuda, "cuLibraryGetKernelCount", cuda->api.library_get_kernel_count(&count, library), reason));
   nvfp4_cu_kernel *kernels = calloc((size_t)count + 1, sizeof(nvfp4_cu_kernel));
   if (kernels == NULL) {
@@ -362,15 +371,22 @@ static nvfp4_status load_library(const nvfp4_cuda *cuda, nvfp4_cu_library librar
     status = load(cuda, kernels[i], reason);
   }
   free(kernels);
+  if (status == NVFP4_OK) {
+    l->contexts[l->next_context++ % NVFP4_MAX_GPUS] = context;
+  }
   return status;
 }
 
 nvfp4_status nvfp4_cuda_load_known(nvfp4_cuda *cuda, nvfp4_reason *reason) {
+  nvfp4_cu_context current = NULL;
+  unsigned long long context = 0; /* an address may be that of a later context, an id is not */
+  NVFP4_TRY(nvfp4_cuda_check(cuda, "cuCtxGetCurrent", cuda->api.context_get_current(&current), reason));
+  NVFP4_TRY(nvfp4_cuda_check(cuda, "cuCtxGetId", cuda->api.context_get_id(current, &context), reason));
   nvfp4_status status = NVFP4_OK;
   pthread_mutex_lock(&cuda->lock);
   if (cuda->api.library_get_kernel_count != NULL && cuda->api.library_enumerate_kernels != NULL) {
     for (loaded_library *l = cuda->libraries; l != NULL && status == NVFP4_OK; l = l->next) {
-      status = load_library(cuda, l->handle, reason);
+      status = load_library(cuda, l, context, reason);
     }
   } else {
     for (loaded_kernel *k = cuda->kernels; k != NULL && status == NVFP4_OK; k = k->next) {

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/reason.h"
+#include "base/sized.h"
 #include "format/activation.h"
 #include "format/e2m1.h"
 #include "format/e4m3.h"
@@ -262,23 +263,17 @@ static nvfp4_status fill_context(nvfp4_context *context, const nvfp4_options *op
 }
 
 nvfp4_status nvfp4_context_create(const nvfp4_options *options, nvfp4_context **out, nvfp4_reason *reason) {
-  static const nvfp4_options defaults = {.struct_size = sizeof(nvfp4_options)};
   if (out == NULL) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "out is NULL; needs a place for the context");
   }
-  if (options == NULL) {
-    options = &defaults;
-  }
-  if (options->struct_size != sizeof *options) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "options.struct_size is %u; needs sizeof(nvfp4_options) = %zu", options->struct_size,
-                        sizeof *options);
-  }
+  nvfp4_options own;
+  NVFP4_TRY(nvfp4_sized_read(options, "nvfp4_options", &own, sizeof own, reason));
   nvfp4_context *context = calloc(1, sizeof *context);
   if (context == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a context");
   }
   pthread_mutex_init(&context->self_test_lock, NULL);
-  nvfp4_status status = fill_context(context, options, reason);
+  nvfp4_status status = fill_context(context, &own, reason);
   if (status != NVFP4_OK) {
     nvfp4_context_destroy(context);
     return status;

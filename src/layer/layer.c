@@ -17,7 +17,7 @@ typedef struct layer_run {
   int64_t partition_count;
   nvfp4_layer_desc desc; /* of these rows alone */
   float s_a;             /* of FP8: the input scale itself, 0 for one a row */
-  float *alpha_w4a4;     /* [n_rows], on the layer's device; NULL without an input global */
+  float *alpha_w4a4;     /* [n_rows], on the layer's device, in the memory of alpha_w4a16; NULL without an input global */
   float *alpha_w4a16;    /* of dense and FP8 layers, too */
   nvfp4_packed *packed;  /* [layout_count] */
 } layer_run;
@@ -115,18 +115,29 @@ static nvfp4_status fill_alpha(const layer_run *run, nvfp4_mode mode, float *alp
   return NVFP4_OK;
 }
 
-/* The alphas of a mode, as kernels read them. */
-static nvfp4_status make_alpha(const nvfp4_visit *visit, const layer_run *run, nvfp4_mode mode, float **out, nvfp4_reason *reason) {
-  size_t bytes = (size_t)run->n_rows * sizeof(float);
-  float *alpha = malloc(bytes);
-  if (alpha == NULL) {
+/* The alphas of both modes, as kernels read them, in one piece of memory, which alpha_w4a16 holds; those of W4A4 only if x can be quantised. */
+static nvfp4_status make_alphas(const nvfp4_layer *layer, const nvfp4_visit *visit, layer_run *run, nvfp4_reason *reason) {
+  const nvfp4_global input = run->partitions[0].input;
+  const bool w4a4 = !is_fp8(layer) && input.value != 0.0f;
+  const size_t each = (size_t)nvfp4_round_up(run->n_rows, 16); /* 64 bytes: so that both begin as memory does */
+  const size_t bytes = (w4a4 ? 2 : 1) * each * sizeof(float);
+  float *alphas = calloc(1, bytes), *there;
+  if (alphas == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer of %lld rows", (long long)run->n_rows);
   }
-  nvfp4_status status = fill_alpha(run, mode, alpha, reason);
-  if (status == NVFP4_OK) {
-    status = nvfp4_place_copy(visit, alpha, bytes, (void **)out, reason);
+  run->s_a = w4a4 ? nvfp4_activation_factor(input) : is_fp8(layer) ? input.value : 0.0f;
+  nvfp4_status status = fill_alpha(run, is_fp8(layer) ? NVFP4_MODE_FP8 : NVFP4_MODE_W4A16, alphas, reason);
+  if (status == NVFP4_OK && w4a4) {
+    status = fill_alpha(run, NVFP4_MODE_W4A4, alphas + each, reason);
   }
-  free(alpha); /* pageable memory has been read when an asynchronous copy returns */
+  if (status == NVFP4_OK) {
+    status = nvfp4_place_copy(visit, alphas, bytes, (void **)&there, reason);
+  }
+  free(alphas); /* pageable memory has been read when an asynchronous copy returns */
+  if (status == NVFP4_OK) {
+    run->alpha_w4a16 = there;
+    run->alpha_w4a4 = w4a4 ? there + each : NULL;
+  }
   return status;
 }
 
@@ -165,13 +176,7 @@ static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_wei
   if (run->packed == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer");
   }
-  NVFP4_TRY(make_alpha(visit, run, is_fp8(layer) ? NVFP4_MODE_FP8 : NVFP4_MODE_W4A16, &run->alpha_w4a16, reason));
-  if (is_fp8(layer)) {
-    run->s_a = run->partitions[0].input.value;
-  } else if (run->partitions[0].input.value != 0.0f) {
-    run->s_a = nvfp4_activation_factor(run->partitions[0].input);
-    NVFP4_TRY(make_alpha(visit, run, NVFP4_MODE_W4A4, &run->alpha_w4a4, reason));
-  }
+  NVFP4_TRY(make_alphas(layer, visit, run, reason));
   nvfp4_weights part = *weights, there;
   void *uploaded;
   part.n = run->n_rows;
@@ -255,8 +260,7 @@ void nvfp4_layer_destroy(nvfp4_layer *layer) {
       }
     }
     free(run->packed);
-    nvfp4_place_free(&layer->place, run->alpha_w4a4);
-    nvfp4_place_free(&layer->place, run->alpha_w4a16);
+    nvfp4_place_free(&layer->place, run->alpha_w4a16); /* and alpha_w4a4 */
   }
   nvfp4_place_leave(&visit, NULL);
   free(layer->runs);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The self-test of a kernel: a small problem with every E2M1 code, many scales (zero, subnormal, 448), a row of zeros, ragged N; once without and once with bias, if the kernel takes one; on a GPU with several M, as its kernels have
- * code of their own for few and for many rows, and with an even N, one alpha and y in bf16, too: what a library would rather write by itself. CANONICAL kernels must give the bits of the
+ * The self-test of a kernel: a small problem with every E2M1 code, many scales (zero, subnormal, 448), a row of zeros, ragged N; once without and once with bias, if the kernel takes one; on a GPU with several M and a K
+ * of two sizes, as its kernels have code of their own for few and for many rows and cut a deep K into slices, and with an even N, one alpha and y in bf16, too: what a library would rather write by itself. CANONICAL kernels must give the bits of the
  * reference, BOUNDED ones keep the bound of docs/numerics.md. A kernel for dense layers gets weights of each type that it takes, zero, subnormal and of many exponents, and an odd K.
  */
 #include <math.h>
@@ -27,19 +27,21 @@ enum {
   TEST_N = 37,
   TEST_N_EVEN = 32,
   TEST_K = 80,
-  TEST_BLOCKS = TEST_K / NVFP4_BLOCK,
-  TEST_K_DENSE = TEST_K - 1
+  TEST_K_DENSE = TEST_K - 1,
+  TEST_K_DEEP = 528, /* more than eight slices of two blocks each, and one block more */
+  TEST_BLOCKS = TEST_K_DEEP / NVFP4_BLOCK,
+  DEEP_ROW_STEP = 13 /* of a deep problem not every row is compared */
 };
 
 typedef struct problem {
-  uint8_t codes[TEST_N][TEST_K / 2], scales[TEST_N][TEST_BLOCKS];
-  float x[TEST_M_MAX][TEST_K], alpha[TEST_N], bias[TEST_N];
+  uint8_t codes[TEST_N][TEST_K_DEEP / 2], scales[TEST_N][TEST_BLOCKS];
+  float x[TEST_M_MAX][TEST_K_DEEP], alpha[TEST_N], bias[TEST_N];
   float s_a;
-  int m, n, k; /* rows that are used: TEST_M, or the nearest that the kernel serves; TEST_N, or TEST_N_EVEN; TEST_K, or TEST_K_DENSE */
+  int m, n, k; /* what is used: rows that the kernel serves, near those of the test; TEST_N or TEST_N_EVEN; TEST_K, .._DEEP or .._DENSE */
   nvfp4_dtype y_dtype;                                          /* of y and bias */
   nvfp4_dtype x_dtype;                                          /* F32, or else the first that the kernel takes */
   bool one_alpha;                                               /* the kernel takes no more */
-  uint32_t x_typed[TEST_M_MAX * TEST_K];                        /* x in that type, no gaps; x above holds what it became by rounding */
+  uint32_t x_typed[TEST_M_MAX * TEST_K_DEEP];                   /* x in that type; x above holds what it became by rounding */
   nvfp4_dtype dtype;                                            /* of dense weights; NONE: NVFP4 */
   float w[TEST_N][TEST_K_DENSE], values[TEST_N * TEST_K_DENSE]; /* dense: what the weights are, and as they are stored */
 } problem;
@@ -54,7 +56,7 @@ static uint32_t next_random(uint64_t *state) { /* Knuth's MMIX generator: enough
 static void make_problem(problem *p) {
   uint64_t state = 20;
   for (int n = 0; n < TEST_N; n++) {
-    for (int i = 0; i < TEST_K / 2; i++) {
+    for (int i = 0; i < TEST_K_DEEP / 2; i++) {
       p->codes[n][i] = (uint8_t)next_random(&state);
     }
     for (int b = 0; b < TEST_BLOCKS; b++) {
@@ -64,12 +66,12 @@ static void make_problem(problem *p) {
     p->bias[n] = ((float)(next_random(&state) % 256) - 128.0f) * 0.5f; /* a bf16 number */
   }
   for (int m = 0; m < TEST_M_MAX; m++) {
-    for (int i = 0; i < TEST_K; i++) {
+    for (int i = 0; i < TEST_K_DEEP; i++) {
       p->x[m][i] = m == 1 ? 0.0f : ((float)(next_random(&state) % 65536) - 32768.0f) * 0x1p-12f;
     }
   }
-  nvfp4_from_f32(p->x[0], p->x_dtype, p->x_typed, TEST_M_MAX * TEST_K);
-  nvfp4_to_f32(p->x_typed, p->x_dtype, p->x[0], TEST_M_MAX * TEST_K);
+  nvfp4_from_f32(p->x[0], p->x_dtype, p->x_typed, TEST_M_MAX * TEST_K_DEEP);
+  nvfp4_to_f32(p->x_typed, p->x_dtype, p->x[0], TEST_M_MAX * TEST_K_DEEP);
   p->s_a = 96.0f;
 }
 
@@ -98,16 +100,16 @@ static float expected(const problem *p, nvfp4_mode mode, int m, int n, bool with
       sum += fabs((double)p->x[m][k] * p->w[n][k]);
     }
   } else if (mode == NVFP4_MODE_W4A4) {
-    uint8_t codes[TEST_K / 2], scales[TEST_BLOCKS];
+    uint8_t codes[TEST_K_DEEP / 2], scales[TEST_BLOCKS];
     uint64_t magnitude;
-    nvfp4_quantise_activation_row(p->x[m], TEST_K, p->s_a, codes, scales);
+    nvfp4_quantise_activation_row(p->x[m], p->k, p->s_a, codes, scales);
     nvfp4_spec_row x = {codes, scales};
-    acc = nvfp4_spec_w4a4(x, w, TEST_K);
-    nvfp4_oracle_w4a4(x, w, TEST_K, &magnitude);
+    acc = nvfp4_spec_w4a4(x, w, p->k);
+    nvfp4_oracle_w4a4(x, w, p->k, &magnitude);
     sum = (double)magnitude * 0x1p-20;
   } else {
-    acc = nvfp4_spec_w4a16(p->x[m], w, TEST_K);
-    for (int k = 0; k < TEST_K; k++) {
+    acc = nvfp4_spec_w4a16(p->x[m], w, p->k);
+    for (int k = 0; k < p->k; k++) {
       uint8_t code = (k & 1) != 0 ? w.codes[k / 2] >> 4 : w.codes[k / 2] & 15;
       sum += fabs((double)p->x[m][k] * nvfp4_e2m1_to_f32(code) * nvfp4_e4m3_to_f32(w.scales[k / NVFP4_BLOCK]));
     }
@@ -120,7 +122,7 @@ static float expected(const problem *p, nvfp4_mode mode, int m, int n, bool with
 static nvfp4_status compare(const nvfp4_kernel *kernel, const problem *p, const void *y, bool with_bias, nvfp4_reason *reason) {
   const size_t elem = elem_bytes(p->y_dtype);
   const double u_out = p->y_dtype == NVFP4_DTYPE_F32 ? 0 : 0x1p-8;
-  for (int m = 0; m < p->m; m++) {
+  for (int m = 0; m < p->m; m += p->k == TEST_K_DEEP ? DEEP_ROW_STEP : 1) {
     for (int n = 0; n < p->n; n++) {
       double absolute;
       float want = expected(p, kernel->numerics.mode, m, n, with_bias, &absolute), got;
@@ -153,7 +155,7 @@ static nvfp4_weights weights_of(const problem *p) {
     weights.values_stride_bytes = p->k * (int64_t)elem_bytes(p->dtype);
   } else {
     weights.codes = p->codes[0];
-    weights.codes_stride_bytes = TEST_K / 2;
+    weights.codes_stride_bytes = TEST_K_DEEP / 2;
     weights.scales = p->scales[0];
     weights.scales_stride_bytes = TEST_BLOCKS;
   }
@@ -196,7 +198,7 @@ typedef struct placed {
 
 static nvfp4_status place_problem(const nvfp4_visit *visit, const problem *p, size_t workspace_bytes, placed *out, nvfp4_reason *reason) {
   const nvfp4_weights weights = weights_of(p);
-  const size_t x_bytes = (size_t)p->m * TEST_K * elem_bytes(p->x_dtype), y_bytes = (size_t)(p->m * p->n) * elem_bytes(p->y_dtype);
+  const size_t x_bytes = (size_t)p->m * TEST_K_DEEP * elem_bytes(p->x_dtype), y_bytes = (size_t)(p->m * p->n) * elem_bytes(p->y_dtype);
   uint32_t bias[TEST_N];
   void *poison = malloc(y_bytes);
   if (poison == NULL) {
@@ -238,7 +240,7 @@ static nvfp4_status run_kernel(const nvfp4_host *host, const nvfp4_kernel *kerne
                             .n = p->n,
                             .k = p->k,
                             .x = there->x,
-                            .ldx_elems = TEST_K,
+                            .ldx_elems = TEST_K_DEEP,
                             .x_dtype = p->x_dtype,
                             .s_a = kernel->numerics.mode == NVFP4_MODE_W4A4 ? p->s_a : 0,
                             .alpha = there->alpha,
@@ -327,6 +329,7 @@ static nvfp4_status test_even(const nvfp4_host *host, const nvfp4_kernel *kernel
   static const nvfp4_dtype dtypes[] = {NVFP4_DTYPE_F32, NVFP4_DTYPE_BF16};
   p->m = served_near(kernel, TEST_M_EVEN);
   p->n = TEST_N_EVEN;
+  p->k = TEST_K;
   for (int n = 0; n < TEST_N; n++) {
     p->alpha[n] = 0x1.8p-7f;
   }
@@ -350,18 +353,24 @@ static nvfp4_status test_all(const nvfp4_host *host, const nvfp4_kernel *kernel,
   p->dtype = dense ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_NONE;
   choose_types(kernel, device, p);
   make_problem(p);
-  for (size_t i = 0; i < (device.kind == NVFP4_DEVICE_CUDA ? sizeof rows / sizeof rows[0] : 1); i++) {
-    int before = i == 0 ? 0 : p->m;
-    p->m = served_near(kernel, rows[i]);
-    if (p->m == 0 && i == 0) {
-      return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s serves %lld rows at least; its self-test has %d at most", kernel->id,
-                          (long long)kernel->m_first, TEST_M_MAX);
-    }
-    if (p->m != 0 && p->m != before) {
-      NVFP4_TRY(test_rows(host, kernel, device, visit, p, y, reason));
+  if (p->m == 0) {
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s serves %lld rows at least; its self-test has %d at most", kernel->id,
+                        (long long)kernel->m_first, TEST_M_MAX);
+  }
+  if (device.kind == NVFP4_DEVICE_CPU || dense) {
+    return test_rows(host, kernel, device, visit, p, y, reason);
+  }
+  for (int deep = 0; deep <= 1; deep++) {
+    p->k = deep != 0 ? TEST_K_DEEP : TEST_K;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+      int before = i == 0 ? 0 : p->m;
+      p->m = served_near(kernel, rows[i]);
+      if (p->m != 0 && p->m != before) {
+        NVFP4_TRY(test_rows(host, kernel, device, visit, p, y, reason));
+      }
     }
   }
-  return device.kind == NVFP4_DEVICE_CUDA && !dense ? test_even(host, kernel, device, visit, p, y, reason) : NVFP4_OK;
+  return test_even(host, kernel, device, visit, p, y, reason);
 }
 
 nvfp4_status nvfp4_self_test_kernel(const nvfp4_host *host, const nvfp4_kernel *kernel, nvfp4_device device, nvfp4_reason *reason) {

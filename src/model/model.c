@@ -4,10 +4,10 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/alloc.h"
 #include "base/reason.h"
+#include "base/sized.h"
 #include "layer/context.h"
 #include "model/tokenizer.h"
 #include "model/transformer.h"
@@ -317,19 +317,6 @@ static nvfp4_status load(load_job *job, nvfp4_model_options *options, nvfp4_reas
   return nvfp4_linear_workspace_alloc(&model->workspace, reason);
 }
 
-static nvfp4_status copy_options(const nvfp4_model_options *options, nvfp4_model_options *own, nvfp4_reason *reason) {
-  *own = (nvfp4_model_options){.struct_size = sizeof *own};
-  if (options != NULL) {
-    if (options->struct_size < sizeof own->struct_size || options->struct_size > sizeof *own) {
-      return nvfp4_reject(reason, NVFP4_E_ARG, "options.struct_size is %" PRIu32 "; set it to sizeof(nvfp4_model_options)",
-                          options->struct_size);
-    }
-    memcpy(own, options, options->struct_size);
-    own->struct_size = sizeof *own;
-  }
-  return NVFP4_OK;
-}
-
 /* ------------------------------------------------------------------------------------------------------- block after block */
 
 static nvfp4_status observe_blocks(load_job *job, nvfp4_model_options *options, const int32_t *tokens, size_t count,
@@ -375,7 +362,7 @@ nvfp4_status nvfp4_observe_text(nvfp4_context *context, const nvfp4_checkpoint *
     return nvfp4_reject(reason, NVFP4_E_ARG, "context, checkpoint, tokens or observer is NULL, or there are no tokens; all are needed");
   }
   nvfp4_model_options own;
-  NVFP4_TRY(copy_options(options, &own, reason));
+  NVFP4_TRY(nvfp4_sized_read(options, "nvfp4_model_options", &own, sizeof own, reason));
   nvfp4_model *model = calloc(1, sizeof *model);
   if (model == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the model");
@@ -394,7 +381,7 @@ nvfp4_status nvfp4_model_create(nvfp4_context *context, const nvfp4_checkpoint *
     return nvfp4_reject(reason, NVFP4_E_ARG, "context, checkpoint or out is NULL; all three are needed");
   }
   nvfp4_model_options own;
-  NVFP4_TRY(copy_options(options, &own, reason));
+  NVFP4_TRY(nvfp4_sized_read(options, "nvfp4_model_options", &own, sizeof own, reason));
   nvfp4_model *model = calloc(1, sizeof *model);
   if (model == NULL) {
     return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the model");

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/reason.h"
+#include "base/sized.h"
 #include "checkpoint/checkpoint.h"
 #include "layer/context.h"
 
@@ -62,14 +63,8 @@ static nvfp4_status check_needs(const nvfp4_quantize_options *options, nvfp4_rea
 }
 
 static nvfp4_status complete_options(const nvfp4_quantize_options *options, nvfp4_quantize_options *out, nvfp4_reason *reason) {
-  nvfp4_quantize_options complete = {.struct_size = sizeof complete};
-  if (options != NULL) {
-    if (options->struct_size < offsetof(nvfp4_quantize_options, progress)) {
-      return nvfp4_reject(reason, NVFP4_E_ARG, "nvfp4_quantize_options.struct_size is %u; set it to sizeof the struct",
-                          options->struct_size);
-    }
-    memcpy(&complete, options, options->struct_size < sizeof complete ? options->struct_size : sizeof complete);
-  }
+  nvfp4_quantize_options complete;
+  NVFP4_TRY(nvfp4_sized_read(options, "nvfp4_quantize_options", &complete, sizeof complete, reason));
   if (complete.layout == NVFP4_LAYOUT_NONE) {
     complete.layout = NVFP4_LAYOUT_MODELOPT;
   }
@@ -282,9 +277,7 @@ nvfp4_status nvfp4_quantize_checkpoint(nvfp4_context *context, const char *input
   if (context == NULL || input == NULL || output == NULL || output[0] == '\0') {
     return nvfp4_reject(reason, NVFP4_E_ARG, "context, input and output are needed, one is missing: pass them all");
   }
-  if (stats != NULL && stats->struct_size < sizeof stats->struct_size) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "nvfp4_quantize_stats.struct_size is %u; set it to sizeof the struct", stats->struct_size);
-  }
+  NVFP4_TRY(nvfp4_sized_check(stats, "nvfp4_quantize_stats", reason));
   nvfp4_quantize_job job = {.context = context, .threads = nvfp4_context_pool(context), .rounded = -1};
   NVFP4_TRY(complete_options(options, &job.options, reason));
   if (job.options.rounding == NVFP4_ROUNDING_GPTQ) {
@@ -294,10 +287,8 @@ nvfp4_status nvfp4_quantize_checkpoint(nvfp4_context *context, const char *input
   NVFP4_TRY(nvfp4_checkpoint_open(input, 0, &source, reason));
   job.source = source;
   nvfp4_status status = run_into(&job, output, reason);
-  if (status == NVFP4_OK && stats != NULL) {
-    uint32_t size = stats->struct_size < sizeof job.stats ? stats->struct_size : (uint32_t)sizeof job.stats;
-    job.stats.struct_size = stats->struct_size;
-    memcpy(stats, &job.stats, size);
+  if (status == NVFP4_OK) {
+    nvfp4_sized_write(stats, &job.stats, sizeof job.stats);
   }
   nvfp4_quantize_plan_free(&job);
   nvfp4_checkpoint_close(source);

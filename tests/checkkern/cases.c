@@ -361,7 +361,9 @@ static void add_promises(ck_cases *list, const nvfp4_kernel *kernel, uint64_t se
 
 /* Tiles enough for every multiprocessor of a GPU, and K in several slices: kernels share the work out in another way than for fewer. */
 static void add_many_tiles(ck_cases *list, const nvfp4_kernel *kernel, uint64_t seed) {
-  static const int64_t shapes[][3] = {{8, 20000, 192}, {12, 12800, 192}, {30, 12800, 192}, {60, 12800, 192}, {300, 4224, 320}};
+  static const int64_t shapes[][3] = {{8, 20000, 192},  {12, 12800, 192}, {30, 12800, 192}, {60, 12800, 192}, {300, 4224, 320},
+                                      {17, 4300, 2320}, {33, 4300, 1168}, {33, 4300, 656},  {65, 650, 4112},  {129, 840, 6144},
+                                      {129, 8510, 400}, {129, 8510, 656}, {385, 6460, 400}, {129, 4300, 784}};
   for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
     ck_case c = plain(shapes[i][0], shapes[i][1], shapes[i][2], seed);
     c.x = i % 2 == 0 ? NVFP4_DTYPE_BF16 : NVFP4_DTYPE_F16;

@@ -11,8 +11,8 @@
 #include "kernels/cuda/mma_layout.h"
 #include "kernels/ref/spec.h"
 #include "mock.h"
+#include "sm100/simulate.h"
 #include "sm120/simulate.h"
-#include "tcgen05/simulate.h"
 
 static void check_scales(void *const *arguments, unsigned grid, unsigned block) {
   const uint8_t *scales = *(const uint8_t **)arguments[0];
@@ -43,6 +43,13 @@ static void quantise(void *const *arguments, unsigned grid, unsigned block) {
       memcpy(codes, a->q_codes + row * a->q_codes_stride + column * (NVFP4_BLOCK / 2), NVFP4_BLOCK / 2);
       scale = a->q_scales[linear ? (size_t)(row * a->q_scales_stride + column)
                                  : nvfp4_scale_offset((nvfp4_scale_layout)a->q_scale_layout, blocks, row, column)];
+    }
+    if (a->values != NULL) {
+      for (int64_t j = 0; row < a->m && column < blocks && j < NVFP4_BLOCK; j++) {
+        a->values[(row * blocks + column) * NVFP4_BLOCK + j] =
+            nvfp4_bf16_from_f32(nvfp4_e2m1_to_f32(codes[j / 2] >> j % 2 * 4 & 15) * nvfp4_e4m3_to_f32(scale));
+      }
+      continue;
     }
     if (row < a->m && column < a->code_columns) {
       memcpy(a->codes + (row * a->code_columns + column) * (NVFP4_BLOCK / 2), codes, sizeof codes);
@@ -199,15 +206,6 @@ static void mma_unpack(void *const *arguments, unsigned grid, unsigned block) {
   }
 }
 
-static void dequantise(void *const *arguments, unsigned grid, unsigned block) {
-  const cuda_dequantise_args *a = arguments[0];
-  for (int64_t i = 0; i < (int64_t)grid * block && i < a->blocks; i++) {
-    for (int64_t j = i * NVFP4_BLOCK; j < (i + 1) * NVFP4_BLOCK; j++) {
-      a->x[j] = nvfp4_bf16_from_f32(nvfp4_e2m1_to_f32(a->codes[j / 2] >> j % 2 * 4 & 15) * nvfp4_e4m3_to_f32(a->scales[i]));
-    }
-  }
-}
-
 /* The tensor-core kernels: sums in double, over slices as they are cut; rows of x at multiples of 16 bytes. */
 static void mma_multiply(const cuda_mma_args *a, nvfp4_dtype x_dtype) {
   int64_t pairs = (a->k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR;
@@ -298,10 +296,18 @@ static void sm90_mid(void *const *arguments, nvfp4_dtype x_dtype, uint64_t colum
   sm90_mapped(arguments, x_dtype, columns, tiles * a->slices == (int64_t)grid);
 }
 
-/* sm90_prefill.cuh: thread blocks persist over tiles; `sliced` ones compute all slices, the others take K in one. */
-static void sm90_prefill(void *const *arguments, nvfp4_dtype x_dtype, uint64_t columns, bool sliced, unsigned grid) {
+/* sm90_prefill.cuh, with so many tiles of weights to a thread block: blocks persist over tiles; `sliced` ones compute all slices, the others take K in one. */
+static void sm90_prefill(void *const *arguments, nvfp4_dtype x_dtype, int64_t tiles, uint64_t columns, bool sliced, unsigned grid,
+                         unsigned block) {
   const cuda_mma_args *a = arguments[0];
-  sm90_mapped(arguments, x_dtype, columns, grid <= sm90_tiles(a, CUDA_SM90_PREFILL_ROWS, (int64_t)columns) && (sliced || a->slices == 1));
+  sm90_mapped(arguments, x_dtype, columns,
+              grid <= sm90_tiles(a, tiles * CUDA_MMA_ROWS, (int64_t)columns) && block == 128 * (1 + tiles) && (sliced || a->slices == 1));
+}
+
+/* sm90_split.cuh: a thread block a tile, with so many slices of K at a time. */
+static void sm90_split(void *const *arguments, nvfp4_dtype x_dtype, uint64_t columns, unsigned parts, unsigned grid, unsigned block) {
+  const cuda_mma_args *a = arguments[0];
+  sm90_mapped(arguments, x_dtype, columns, grid == sm90_tiles(a, CUDA_MMA_ROWS, (int64_t)columns) && block == 128 * (1 + parts));
 }
 
 #define SM90_MID_COLUMNS(columns)                                                          \
@@ -319,28 +325,34 @@ SM90_MID_COLUMNS(64)
 SM90_MID_COLUMNS(128)
 SM90_MID_COLUMNS(256)
 
-#define SM90_MID(columns)                                                                                        \
-  {"nvfp4_sm90_bf16_mid" #columns, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, mid##columns##_bf16}, { \
-    "nvfp4_sm90_f16_mid" #columns, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, mid##columns##_f16      \
+#define SM90_PREFILL(name, tiles, columns, sliced)                                  \
+  static void name##_bf16(void *const *arguments, unsigned grid, unsigned block) {  \
+    sm90_prefill(arguments, NVFP4_DTYPE_BF16, tiles, columns, sliced, grid, block); \
+  }                                                                                 \
+  static void name##_f16(void *const *arguments, unsigned grid, unsigned block) {   \
+    sm90_prefill(arguments, NVFP4_DTYPE_F16, tiles, columns, sliced, grid, block);  \
   }
+SM90_PREFILL(whole128, 2, 128, false)
+SM90_PREFILL(whole256, 2, 256, false)
+SM90_PREFILL(whole3x128, 3, 128, false)
+SM90_PREFILL(sliced128, 2, 128, true)
+SM90_PREFILL(sliced192, 2, 192, true)
 
-#define SM90_PREFILL_COLUMNS(name, columns, sliced)                                \
-  static void name##_bf16(void *const *arguments, unsigned grid, unsigned block) { \
-    (void)block;                                                                   \
-    sm90_prefill(arguments, NVFP4_DTYPE_BF16, columns, sliced, grid);              \
-  }                                                                                \
-  static void name##_f16(void *const *arguments, unsigned grid, unsigned block) {  \
-    (void)block;                                                                   \
-    sm90_prefill(arguments, NVFP4_DTYPE_F16, columns, sliced, grid);               \
+#define SM90_SPLIT(columns, parts)                                                                \
+  static void sm90_split##columns##_bf16(void *const *arguments, unsigned grid, unsigned block) { \
+    sm90_split(arguments, NVFP4_DTYPE_BF16, columns, parts, grid, block);                         \
+  }                                                                                               \
+  static void sm90_split##columns##_f16(void *const *arguments, unsigned grid, unsigned block) {  \
+    sm90_split(arguments, NVFP4_DTYPE_F16, columns, parts, grid, block);                          \
   }
-SM90_PREFILL_COLUMNS(whole128, 128, false)
-SM90_PREFILL_COLUMNS(whole256, 256, false)
-SM90_PREFILL_COLUMNS(sliced128, 128, true)
-SM90_PREFILL_COLUMNS(sliced192, 192, true)
+SM90_SPLIT(16, 4)
+SM90_SPLIT(32, 4)
+SM90_SPLIT(64, 4)
+SM90_SPLIT(128, 2)
 
-#define SM90_PREFILL(name)                                                                         \
-  {"nvfp4_sm90_bf16_" #name, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, name##_bf16}, { \
-    "nvfp4_sm90_f16_" #name, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, name##_f16      \
+#define SM90_MAPPED(name, function)                                                                    \
+  {"nvfp4_sm90_bf16_" #name, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, function##_bf16}, { \
+    "nvfp4_sm90_f16_" #name, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, function##_f16      \
   }
 
 #define SM90(name) \
@@ -387,7 +399,6 @@ const mock_kernel mock_kernels[] = {
     {"nvfp4_emulation_w4a16_64", {sizeof(cuda_emulation_args)}, w4a16_64},
     {"nvfp4_mma_pack", {sizeof(cuda_mma_pack_args)}, mma_pack},
     {"nvfp4_mma_unpack", {sizeof(cuda_mma_unpack_args)}, mma_unpack},
-    {"nvfp4_dequantise", {sizeof(cuda_dequantise_args)}, dequantise},
     SM80("few8_512", multiply_bf16, multiply_f16),
     SM80("few8_768", multiply_bf16, multiply_f16),
     SM80("sequence16", sequence16_bf16, sequence16_f16),
@@ -401,15 +412,20 @@ const mock_kernel mock_kernels[] = {
     SM90("few8_768"),
     SM90("few8_896"),
     SM90("few8_1024"),
-    SM90_MID(16),
-    SM90_MID(32),
-    SM90_MID(64),
-    SM90_MID(128),
-    SM90_MID(256),
-    SM90_PREFILL(whole128),
-    SM90_PREFILL(whole256),
-    SM90_PREFILL(sliced128),
-    SM90_PREFILL(sliced192),
+    SM90_MAPPED(mid16, mid16),
+    SM90_MAPPED(mid32, mid32),
+    SM90_MAPPED(mid64, mid64),
+    SM90_MAPPED(mid128, mid128),
+    SM90_MAPPED(mid256, mid256),
+    SM90_MAPPED(split16, sm90_split16),
+    SM90_MAPPED(split32, sm90_split32),
+    SM90_MAPPED(split64, sm90_split64),
+    SM90_MAPPED(split128, sm90_split128),
+    SM90_MAPPED(whole128, whole128),
+    SM90_MAPPED(whole256, whole256),
+    SM90_MAPPED(whole3x128, whole3x128),
+    SM90_MAPPED(sliced128, sliced128),
+    SM90_MAPPED(sliced192, sliced192),
     {"nvfp4_sm100_w4a4", {sizeof(cuda_sm100_args), sizeof(nvfp4_cu_tensor_map), sizeof(nvfp4_cu_tensor_map)}, sm100_w4a4},
     SM120_SHAPES(SM120_ROW){NULL, {0}, NULL},
 };

@@ -33,6 +33,7 @@ enum { MOST_DEVICES = 20, MOST_NODES = 1024, DEEP = 16, MOST_FILLED = 256 << 10 
 
 struct CUctx_st {
   int device, retained;
+  unsigned long long id;
 };
 struct CUlib_st {
   const void *image;
@@ -73,7 +74,9 @@ static struct {
   int error;
   pthread_mutex_t lock;
   block *blocks;
-  size_t live;              /* allocations and streams, events, graphs */
+  size_t live;  /* allocations and streams, events, graphs */
+  size_t loads; /* of kernels */
+  unsigned long long contexts;
   size_t bytes, most_bytes; /* of memory: now, and at most since mock_cuda_most_bytes */
   int capturing;            /* streams */
   struct CUctx_st primary[MOST_DEVICES];
@@ -100,6 +103,8 @@ static struct CUctx_st *current(void) { return own.depth > 0 ? own.stack[own.dep
   } while (0)
 
 size_t mock_cuda_live(void) { return mock.live; }
+
+size_t mock_cuda_loads(void) { return mock.loads; }
 
 size_t mock_cuda_most_bytes(void) {
   size_t most = mock.most_bytes;
@@ -194,6 +199,7 @@ static int mock_primary_context_retain(nvfp4_cu_context *context, nvfp4_cu_devic
   *context = &mock.primary[device];
   (*context)->device = device;
   (*context)->retained++;
+  (*context)->id = (*context)->id != 0 ? (*context)->id : ++mock.contexts;
   return failure("cuDevicePrimaryCtxRetain");
 }
 
@@ -203,6 +209,7 @@ int cuCtxCreate_v2(nvfp4_cu_context *context, unsigned flags, nvfp4_cu_device de
   (void)flags;
   *context = calloc(1, sizeof **context);
   (*context)->device = device;
+  (*context)->id = ++mock.contexts;
   own.stack[own.depth++] = *context;
   return OK;
 }
@@ -222,6 +229,11 @@ static int mock_context_get_device(nvfp4_cu_device *device) {
   NEEDS_CONTEXT("cuCtxGetDevice");
   *device = current()->device;
   return OK;
+}
+
+static int mock_context_get_id(nvfp4_cu_context context, unsigned long long *id) {
+  *id = context->id;
+  return failure("cuCtxGetId");
 }
 
 static int mock_context_push(nvfp4_cu_context context) {
@@ -522,6 +534,7 @@ static int mock_library_enumerate_kernels(nvfp4_cu_kernel *kernels, unsigned cou
 static int mock_kernel_get_function(nvfp4_cu_function *function, nvfp4_cu_kernel kernel) {
   NEEDS_CONTEXT("cuKernelGetFunction");
   *function = (nvfp4_cu_function)(void *)kernel;
+  mock.loads++;
   return forbidden() ? CAPTURING : OK;
 }
 

@@ -2,7 +2,7 @@
 # The mock CUDA driver. Tests that need it get LD_LIBRARY_PATH=NVFP4_MOCK_FOLDER; without a GPU and without a toolkit they run what a GPU would run.
 set(NVFP4_MOCK_FOLDER ${CMAKE_BINARY_DIR}/tests/mock)
 add_library(mock_cuda SHARED ${CMAKE_CURRENT_SOURCE_DIR}/mock/libcuda.c ${CMAKE_CURRENT_SOURCE_DIR}/mock/kernels.c
-  ${CMAKE_CURRENT_SOURCE_DIR}/sm120/simulate.c ${CMAKE_CURRENT_SOURCE_DIR}/tcgen05/simulate.c)
+  ${CMAKE_CURRENT_SOURCE_DIR}/sm120/simulate.c ${CMAKE_CURRENT_SOURCE_DIR}/sm100/simulate.c)
 target_include_directories(mock_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/mock ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(mock_cuda PRIVATE nvfp4_static)
 set_target_properties(mock_cuda PROPERTIES OUTPUT_NAME cuda SOVERSION 1 LIBRARY_OUTPUT_DIRECTORY ${NVFP4_MOCK_FOLDER})

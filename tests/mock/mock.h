@@ -30,6 +30,8 @@ __attribute__((visibility("default"))) int mock_cuda_launch(const mock_kernel *k
 
 /* Exported for tests: what was made and is not freed. */
 __attribute__((visibility("default"))) size_t mock_cuda_live(void);
+/* How often a kernel was loaded into a context. */
+__attribute__((visibility("default"))) size_t mock_cuda_loads(void);
 /* Bytes of memory, in whole pages, that were taken at most since the last call; from now on those that are taken now. */
 __attribute__((visibility("default"))) size_t mock_cuda_most_bytes(void);
 __attribute__((visibility("default"))) int cuCtxCreate_v2(nvfp4_cu_context *context, unsigned flags, nvfp4_cu_device device);

@@ -17,8 +17,8 @@ static void test_states(void **state) {
       {103, NVFP4_STAGE_ELIGIBLE, ""},
       {120, NVFP4_STAGE_ELIGIBLE, ""},
       {121, NVFP4_STAGE_ELIGIBLE, ""},
-      {110, NVFP4_STAGE_UNSUPPORTED_MACHINE, "of compute capability 11.0; needs compute capability 10.0, 10.3, 12.0 or 12.1"},
-      {90, NVFP4_STAGE_UNSUPPORTED_MACHINE, "of compute capability 9.0; needs"},
+      {110, NVFP4_STAGE_UNSUPPORTED_MACHINE, "has compute capability 11.0; needs compute capability 10.0, 10.3, 12.0 or 12.1"},
+      {90, NVFP4_STAGE_UNSUPPORTED_MACHINE, "has compute capability 9.0; needs"},
       {0, NVFP4_STAGE_UNSUPPORTED_MACHINE, "needs a GPU of compute capability 10.0"},
   };
   for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {

@@ -107,7 +107,9 @@ static void print_comparison(const nvfp4_kl_divergence_result *c) {
   printf("\n====== KL divergence statistics ======\n");
   printf("Mean    KLD: %10.6f ± %10.6f\n", c->divergence.value, c->divergence.standard_error);
   for (int i = NVFP4_QUANTILES - 1; i >= 0; i--) {
-    printf("%s KLD: %10.6f\n", names[i], c->divergence_quantiles[i]);
+    if (i != 5 && i != 7) { /* 25 and 75 %: llama-perplexity has them of probabilities alone */
+      printf("%s KLD: %10.6f\n", names[i], c->divergence_quantiles[i]);
+    }
   }
   printf("\n====== Token probability statistics ======\n");
   printf("Mean    Δp: %6.3f ± %5.3f %%\n", 100 * c->probability_change.value, 100 * c->probability_change.standard_error);

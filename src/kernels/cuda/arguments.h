@@ -20,6 +20,7 @@ typedef struct cuda_quantise_args {
   uint8_t *scales;       /* k/16 a row, in that layout, whole tiles */
   int64_t rows, columns; /* of scales with their padding: what is beyond m and k/16 becomes zero */
   int64_t code_columns;  /* blocks of codes in a row, k/16 at least and `columns` at most: those beyond k/16 become zero */
+  uint16_t *values;      /* NULL, or codes times scales as bf16 [m, k], which are then made instead: rows is m, columns k/16 */
 } cuda_quantise_args;
 
 /* emulation_w4a4.cu and emulation_w4a16.cu. Weights in the layout cuda_linear. */
@@ -36,13 +37,6 @@ typedef struct cuda_emulation_args {
   void *y;
   int64_t ldy_elems;
 } cuda_emulation_args;
-
-/* dequantise.cu: codes [m, k/2] and scales [m, k/16], both without gaps -> bf16 [m, k], exactly. */
-typedef struct cuda_dequantise_args {
-  int64_t blocks; /* m k / 16 */
-  const uint8_t *codes, *scales;
-  uint16_t *x;
-} cuda_dequantise_args;
 
 /* fp4_finish.cu */
 typedef struct cuda_fp4_finish_args {
@@ -101,8 +95,8 @@ typedef struct cuda_mma_args {
   int32_t block_tiles; /* sm90_mid.cuh: tiles of 64 rows of weights that a thread block computes */
 } cuda_mma_args;
 
-/* Hopper: the most shared memory that a thread block can have; rows of weights of a tile of sm90_prefill.cuh, and threads of its blocks. */
-enum { CUDA_SM90_SHARED_BYTES = 227 * 1024, CUDA_SM90_PREFILL_ROWS = 128, CUDA_SM90_PREFILL_THREADS = 384 };
+/* Hopper: the most shared memory that a thread block can have. */
+enum { CUDA_SM90_SHARED_BYTES = 227 * 1024 };
 
 /* sm80_many.cuh: shared memory of a group of warps that computes `rows` rows of weights and `columns` of x, by stages of 64 k's. */
 #define CUDA_SM80_GROUP_BYTES(rows, columns, stages) ((stages) * ((columns)*128 + (rows) / 16 * (512 + 64)))

@@ -53,6 +53,11 @@ __device__ inline void copy_tensor(uint32_t to, const cuda_tensor_map &map, int 
                : "memory");
 }
 
+/* Global memory to the L2 cache. Addresses and bytes: multiples of 16. */
+__device__ inline void prefetch_bulk(const void *from, unsigned bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
 __device__ inline void cluster_sync() { asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory"); }
 /* Four floats at `address` of this block's shared memory, of the block `rank` of the cluster. */
 __device__ inline float4 load_of_cluster(uint32_t address, unsigned rank) {

@@ -77,7 +77,7 @@ nvfp4_status cuda_is_supported(const nvfp4_machine *machine, int sm_first, int s
     }
   }
   const nvfp4_gpu *first = &machine->gpus[0];
-  return nvfp4_reject(reason, NVFP4_E_MACHINE, "the GPU is a %s of compute capability %d.%d; needs %s", first->name, first->sm / 10,
+  return nvfp4_reject(reason, NVFP4_E_MACHINE, "the GPU (%s) has compute capability %d.%d; needs %s", first->name, first->sm / 10,
                       first->sm % 10, needed);
 }
 

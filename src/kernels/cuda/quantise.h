@@ -10,4 +10,10 @@
 nvfp4_status cuda_quantise(const nvfp4_host *host, const nvfp4_kernel_args *args, int64_t k_padded, nvfp4_scale_layout layout,
                            uint8_t *codes, uint8_t *scales, nvfp4_reason *reason);
 
+/*
+ * The same, codes times scales as bf16 [m, k] without gaps, exactly; values: a multiple of 16. For compute capability 9.0 alone: the kernel begins while the ones before it end, and lets those after
+ * it begin (griddepcontrol, which code for earlier GPUs lacks).
+ */
+nvfp4_status cuda_sm90_quantise_to_bf16(const nvfp4_host *host, const nvfp4_kernel_args *args, uint16_t *values, nvfp4_reason *reason);
+
 #endif

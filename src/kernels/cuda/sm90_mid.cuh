@@ -165,7 +165,7 @@ __device__ inline void mid_consume(const cuda_mma_args &a, const mid_block<S> &b
   }
   wgmma_wait<0>();
   if (a.slices > 1) { /* the stages are no longer used */
-    asm volatile("bar.sync 1, %0;" ::"r"(128 * min(b.tiles, S::WARPGROUPS)) : "memory");
+    join_named(1, 128 * min(b.tiles, S::WARPGROUPS));
   }
 #pragma unroll
   for (int i = 0; i < TILES; i++) {
@@ -173,9 +173,7 @@ __device__ inline void mid_consume(const cuda_mma_args &a, const mid_block<S> &b
     if (a.slices > 1) {
 #pragma unroll
       for (int c = 0; c < S::COLUMNS / 8; c++) {
-        asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(b.sums(row_tile, c) + lane * 16), "f"(d[i][4 * c]), "f"(d[i][4 * c + 1]), "f"(d[i][4 * c + 2]),
-                     "f"(d[i][4 * c + 3])
-                     : "memory");
+        store_shared_16(b.sums(row_tile, c) + lane * 16, d[i][4 * c], d[i][4 * c + 1], d[i][4 * c + 2], d[i][4 * c + 3]);
       }
     } else {
       store_columns<X, S::COLUMNS>(a, b.first_tile * 64 + row_tile * 16, b.column0, d[i]);

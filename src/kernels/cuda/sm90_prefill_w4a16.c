@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cuda_sm90_prefill_w4a16: as cuda_sm90_w4a16 with K in one slice, which needs no second set of sums, so that tiles are larger (sm90_prefill.cuh): faster for many rows, in another order of additions. Where
- * the plan is to be batch-invariant, cuda_sm90_w4a16 serves all M.
+ * cuda_sm90_prefill_w4a16: as cuda_sm90_w4a16, for rows of x enough that K in one slice can be faster, which needs no second set of sums, so that tiles are larger (sm90_prefill.cuh). Layers whose K
+ * is in many slices are faster so up to some M: the order of additions depends on M, and where the plan is to be batch-invariant, cuda_sm90_w4a16 serves all M.
  */
 #include "kernels/cuda/mma.h"
 #include "kernels/cuda/mma_layout.h"
 #include "kernels/cuda/sm90.h"
 
 static nvfp4_status apply_weights(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, nvfp4_reason *reason) {
-  return cuda_sm90_apply(host, packed, args, args->x, args->ldx_elems, args->x_dtype, args->workspace, CUDA_SM90_WHOLE, reason);
+  return cuda_sm90_apply(host, packed, args, args->x, args->ldx_elems, args->x_dtype, args->workspace, CUDA_SM90_ANY, reason);
 }
 
 const nvfp4_kernel nvfp4_kernel_cuda_sm90_prefill_w4a16 = {
@@ -16,10 +16,9 @@ const nvfp4_kernel nvfp4_kernel_cuda_sm90_prefill_w4a16 = {
     .id = "cuda_sm90_prefill_w4a16",
     .summary = "W4A16 on Hopper's tensor cores for many rows",
     .layout = &nvfp4_layout_cuda_mma,
-    .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_BOUNDED, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
-                 "w4a16: " CUDA_SM90_ORDER_WHOLE},
+    .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_BOUNDED, NVFP4_FLAG_DETERMINISTIC, "w4a16: " CUDA_SM90_ORDER_ANY},
     .device = NVFP4_DEVICE_CUDA,
-    .m_first = 257,
+    .m_first = 129,
     .m_last = NVFP4_M_MAX,
     .verified = "NVIDIA H200, driver 580.159.04, CUDA 13.0, 2026-11-23",
     .is_supported = cuda_sm90_is_supported,

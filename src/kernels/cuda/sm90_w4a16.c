@@ -2,8 +2,9 @@
 /*
  * cuda_sm90_w4a16: y[m,n] = alpha[n] * sum over k ( x[m,k] * ( w[n,k] * sw[n,k/16] ) ) (+ bias[n]), for x in bf16 or f16
  *
- * Weights times their scales are exact in bf16 and in f16; the tensor cores add in fp32 (docs/numerics.md, "Tensor cores"). Class BOUNDED; BATCH_INVARIANT: few.cuh (M <= 8, memory-bound),
- * sm90_mid.cuh and sm90_prefill.cuh (M > 128) add in one order, which N and K fix. Packed layout: cuda_mma. Workspace: a copy of x, used if the rows of x do not begin at multiples of 16 bytes.
+ * Weights times their scales are exact in bf16 and in f16; the tensor cores add in fp32 (docs/numerics.md, "Tensor cores"). Class BOUNDED; BATCH_INVARIANT: few.cuh, sm90_mid.cuh, sm90_split.cuh and
+ * sm90_prefill.cuh, of which sm90_choice.c takes the fastest, add in one order, which N and K fix. Packed layout: cuda_mma. Workspace: a copy of x, used if the rows of x do not begin at multiples of
+ * 16 bytes.
  */
 #include "kernels/cuda/mma.h"
 #include "kernels/cuda/mma_layout.h"

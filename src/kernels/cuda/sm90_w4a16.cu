@@ -2,12 +2,13 @@
 // archs: sm_90a
 // spills: a few registers, once a tile or a slice of it; in loops over K one reload at most
 /*
- * Device code of cuda_sm90_w4a16, cuda_sm90_prefill_w4a16 and cuda_sm90_w4a4, for x in bf16 and in f16. Which kernel serves which M: sm90.c. Registers bound how many warps a thread block may
+ * Device code of cuda_sm90_w4a16, cuda_sm90_prefill_w4a16 and cuda_sm90_w4a4, for x in bf16 and in f16. Which kernel serves which M: sm90_choice.c. Registers bound how many warps a thread block may
  * have and how many loads each has under way: hence four of the kernels for few rows.
  */
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/sm90_mid.cuh"
 #include "kernels/cuda/sm90_prefill.cuh"
+#include "kernels/cuda/sm90_split.cuh"
 
 #define NVFP4_FEW(type, threads, depth)                                                                                                    \
   extern "C" __global__ void __launch_bounds__(threads, 1) nvfp4_sm90_##type##_few8_##threads(const __grid_constant__ cuda_mma_args a) {   \
@@ -21,10 +22,15 @@
   }
 #define NVFP4_PREFILL(type, name, ...)                                                                                                     \
   using type##_##name = prefill_shape<type, __VA_ARGS__>;                                                                                  \
-  static_assert(type##_##name::ROWS == CUDA_SM90_PREFILL_ROWS && type##_##name::THREADS == CUDA_SM90_PREFILL_THREADS);                     \
   extern "C" __global__ void __launch_bounds__(type##_##name::THREADS, 1)                                                                  \
       nvfp4_sm90_##type##_##name(const __grid_constant__ cuda_mma_args a, const __grid_constant__ cuda_tensor_map x) {                     \
     prefill_rows<type##_##name>(a, x);                                                                                                     \
+  }
+#define NVFP4_SPLIT(type, columns, parts, stages)                                                                                          \
+  using type##_split##columns = split_shape<type, columns, parts, stages>;                                                                 \
+  extern "C" __global__ void __launch_bounds__(type##_split##columns::THREADS, 1)                                                          \
+      nvfp4_sm90_##type##_split##columns(const __grid_constant__ cuda_mma_args a, const __grid_constant__ cuda_tensor_map x) {             \
+    split_rows<type##_split##columns>(a, x);                                                                                               \
   }
 
 #define NVFP4_KERNELS(type)                                                                                                                \
@@ -37,10 +43,15 @@
   NVFP4_MID(type, 64, 3, 3, 2)                                                                                                             \
   NVFP4_MID(type, 128, 2, 2, 2)                                                                                                            \
   NVFP4_MID(type, 256, 2, 1, 2)                                                                                                            \
-  NVFP4_PREFILL(type, whole128, 128, 5, false, 2)                                                                                          \
-  NVFP4_PREFILL(type, whole256, 256, 3, false, 2)                                                                                          \
-  NVFP4_PREFILL(type, sliced128, 128, 5, true, 2)                                                                                          \
-  NVFP4_PREFILL(type, sliced192, 192, 3, true, 1)
+  NVFP4_SPLIT(type, 16, 4, 5)                                                                                                              \
+  NVFP4_SPLIT(type, 32, 4, 4)                                                                                                              \
+  NVFP4_SPLIT(type, 64, 4, 2)                                                                                                              \
+  NVFP4_SPLIT(type, 128, 2, 2)                                                                                                             \
+  NVFP4_PREFILL(type, whole128, 2, 128, 5, false, 2)                                                                                       \
+  NVFP4_PREFILL(type, whole256, 2, 256, 3, false, 2)                                                                                       \
+  NVFP4_PREFILL(type, whole3x128, 3, 128, 4, false, 2)                                                                                     \
+  NVFP4_PREFILL(type, sliced128, 2, 128, 5, true, 2)                                                                                       \
+  NVFP4_PREFILL(type, sliced192, 2, 192, 3, true, 1)
 
 NVFP4_KERNELS(bf16)
 NVFP4_KERNELS(f16)

@@ -67,8 +67,21 @@ static void test_contexts(void **state) {
   bool pushed;
   assert_ok(nvfp4_cuda_enter(cuda, own, &pushed, &reason), reason);
   assert_false(pushed);
+  long long none = 0;
+  void *nowhere = NULL, *parameters[] = {&nowhere, &none, &none, &none, &nowhere};
+  const nvfp4_cu_launch launch = {.grid_x = 1, .grid_y = 1, .grid_z = 1, .block_x = 32, .block_y = 1, .block_z = 1};
+  assert_ok(nvfp4_cuda_launch(cuda, &kernel, &launch, parameters, &reason), reason);
+  size_t loads = test_cuda_loads(), once = 0;
+  for (int i = 0; i < 2; i++) { /* the kernels of a file are loaded once into a context, */
+    assert_ok(nvfp4_cuda_load_known(cuda, &reason), reason);
+    once = i == 0 ? test_cuda_loads() - loads : once;
+    assert_int_equal(test_cuda_loads() - loads, once);
+  }
+  assert_true(once > 0);
   assert_ok(nvfp4_cuda_enter(cuda, other, &pushed, &reason), reason);
   assert_true(pushed);
+  assert_ok(nvfp4_cuda_load_known(cuda, &reason), reason); /* and into another one */
+  assert_int_equal(test_cuda_loads() - loads, 2 * once);
   nvfp4_cuda_api(cuda)->context_get_current(&current);
   assert_ptr_equal(current, other);
   nvfp4_cuda_leave(cuda, pushed);

@@ -75,7 +75,7 @@ static void test_selection(void **state) {
   assert_stage("", 1, id, NVFP4_STAGE_UNSUPPORTED_MACHINE, "the machine has 1 GPU; cuda:1 needs 2");
   assert_stage("devices=2", 1, id, NVFP4_STAGE_CHOSEN, "");
   assert_stage("sm=75", 0, id, NVFP4_STAGE_UNSUPPORTED_MACHINE,
-               "the GPU is a Mock GPU 0 of compute capability 7.5; needs compute capability 8.0 or newer");
+               "the GPU (Mock GPU 0) has compute capability 7.5; needs compute capability 8.0 or newer");
   assert_stage("fail=cuInit:100", 0, id, NVFP4_STAGE_UNSUPPORTED_MACHINE, "no CUDA-capable device is detected");
   assert_stage("driver=11080", 0, id, NVFP4_STAGE_UNSUPPORTED_MACHINE, "needs 12.0 or newer");
   assert_stage("fail=cuLibraryLoadData:200", 0, id, NVFP4_STAGE_FAILED_SELF_TEST, "cuLibraryLoadData: device kernel image is invalid");
@@ -233,6 +233,12 @@ static void test_transient_memory(void **state) {
     assert_in_range(most, packed, packed + (on_device ? 0 : CANONICAL) + SMALL);
     nvfp4_layer_destroy(layer);
   }
+  const size_t loads = test_cuda_loads(); /* kernels are loaded for the first layer of a context */
+  nvfp4_layer *layer;
+  assert_ok(nvfp4_layer_create(context, plan, &there, &layer, &reason), reason);
+  assert_true(loads > 0);
+  assert_int_equal(test_cuda_loads(), loads);
+  nvfp4_layer_destroy(layer);
   nvfp4_place_free(&place, owned);
   assert_ok(nvfp4_place_leave(&visit, &reason), reason);
   nvfp4_plan_free(plan);

@@ -8,9 +8,9 @@
 #include "format/scale_layout.h"
 #include "kernels/cuda/fp4_layout.h"
 #include "kernels/ref/spec.h"
+#include "sm100/model.h"
+#include "sm100/simulate.h"
 #include "support.h"
-#include "tcgen05/model.h"
-#include "tcgen05/simulate.h"
 
 /*
  * All constants of this test are what CUTLASS 4.2.0 computes (PyPI's nvidia-cutlass, run on the host):

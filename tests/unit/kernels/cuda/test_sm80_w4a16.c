@@ -53,7 +53,7 @@ static void test_machines(void **state) {
   nvfp4_machine machine = {.struct_size = sizeof machine, .gpu_count = 1, .gpus = {{.sm = 75, .name = "T4"}}};
   nvfp4_reason reason = {0};
   assert_int_equal(nvfp4_kernel_cuda_sm80_w4a16.is_supported(&machine, &reason), NVFP4_E_MACHINE);
-  assert_string_equal(reason.text, "the GPU is a T4 of compute capability 7.5; needs compute capability 8.0 or newer");
+  assert_string_equal(reason.text, "the GPU (T4) has compute capability 7.5; needs compute capability 8.0 or newer");
   static const int later[] = {80, 86, 89, 90, 100, 120};
   for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
     machine.gpus[0].sm = later[i];

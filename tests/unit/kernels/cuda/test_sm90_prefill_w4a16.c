@@ -3,7 +3,7 @@
 
 static void test_bound(void **state) {
   (void)state;
-  test_cuda_bound("cuda_sm90_prefill_w4a16", NVFP4_MODE_W4A16, NVFP4_DTYPE_BF16, 257);
+  test_cuda_bound("cuda_sm90_prefill_w4a16", NVFP4_MODE_W4A16, NVFP4_DTYPE_BF16, 129);
 }
 
 int main(void) {

@@ -100,7 +100,7 @@ static void test_opened_for_blackwell_alone(void **state) {
   (void)state;
   char text[512];
   assert_int_equal(stage_of("sm=90", "", text), NVFP4_STAGE_UNSUPPORTED_MACHINE);
-  assert_string_equal(text, "the GPU is a Mock GPU 0 of compute capability 9.0; needs compute capability 10.0 or newer");
+  assert_string_equal(text, "the GPU (Mock GPU 0) has compute capability 9.0; needs compute capability 10.0 or newer");
   assert_false(is_open());
   assert_int_equal(stage_of("sm=100", "", text), NVFP4_STAGE_CHOSEN);
   assert_true(is_open());

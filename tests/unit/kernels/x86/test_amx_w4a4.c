@@ -2,22 +2,9 @@
 /* On processors with AMX; what the kernel does with tiles, checkkern proves over emulated ones (tests/plugins/amx_emulated.h). Fewer than 16 rows are the second kernel's. */
 #include "ref_kernel_cases.h"
 
-#define KERNEL "x86_amx_w4a4"
-#define KERNELS KERNEL ",x86_avx512vnni_w4a4"
-
-static void test_shapes(void **state) {
-  (void)state;
-  skip_unless_supported(KERNEL);
-  check_shapes(KERNELS, NVFP4_MODE_W4A4);
-}
-
-static void test_batch_and_threads(void **state) {
-  (void)state;
-  skip_unless_supported(KERNEL);
-  check_batch_and_threads(KERNELS, NVFP4_MODE_W4A4);
-}
+static canonical_kernel kernel = {.id = "x86_amx_w4a4", .together = "x86_amx_w4a4,x86_avx512vnni_w4a4", .mode = NVFP4_MODE_W4A4};
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_shapes), cmocka_unit_test(test_batch_and_threads)};
+  const struct CMUnitTest tests[] = {CANONICAL_TESTS(&kernel)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tcgen05/simulate.h"
+#include "sm100/simulate.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #include "format/e4m3.h"
 #include "format/half.h"
 #include "kernels/ref/spec.h"
-#include "tcgen05/model.h"
+#include "sm100/model.h"
 
 enum { LANES = 128 };
 

@@ -12,5 +12,5 @@ const nvfp4_plugin *nvfp4_plugin_entry(const nvfp4_host *host, uint32_t abi_majo
   (void)host;
   (void)abi_major;
   (void)abi_minor;
-  return emulated_plugin(&nvfp4_kernel_cuda_sm100_w4a4, "plugin_emulated_sm100_w4a4", is_supported_here);
+  return emulated_plugin(&nvfp4_kernel_cuda_sm100_w4a4, "plugin_sm100_emulated_w4a4", is_supported_here);
 }

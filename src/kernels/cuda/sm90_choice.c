@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/cuda/sm90_choice.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/cuda/arguments.h"
+#include "kernels/cuda/mma.h"
+#include "kernels/cuda/mma_layout.h"
+
+extern const unsigned char nvfp4_fatbin_sm90_w4a16[];
+
+/* few_rows serves up to FEW_ALWAYS_M rows of x, and up to FEW_M where it is the fastest. MOST_TILES: tiles and thread blocks, of which a tile has up to eight, are numbered by int. */
+enum { MULTIPROCESSORS = 132, FEW_ALWAYS_M = 4, FEW_M = 8, PREFILL_M = 65, MOST_TILES = 1 << 27 };
+
+#define CODE(name)                                                                                          \
+  {                                                                                                         \
+    {nvfp4_fatbin_sm90_w4a16, "nvfp4_sm90_bf16_" name}, { nvfp4_fatbin_sm90_w4a16, "nvfp4_sm90_f16_" name } \
+  }
+
+/* few_rows of few.cuh, by the threads of a block. All numbers here are those of sm90_w4a16.cu. */
+static const struct few_kernel {
+  int threads, depth;
+  nvfp4_cuda_kernel code[2];
+} few_kernels[] = {{512, 4, CODE("few8_512")}, {768, 3, CODE("few8_768")}, {896, 2, CODE("few8_896")}, {1024, 2, CODE("few8_1024")}};
+
+/* How a thread block shares K and tiles of y with others. */
+typedef enum family {
+  MID,    /* sm90_mid.cuh: a slice of K; those of a tile are a cluster */
+  SPLIT,  /* sm90_split.cuh: all slices, two or four at a time */
+  SLICED, /* sm90_prefill.cuh: all slices, one after the other; blocks go on with other tiles */
+  WHOLE   /* the same, K in one slice */
+} family;
+
+/*
+ * The time of a product is about that of its rounds of thread blocks, of as many as the multiprocessors have room for; of a round begin_ns, and step_ns for each 128 k's (MID: for each of these and
+ * each tile of weights). Both as measured on an H200 with weights that come from memory (bench/hopper_h200_variants.csv), at most calls within 15 %. In calls of milliseconds clocks fall: all take up to 20 % more.
+ */
+typedef struct tile_kernel {
+  family family;
+  int tiles, columns; /* of a thread block: tiles of 64 rows of weights (MID: at most), and rows of x */
+  int threads, begin_ns, step_ns;
+  nvfp4_cuda_kernel code[2];
+} tile_kernel;
+
+static const tile_kernel tile_kernels[] = {
+    {SPLIT, 1, 16, 640, 2300, 180, CODE("split16")},      {SPLIT, 1, 32, 640, 2300, 210, CODE("split32")},
+    {SPLIT, 1, 64, 640, 2600, 300, CODE("split64")},      {SPLIT, 1, 128, 384, 1000, 560, CODE("split128")},
+    {MID, 12, 16, 640, 6300, 165, CODE("mid16")},         {MID, 12, 32, 640, 6300, 195, CODE("mid32")},
+    {MID, 9, 64, 512, 6300, 250, CODE("mid64")},          {MID, 4, 128, 384, 6300, 380, CODE("mid128")},
+    {MID, 2, 256, 384, 6300, 700, CODE("mid256")},        {SLICED, 2, 128, 384, 3000, 755, CODE("sliced128")},
+    {SLICED, 2, 192, 384, 3000, 1010, CODE("sliced192")}, {WHOLE, 2, 128, 384, 2800, 715, CODE("whole128")},
+    {WHOLE, 2, 256, 384, 2800, 1290, CODE("whole256")},   {WHOLE, 3, 128, 512, 2800, 1025, CODE("whole3x128")}};
+
+typedef struct product {
+  int64_t m, n, k, pairs; /* pairs: of 64 k's */
+  int slices;
+} product;
+
+static int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Nanoseconds: of a start; of reading weights from memory; of reading x from the L2 cache, which each block does for itself. Measured as above. */
+static int64_t few_ns(const product *p) {
+  enum { BEGIN_NS = 3900, WEIGHT_BYTES_A_NS = 4140, X_BYTES_A_NS = 32 };
+  return BEGIN_NS + ceiling(p->n, CUDA_MMA_ROWS) * p->pairs * CUDA_MMA_TILE_BYTES / WEIGHT_BYTES_A_NS + 2 * p->m * p->k / X_BYTES_A_NS;
+}
+
+static cuda_sm90_launch launch_few(const product *p) {
+  const int64_t row_tiles = ceiling(p->n, 16), warps_most = 32 / p->slices;
+  int64_t here = ceiling(row_tiles, MULTIPROCESSORS); /* row tiles of a block */
+  here = here < warps_most ? here : warps_most;
+  const int threads = (int)here * p->slices * 32;
+  const struct few_kernel *few = few_kernels;
+  while (few->threads < threads) {
+    few++;
+  }
+  cuda_mma_args a = {.m = p->m, .k = p->k, .slices = p->slices};
+  const int64_t shared_bytes = cuda_mma_few_shared_bytes(&a, threads, FEW_M, few->depth, CUDA_SM90_SHARED_BYTES);
+  const int64_t blocks = ceiling(row_tiles, here);
+  return (cuda_sm90_launch){.code = few->code,
+                            .slices = p->slices,
+                            .chunk_pairs = a.chunk_pairs,
+                            .threads = threads,
+                            .cluster = 1,
+                            .blocks = blocks < MULTIPROCESSORS ? blocks : MULTIPROCESSORS,
+                            .shared_bytes = shared_bytes};
+}
+
+/* The sums of slices need a place of their own; SPLIT's warpgroups have nothing to do if there are fewer slices; for few rows of x the others were measured. */
+static bool fits(const tile_kernel *kernel, const product *p, cuda_sm90_order order) {
+  switch (kernel->family) {
+    case SPLIT:
+      return p->slices >= 4;
+    case SLICED:
+      return p->slices > 1 && p->m >= PREFILL_M;
+    case WHOLE:
+      return (p->slices == 1 || order == CUDA_SM90_ANY) && p->m >= PREFILL_M;
+    default:
+      return true;
+  }
+}
+
+/* Returns nanoseconds, or INT64_MAX if there are too many tiles. */
+static int64_t launch_tiles(const tile_kernel *kernel, const product *p, cuda_sm90_launch *out) {
+  const int64_t tiles = ceiling(p->n, CUDA_MMA_ROWS), column_tiles = ceiling(p->m, kernel->columns);
+  int64_t blocks = ceiling(tiles, kernel->tiles) * column_tiles, at_a_time = MULTIPROCESSORS, steps = p->pairs;
+  if (blocks > MOST_TILES) {
+    return INT64_MAX;
+  }
+  *out = (cuda_sm90_launch){.code = kernel->code,
+                            .columns = kernel->columns,
+                            .slices = kernel->family == WHOLE ? 1 : p->slices,
+                            .threads = kernel->threads,
+                            .cluster = 1,
+                            .shared_bytes = CUDA_SM90_SHARED_BYTES};
+  if (kernel->family == MID) {
+    /* Clusters of 4 or 8 do not fill a GPU whose clusters of multiprocessors (GPCs) are 16 or 18 and some fewer: 15 of 8 were seen on an H200. */
+    at_a_time = (p->slices >= 4 ? 120 : MULTIPROCESSORS) / p->slices;
+    out->block_tiles = (int)ceiling(tiles, ceiling(blocks, at_a_time) * at_a_time / column_tiles); /* as few as these rounds allow */
+    out->cluster = p->slices;
+    blocks = ceiling(tiles, out->block_tiles) * column_tiles;
+    steps = ceiling(p->pairs, p->slices) * out->block_tiles;
+  }
+  const int64_t rounds = ceiling(blocks, at_a_time);
+  const bool persistent = kernel->family == SLICED || kernel->family == WHOLE;
+  out->blocks = (persistent && blocks > MULTIPROCESSORS ? MULTIPROCESSORS : blocks) * out->cluster;
+  return rounds * (kernel->begin_ns + steps * kernel->step_ns);
+}
+
+cuda_sm90_launch cuda_sm90_choose(int64_t m, int64_t n, int64_t k, cuda_sm90_order order) {
+  const product p = {.m = m, .n = n, .k = k, .pairs = ceiling(k, CUDA_MMA_PAIR), .slices = cuda_mma_slices(n, k)};
+  cuda_sm90_launch best = {0};
+  int64_t least = INT64_MAX;
+  if (m <= FEW_M) {
+    best = launch_few(&p);
+    least = few_ns(&p);
+  }
+  for (size_t i = 0; m > FEW_ALWAYS_M && i < sizeof tile_kernels / sizeof *tile_kernels; i++) {
+    cuda_sm90_launch launch;
+    if (fits(&tile_kernels[i], &p, order)) {
+      const int64_t ns = launch_tiles(&tile_kernels[i], &p, &launch);
+      if (ns < least) {
+        least = ns;
+        best = launch;
+      }
+    }
+  }
+  return best;
+}
