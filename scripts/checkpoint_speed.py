@@ -131,7 +131,7 @@ def main():
     scratch = args.folder / f"checkpoint_speed.{os.getpid()}"
     scratch.mkdir(parents=True)
     try:
-        system = subprocess.check_output(["stat", "-f", "-c", "%T", scratch], text=True).strip()
+        system = subprocess.check_output(["df", "--output=fstype", scratch], text=True).split()[-1]
         rows = measure(args, scratch)
     finally:
         remove(scratch)
