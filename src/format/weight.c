@@ -145,8 +145,8 @@ static const float equal_weights[NVFP4_BLOCK] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1
  * Codes for a given step, and their weighted squared error. Whatever the weights, a code's own term is least at the nearest value. The distance is that
  * of the magnitudes, which is the same number. The sum, whose order counts, stands apart: the loop before it vectorises.
  */
-NVFP4_CLONES_FMA static double encode(const float x[NVFP4_BLOCK], const float weights[NVFP4_BLOCK], double step,
-                                      uint8_t codes[NVFP4_BLOCK / 2]) {
+NVFP4_CLONES_FMA static double encode_block(const float x[NVFP4_BLOCK], const float weights[NVFP4_BLOCK], double step,
+                                            uint8_t codes[NVFP4_BLOCK / 2]) {
   int32_t code[NVFP4_BLOCK];
   double term[NVFP4_BLOCK];
   for (int i = 0; i < NVFP4_BLOCK; ++i) {
@@ -210,15 +210,15 @@ uint8_t nvfp4_quantise_block_exhaustive(const float x[16], const float *weights,
   }
   weights = weights_of(weights);
   int best = CODE_FIRST;
-  double least = encode(x, weights, step_of(best, global), codes);
+  double least = encode_block(x, weights, step_of(best, global), codes);
   for (int code = CODE_FIRST + 1; code <= CODE_LAST; ++code) {
-    double sum = encode(x, weights, step_of(code, global), codes);
+    double sum = encode_block(x, weights, step_of(code, global), codes);
     if (sum < least) {
       least = sum;
       best = code;
     }
   }
-  double squared = encode(x, equal_weights, step_of(best, global), codes);
+  double squared = encode_block(x, equal_weights, step_of(best, global), codes);
   if (error != NULL) {
     *error = squared;
   }
@@ -229,7 +229,7 @@ uint8_t nvfp4_quantise_block_exhaustive(const float x[16], const float *weights,
 static int four_or_six(const float x[NVFP4_BLOCK], const float weights[NVFP4_BLOCK], float amax, float global) {
   uint8_t codes[NVFP4_BLOCK / 2];
   int six = rounded_scale(amax, 6.0f, global), four = rounded_scale(amax, 4.0f, global);
-  return encode(x, weights, step_of(four, global), codes) < encode(x, weights, step_of(six, global), codes) ? four : six;
+  return encode_block(x, weights, step_of(four, global), codes) < encode_block(x, weights, step_of(six, global), codes) ? four : six;
 }
 
 /* -------------------------------------------------------------------------------------------------------------- the scale sweep */
@@ -359,7 +359,7 @@ uint8_t nvfp4_quantise_block(const float x[16], const float *weights, float glob
     return zero_block(codes, error);
   }
   int scale = find_scale(x, weights_of(weights), amax, global, search);
-  double sum = encode(x, equal_weights, step_of(scale, global), codes);
+  double sum = encode_block(x, equal_weights, step_of(scale, global), codes);
   if (error != NULL) {
     *error = sum;
   }
