@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/reason.h"
@@ -61,6 +62,11 @@ static nvfp4_status open_temporary(nvfp4_new_file *file, nvfp4_reason *reason) {
 nvfp4_status nvfp4_new_file_create(const char *path, nvfp4_new_file **out, nvfp4_reason *reason) {
   if (path == NULL || path[0] == '\0') {
     return nvfp4_reject(reason, NVFP4_E_ARG, "path is empty; the path of the file to write is needed");
+  }
+  struct stat existing;
+  if (lstat(path, &existing) == 0 && !S_ISREG(existing.st_mode)) {
+    return nvfp4_reject(reason, NVFP4_E_IO,
+                        "%s: is there and no plain file (a device, a link, a folder); name a file to make or to replace", path);
   }
   nvfp4_new_file *file = calloc(1, sizeof *file);
   if (file == NULL || (file->path = strdup(path)) == NULL) {
@@ -148,4 +154,15 @@ void nvfp4_new_file_destroy(nvfp4_new_file *file) {
   free(file->temporary);
   free(file->path);
   free(file);
+}
+
+nvfp4_status nvfp4_new_file_save(const char *path, const void *data, size_t bytes, nvfp4_reason *reason) {
+  nvfp4_new_file *file = NULL;
+  NVFP4_TRY(nvfp4_new_file_create(path, &file, reason));
+  nvfp4_status status = nvfp4_new_file_write(file, data, bytes, reason);
+  if (status == NVFP4_OK) {
+    status = nvfp4_new_file_finish(file, reason);
+  }
+  nvfp4_new_file_destroy(file);
+  return status;
 }

@@ -128,8 +128,14 @@ json 'j["text_tokens"] is None and j["comparison"]["kl_divergence"]["value"] > 0
   'len(j["comparison"]["kl_divergence_quantiles"]) == 13 and j["comparison"]["probability_change_quantiles"][6]["share"] == 0.5'
 refuse "neither TEXT nor --window" "$nvfp4" perplexity "$scratch/w4a4" "$scratch/text" --kl-divergence-base "$base" --kl-divergence
 refuse "kl-divergence-base FILE" "$nvfp4" perplexity "$scratch/w4a4" --kl-divergence
-refuse "is an input" "$nvfp4" perplexity "$scratch/w4a4" "$scratch/text" --kl-divergence-base "$scratch/text"
+refuse "same file as the input" "$nvfp4" perplexity "$scratch/w4a4" "$scratch/text" --kl-divergence-base "$scratch/text"
 refuse "1 of 2 arguments" "$nvfp4" perplexity "$scratch/w4a4"
+for file in model.safetensors config.json; do
+  cp "$scratch/w4a4/$file" "$scratch/kept"
+  refuse "a file of the checkpoint" "$nvfp4" perplexity "$scratch/w4a4" "$scratch/text" --kl-divergence-base "$scratch/w4a4/$file"
+  cmp "$scratch/w4a4/$file" "$scratch/kept"
+done
+refuse "no plain file" "$nvfp4" perplexity $tiny "$scratch/text" --window 64 --windows 1 --kl-divergence-base "$scratch"
 refuse "does not begin with" "$nvfp4" perplexity "$scratch/w4a4" --kl-divergence-base "$scratch/text" --kl-divergence
 
 # On a terminal there is a progress bar, and it is wiped out at the end.

@@ -96,6 +96,31 @@ static void says_why_not(void **state) {
   assert_int_equal(rmdir(path), 0);
 }
 
+/* A rename would take the place of a device or of a link. */
+static void only_files_are_replaced(void **state) {
+  (void)state;
+  nvfp4_reason reason = {0};
+  char other[80];
+  snprintf(other, sizeof other, "%s/other", folder);
+  for (int i = 0; i < 4; i++) {
+    int made = i == 0 ? mkdir(path, 0777) : i == 1 ? mkfifo(path, 0666) : symlink(i == 2 ? other : "/dev/null", path);
+    assert_int_equal(made, 0);
+    assert_int_equal(nvfp4_new_file_save(path, "text", 4, &reason), NVFP4_E_IO);
+    assert_non_null(strstr(reason.text, path));
+    assert_non_null(strstr(reason.text, "no plain file"));
+    assert_int_equal(access(other, F_OK), -1);
+    assert_int_equal(i == 0 ? rmdir(path) : unlink(path), 0);
+  }
+  for (int i = 0; i < 2; i++) {
+    assert_ok(nvfp4_new_file_save(path, i == 0 ? "long text" : "text", i == 0 ? 9 : 4, &reason), reason);
+  }
+  size_t bytes;
+  char *text = test_read_file(path, &bytes);
+  assert_string_equal(text, "text");
+  free(text);
+  assert_int_equal(unlink(path), 0);
+}
+
 /* A limit on the size of files stands for a full disk. */
 static void a_full_disk_is_an_error(void **state) {
   (void)state;
@@ -185,8 +210,8 @@ static void a_late_refusal_is_an_error(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(appears_when_whole), cmocka_unit_test(says_why_not),
-                                     cmocka_unit_test(a_full_disk_is_an_error), cmocka_unit_test(goes_to_the_disk_on_the_way),
-                                     cmocka_unit_test(a_late_refusal_is_an_error)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(appears_when_whole),          cmocka_unit_test(says_why_not),
+                                     cmocka_unit_test(only_files_are_replaced),     cmocka_unit_test(a_full_disk_is_an_error),
+                                     cmocka_unit_test(goes_to_the_disk_on_the_way), cmocka_unit_test(a_late_refusal_is_an_error)};
   return cmocka_run_group_tests(tests, setup, teardown);
 }
