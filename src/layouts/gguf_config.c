@@ -197,8 +197,11 @@ nvfp4_status nvfp4_gguf_head_rows(const nvfp4_checkpoint *source, int64_t *head_
   }
   if (!nvfp4_gguf_get_int(metadata, "llama.attention.head_count", &heads) ||
       !nvfp4_gguf_get_int(metadata, "llama.embedding_length", &hidden) || heads <= 0 || hidden <= 0 || hidden % heads != 0) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT,
-                        "%s: the size of a head cannot be told from llama.attention.head_count and llama.embedding_length", path);
+    return nvfp4_reject(
+        reason, NVFP4_E_FORMAT,
+        "%s: the size of a head cannot be told; needs llama.attention.key_length, or llama.embedding_length that is a multiple "
+        "of llama.attention.head_count",
+        path);
   }
   *head_rows = hidden / heads;
   return NVFP4_OK;

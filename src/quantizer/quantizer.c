@@ -57,7 +57,7 @@ static nvfp4_status check_needs(const nvfp4_quantize_options *options, nvfp4_rea
                       : options->input_range == NVFP4_INPUT_MSE  ? "the range of inputs"
                                                                  : NULL;
   if (needs != NULL && options->calibration == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "no calibration text, but %s comes from one: give a text of some thousand words", needs);
+    return nvfp4_reject(reason, NVFP4_E_ARG, "no calibration text, the source of %s: give one of some thousand words", needs);
   }
   return NVFP4_OK;
 }

@@ -198,7 +198,7 @@ static int run_quantize(cli *run, int argc, char **argv) {
        0, 0},
       {"bpw", "BITS",
        "bits a weight, 4.5 to 16, on average over the linear layers: those with the largest error for their size are not quantised",
-       CLI_REAL, &q.bits, 4, 16},
+       CLI_REAL, &q.bits, 1, 32},
       {"lm-head", NULL, "quantise the output projection too", CLI_FLAG, &q.lm_head, 0, 0},
       {"calibrate", "FILE", "UTF-8 text to run the model on, a block at a time, for input scales and whatever else needs one", CLI_TEXT,
        &q.calibrate, 0, 0},
@@ -215,8 +215,11 @@ static int run_quantize(cli *run, int argc, char **argv) {
   if (q.calibration_tokens != 0 && q.calibrate == NULL) {
     return cli_fail(run, NVFP4_E_ARG, "--calibration-tokens needs --calibrate FILE");
   }
+  if (q.damping != 0 && q.method != 1) {
+    return cli_fail(run, NVFP4_E_ARG, "--damping needs --method gptq");
+  }
   if (cli_same_file(q.paths[0], q.paths[1])) {
-    return cli_fail(run, NVFP4_E_ARG, "%s is both input and output; needs a folder of its own", q.paths[1]);
+    return cli_fail(run, NVFP4_E_ARG, "%s is both input and output; needs a name of its own", q.paths[1]);
   }
   char *calibration = NULL;
   size_t bytes;
