@@ -22,11 +22,7 @@ static nvfp4_status read_architectures(nvfp4_convert_job *job, nvfp4_reason *rea
   job->from_gguf = source->gguf != NULL;
   job->to_gguf = job->options.layout == NVFP4_LAYOUT_GGUF;
   if (job->from_gguf) {
-    int64_t parts;
-    if (nvfp4_gguf_get_int(source->gguf, "split.count", &parts) && parts > 1) {
-      return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s is one of %lld parts of a model; join them with llama-gguf-split --merge",
-                          nvfp4_checkpoint_path(source), (long long)parts);
-    }
+    NVFP4_TRY(nvfp4_gguf_refuse_part(source, reason));
   } else if (job->to_gguf) {
     NVFP4_TRY(nvfp4_gguf_model_read(nvfp4_checkpoint_path(source), source->config, &job->gguf_model, reason));
     job->translated = job->gguf_model.arch[0] != '\0';

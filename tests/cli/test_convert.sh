@@ -18,6 +18,14 @@ nothing_left "$scratch/mlx"
 expect 0 "$nvfp4" convert $golden/comfy/comfy-nvfp4.safetensors "$scratch/one.safetensors" --layout modelopt
 [ -f "$scratch/one.safetensors" ] || fail "no file"
 
+# A config as Python writes it, kept as it is.
+cp -r $golden/ct_nvfp4 "$scratch/python"
+sed -i 's/^{/{\n  "time_step_limit": [0.0, Infinity],\n  "no_limit": 1000000000000000019884624838656,/' "$scratch/python/config.json"
+expect 0 "$nvfp4" convert "$scratch/python" "$scratch/python-mo" --layout modelopt
+grep -qF '"no_limit": 1000000000000000019884624838656' "$scratch/python-mo/config.json" || fail "a long integer is lost"
+python3 -c 'import json, sys; assert json.load(open(sys.argv[1]))["time_step_limit"] == [0.0, float("inf")]' "$scratch/python-mo/config.json"
+expect 0 "$nvfp4" inspect "$scratch/python-mo"
+
 # Bad use.
 refuse "--layout is missing" "$nvfp4" convert $golden/ct_nvfp4 "$scratch/x"
 refuse "both input and output" "$nvfp4" convert "$scratch/mo" "$scratch/mo" --layout mlx
