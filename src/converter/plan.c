@@ -201,8 +201,19 @@ static bool is_rope_of_config(const nvfp4_convert_job *job, const nvfp4_tensor *
          nvfp4_checkpoint_metadata(job->source, NVFP4_METADATA_CONFIG, config, sizeof config);
 }
 
+/* Numbers and vectors that llama.cpp has no use for: scales of an FP8 cache of keys and values, inv_freq. It opens no file that has more tensors than its models.
+ * A matrix without a place is more than that: the model is another one. */
+static bool has_no_place(const nvfp4_convert_job *job, const nvfp4_tensor *tensor) {
+  char name[CONVERT_MAX_NAME];
+  return job->to_gguf && job->translated && tensor->rank <= 1 && !nvfp4_hf_gguf_name(tensor->name, name, sizeof name);
+}
+
 static nvfp4_status plan_other(nvfp4_convert_job *job, const nvfp4_tensor *tensor, int64_t head, nvfp4_reason *reason) {
   if (owner(job, tensor) != NULL || is_rope_of_config(job, tensor)) {
+    return NVFP4_OK;
+  }
+  if (has_no_place(job, tensor)) {
+    nvfp4_convert_tell(job, true, tensor->name, "llama.cpp's model has no such tensor: left out");
     return NVFP4_OK;
   }
   nvfp4_item *item = &job->items[job->item_count++];
