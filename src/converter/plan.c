@@ -201,11 +201,18 @@ static bool is_rope_of_config(const nvfp4_convert_job *job, const nvfp4_tensor *
          nvfp4_checkpoint_metadata(job->source, NVFP4_METADATA_CONFIG, config, sizeof config);
 }
 
-/* Numbers and vectors that llama.cpp has no use for: scales of an FP8 cache of keys and values, inv_freq. It opens no file that has more tensors than its models.
- * A matrix without a place is more than that: the model is another one. */
+static bool is_cache_scale(const char *name) {
+  const char *dot = strrchr(name, '.');
+  return dot != NULL && (strcmp(dot, ".k_scale") == 0 || strcmp(dot, ".v_scale") == 0);
+}
+
+/* Numbers and vectors that the target's models lack (scales of an FP8 cache of keys and values; for llama.cpp inv_freq, too): llama.cpp and mlx-lm open no file
+ * that has more tensors than the model. A matrix without a place is more than that: the model is another one. */
 static bool has_no_place(const nvfp4_convert_job *job, const nvfp4_tensor *tensor) {
   char name[CONVERT_MAX_NAME];
-  return job->to_gguf && job->translated && tensor->rank <= 1 && !nvfp4_hf_gguf_name(tensor->name, name, sizeof name);
+  bool gguf = job->to_gguf && job->translated && !nvfp4_hf_gguf_name(tensor->name, name, sizeof name);
+  bool mlx = job->options.layout == NVFP4_LAYOUT_MLX && job->source->config != NULL && is_cache_scale(tensor->name);
+  return tensor->rank <= 1 && (gguf || mlx);
 }
 
 static nvfp4_status plan_other(nvfp4_convert_job *job, const nvfp4_tensor *tensor, int64_t head, nvfp4_reason *reason) {
@@ -213,7 +220,7 @@ static nvfp4_status plan_other(nvfp4_convert_job *job, const nvfp4_tensor *tenso
     return NVFP4_OK;
   }
   if (has_no_place(job, tensor)) {
-    nvfp4_convert_tell(job, true, tensor->name, "llama.cpp's model has no such tensor: left out");
+    nvfp4_convert_tell(job, true, tensor->name, "%s has no such tensor in its models: left out", job->to_gguf ? "llama.cpp" : "mlx-lm");
     return NVFP4_OK;
   }
   nvfp4_item *item = &job->items[job->item_count++];

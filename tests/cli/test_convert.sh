@@ -31,10 +31,12 @@ for name in "kv":
 text = json.dumps(header).encode()
 open(sys.argv[1], "wb").write(struct.pack("<Q", len(text)) + text + data)
 PYTHON
-refuse "2 things would be lost (model.layers.0.self_attn.k_proj.k_scale: llama.cpp's model has no such tensor" \
+refuse "2 things would be lost (model.layers.0.self_attn.k_proj.k_scale: llama.cpp has no such tensor" \
   "$nvfp4" convert "$scratch/cache" "$scratch/cache.gguf" --layout gguf
-expect 0 "$nvfp4" convert "$scratch/cache" "$scratch/cache.gguf" --layout gguf --allow-lossy --json
-json 'len(j["losses"]) == 2 and j["copied_tensors"] == 7'
+for layout in gguf mlx; do
+  expect 0 "$nvfp4" convert "$scratch/cache" "$scratch/cache-$layout" --layout $layout --allow-lossy --json
+  json 'len(j["losses"]) == 2 and j["copied_tensors"] == 7'
+done
 expect 0 "$nvfp4" convert "$scratch/cache" "$scratch/cache-ct" --layout compressed-tensors --json
 json 'j["losses"] == [] and j["copied_tensors"] == 9'
 
