@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A file in the making. It has a temporary name beside its own until finish has flushed it to the disk and renamed it: a reader never sees
- * half of one, whatever becomes of this process. An existing file of that name is replaced at once; anything else of that name is refused, since
- * the rename would take the place of a device or a link, not write to it.
+ * half of one, whatever becomes of this process. An existing file of that name is replaced at once; anything else of that name is refused,
+ * since the rename would take the place of a device or a link, not write to it.
  */
 #ifndef NVFP4_BASE_NEW_FILE_H
 #define NVFP4_BASE_NEW_FILE_H

@@ -124,8 +124,8 @@ static bool is_embedding(const char *base) {
 
 static bool is_plain(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 || dtype == NVFP4_DTYPE_F16 || dtype == NVFP4_DTYPE_BF16; }
 
-/* Weights of several layers in one tensor, listed, not served: experts, with or without ".weight" (their scales are not listed), and whatever has 3
- * dimensions and no plain type, as a convolution has (MLX's switch_mlp.*.weight). */
+/* Weights of several layers in one tensor, listed, not served: experts, with or without ".weight" (their scales are not listed), and
+ * whatever has 3 dimensions and no plain type, as a convolution has (MLX's switch_mlp.*.weight). */
 static bool is_stacked(const nvfp4_tensor *tensor) {
   bool experts = (strstr(tensor->name, "experts") != NULL || strstr(tensor->name, "_exps") != NULL) && !ends_with(tensor->name, "_scale") &&
                  !ends_with(tensor->name, "_scale_2") && !ends_with(tensor->name, "scales") && !ends_with(tensor->name, "bias");

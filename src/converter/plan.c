@@ -206,8 +206,8 @@ static bool is_cache_scale(const char *name) {
   return dot != NULL && (strcmp(dot, ".k_scale") == 0 || strcmp(dot, ".v_scale") == 0);
 }
 
-/* Numbers and vectors that the target's models lack (scales of an FP8 cache of keys and values; for llama.cpp inv_freq, too): llama.cpp and mlx-lm open no file
- * that has more tensors than the model. A matrix without a place is more than that: the model is another one. */
+/* Numbers and vectors that the target's models lack (scales of an FP8 cache of keys and values; for llama.cpp inv_freq, too): llama.cpp and
+ * mlx-lm open no file that has more tensors than the model. A matrix without a place is more than that: the model is another one. */
 static bool has_no_place(const nvfp4_convert_job *job, const nvfp4_tensor *tensor) {
   char name[CONVERT_MAX_NAME];
   bool gguf = job->to_gguf && job->translated && !nvfp4_hf_gguf_name(tensor->name, name, sizeof name);

@@ -221,8 +221,8 @@ static bool ends_with(const char *text, const char *end) {
   return length >= end_length && strcmp(text + length - end_length, end) == 0;
 }
 
-/* Whether the path leads to a file that is read with the checkpoint: the one that names it, or weights and configs of its folder (of a lone file:
- * of none). */
+/* Whether the path leads to a file that is read with the checkpoint: the one that names it, or weights and configs of its folder (of a lone
+ * file: of none). */
 static bool is_of_checkpoint(const char *path, const char *checkpoint) {
   const char *slash = strrchr(checkpoint, '/');
   char *folder = !ends_with(checkpoint, ".json") ? strdup(checkpoint)

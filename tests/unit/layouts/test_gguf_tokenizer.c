@@ -42,7 +42,8 @@ static void tokenizers_come_back(void **state) {
   remove_folder(folder);
 }
 
-/* A folder with this tokenizer.json (and a tokenizer_config.json as transformers writes it) beside a model; returns what looking at it gives. */
+/* A folder with this tokenizer.json, and a tokenizer_config.json as transformers writes it, beside a model; returns what looking at it
+ * gives. */
 static nvfp4_status look(const char *tokenizer) {
   static const float zeros[256];
   static const test_tensor tensors[] = {{"proj.weight", NVFP4_DTYPE_F32, 2, {16, 16}, zeros}};
