@@ -79,6 +79,9 @@ typedef struct nvfp4_quantize_options {
   nvfp4_input_range input_range;
   nvfp4_quantized_layer_fn layer; /* called once a linear layer, in order of names, before the function returns; NULL: none */
   void *layer_cookie;
+  bool fuse_globals; /* parts that engines fuse (q/k/v, gate/up, w1/w3) get the multiplier of the one with the largest weight, for engines
+                      * that keep one number for all of them. vLLM takes the largest and leaves the others' block scales as they are. Not
+                      * with search_global */
 } nvfp4_quantize_options;
 
 /* Whether NVFP4_ROUNDING_GPTQ can be done here: opens OpenBLAS (libopenblas.so.0), which stays loaded. If not, reason says what to install. */
@@ -104,8 +107,9 @@ typedef struct nvfp4_quantize_stats {
  * and codes and scales in a file beside the output until it is written. Everything is written to temporary names
  * and renamed at the end; an existing folder is refused if it holds a checkpoint. stats may be NULL.
  *
- * The same input and options give the same bytes with any number of threads; with GPTQ, on processors for which OpenBLAS gives the same bits. Each layer has a global scale of its own, also those that
- * engines fuse (q/k/v, gate/up): this library keeps them apart. Copied tensors keep their bits; from GGUF, F32 tensors become bf16 where
+ * The same input and options give the same bytes with any number of threads; with GPTQ, on processors for which OpenBLAS gives the same
+ * bits. Each layer has a global scale of its own, also those that engines fuse (q/k/v, gate/up), unless fuse_globals is set: this library
+ * keeps them apart. Copied tensors keep their bits; from GGUF, F32 tensors become bf16 where
  * that is exact, and blocks (a Q8_0 embedding) are rounded to bf16.
  *
  * Errors: NVFP4_E_UNSUPPORTED for an input that is quantised already, has no linear layer or cannot be translated (GGUF files of another

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE /* sync_file_range */
 #include "base/new_file.h"
 
 #include <errno.h>
@@ -7,15 +7,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/reason.h"
 
-#define BUFFER_BYTES (1 << 18) /* gathers headers and scalars; what is larger goes straight to the system */
+enum {
+  BUFFER_BYTES = 1 << 18, /* gathers headers and scalars; what is larger goes straight to the system */
+  STEP_BYTES = 1 << 23,   /* of flushing */
+  BEHIND_BYTES = 1 << 26  /* written, and not known to be on the disk */
+};
 
 struct nvfp4_new_file {
   char *path, *temporary;
-  FILE *file; /* NULL once closed */
+  FILE *file;               /* NULL once closed */
+  int64_t written, flushed; /* bytes; those below `flushed` are on the disk or on their way there */
   bool finished;
 };
 
@@ -57,6 +63,11 @@ nvfp4_status nvfp4_new_file_create(const char *path, nvfp4_new_file **out, nvfp4
   if (path == NULL || path[0] == '\0') {
     return nvfp4_reject(reason, NVFP4_E_ARG, "path is empty; the path of the file to write is needed");
   }
+  struct stat existing;
+  if (lstat(path, &existing) == 0 && !S_ISREG(existing.st_mode)) {
+    return nvfp4_reject(reason, NVFP4_E_IO,
+                        "%s: is there and no plain file (a device, a link, a folder); name a file to make or to replace", path);
+  }
   nvfp4_new_file *file = calloc(1, sizeof *file);
   if (file == NULL || (file->path = strdup(path)) == NULL) {
     free(file);
@@ -71,11 +82,35 @@ nvfp4_status nvfp4_new_file_create(const char *path, nvfp4_new_file **out, nvfp4
   return NVFP4_OK;
 }
 
+/* The system says of a failed write once that it failed: here, or else to fsync. Where there is no such call (sandboxes), fsync does all. */
+static bool sync_range(nvfp4_new_file *file, int64_t first, unsigned flags) {
+  return sync_file_range(fileno(file->file), first, STEP_BYTES, flags) == 0 || errno == ENOSYS || errno == EPERM;
+}
+
+/* The disk works while the caller makes what follows; left to itself, the system begins when much has piled up, or at the fsync. What has
+ * reached the disk leaves the page cache: a file of many GB would push out whatever else is there, its own source before all, and pages that
+ * are used again cost less than new ones. */
+static nvfp4_status flush_steps(nvfp4_new_file *file, nvfp4_reason *reason) {
+  const unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  while (file->written - file->flushed >= STEP_BYTES) {
+    int64_t behind = file->flushed - BEHIND_BYTES;
+    if (!sync_range(file, file->flushed, SYNC_FILE_RANGE_WRITE) || (behind >= 0 && !sync_range(file, behind, all))) {
+      return io_error(file, "written", errno, reason);
+    }
+    if (behind >= 0) {
+      (void)posix_fadvise(fileno(file->file), behind, STEP_BYTES, POSIX_FADV_DONTNEED);
+    }
+    file->flushed += STEP_BYTES;
+  }
+  return NVFP4_OK;
+}
+
 nvfp4_status nvfp4_new_file_write(nvfp4_new_file *file, const void *data, size_t bytes, nvfp4_reason *reason) {
   if (bytes > 0 && fwrite(data, 1, bytes, file->file) != bytes) {
     return io_error(file, "written", errno, reason);
   }
-  return NVFP4_OK;
+  file->written += (int64_t)bytes;
+  return flush_steps(file, reason);
 }
 
 void nvfp4_flush_folder_of(const char *path) {
@@ -119,4 +154,15 @@ void nvfp4_new_file_destroy(nvfp4_new_file *file) {
   free(file->temporary);
   free(file->path);
   free(file);
+}
+
+nvfp4_status nvfp4_new_file_save(const char *path, const void *data, size_t bytes, nvfp4_reason *reason) {
+  nvfp4_new_file *file = NULL;
+  NVFP4_TRY(nvfp4_new_file_create(path, &file, reason));
+  nvfp4_status status = nvfp4_new_file_write(file, data, bytes, reason);
+  if (status == NVFP4_OK) {
+    status = nvfp4_new_file_finish(file, reason);
+  }
+  nvfp4_new_file_destroy(file);
+  return status;
 }

@@ -153,7 +153,7 @@ static nvfp4_status open_regular(const char *path, int *descriptor, uint64_t *by
   struct stat status;
   if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
     close(fd);
-    return nvfp4_reject(reason, NVFP4_E_IO, "%s: is not a regular file", path);
+    return nvfp4_reject(reason, NVFP4_E_IO, "%s: is not a regular file; name one, or a folder of them", path);
   }
   *descriptor = fd;
   *bytes = (uint64_t)status.st_size;
@@ -382,7 +382,8 @@ static nvfp4_status list_safetensors(nvfp4_checkpoint *checkpoint, char ***paths
   }
   closedir(folder);
   if (status == NVFP4_OK && used == 0) {
-    status = nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: folder has no .safetensors file; name a .gguf file itself", checkpoint->folder);
+    status = nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: folder has no .safetensors file and needs one; name a .gguf file itself",
+                          checkpoint->folder);
   }
   if (status != NVFP4_OK) {
     free(list);
@@ -434,7 +435,8 @@ static nvfp4_status open_path(nvfp4_checkpoint *checkpoint, nvfp4_reason *reason
   const char *path = checkpoint->path;
   struct stat status;
   if (stat(path, &status) != 0) {
-    return nvfp4_reject(reason, NVFP4_E_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    return nvfp4_reject(reason, NVFP4_E_IO, "%s: cannot be opened: %s; name a folder, a .safetensors, an index .json or a .gguf", path,
+                        strerror(errno));
   }
   if (S_ISDIR(status.st_mode)) {
     checkpoint->folder = checkpoint->path;

@@ -5,6 +5,7 @@
  *   checkpoint.c    opens path -> maps files -> safetensors.c or gguf.c append tensors -> sorted by name -> layers.c makes layers of them
  *   safetensors.c   header JSON -> tensors, strictly checked; safetensors_writer.c writes them
  *   gguf.c          header, metadata, tensors
+ *   config_text.c   config files as Python writes them
  *   quant_config.c  config.json, hf_quant_config.json -> which scheme a layer has
  *   layers.c        tensor names + scheme -> layers; checks of scales
  *   rows.c          rows of an NVFP4 layer, in the canonical form; weights.c makes a whole layer of them

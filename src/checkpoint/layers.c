@@ -122,14 +122,15 @@ static bool is_embedding(const char *base) {
   return strstr(last, "embed") != NULL || strstr(last, "embd") != NULL || strcmp(last, "wte") == 0 || strcmp(last, "wpe") == 0;
 }
 
-/* Experts of several layers in one tensor, with or without ".weight": listed, not served. Their scales are not listed. */
-static bool is_stacked_experts(const nvfp4_tensor *tensor) {
-  return tensor->rank == 3 && (strstr(tensor->name, "experts") != NULL || strstr(tensor->name, "_exps") != NULL) &&
-         !ends_with(tensor->name, "_scale") && !ends_with(tensor->name, "_scale_2") && !ends_with(tensor->name, "scales") &&
-         !ends_with(tensor->name, "bias");
-}
-
 static bool is_plain(nvfp4_dtype dtype) { return dtype == NVFP4_DTYPE_F32 || dtype == NVFP4_DTYPE_F16 || dtype == NVFP4_DTYPE_BF16; }
+
+/* Weights of several layers in one tensor, listed, not served: experts, with or without ".weight" (their scales are not listed), and
+ * whatever has 3 dimensions and no plain type, as a convolution has (MLX's switch_mlp.*.weight). */
+static bool is_stacked(const nvfp4_tensor *tensor) {
+  bool experts = (strstr(tensor->name, "experts") != NULL || strstr(tensor->name, "_exps") != NULL) && !ends_with(tensor->name, "_scale") &&
+                 !ends_with(tensor->name, "_scale_2") && !ends_with(tensor->name, "scales") && !ends_with(tensor->name, "bias");
+  return tensor->rank == 3 && (experts || (ends_with(tensor->name, ".weight") && !is_plain(tensor->dtype)));
+}
 
 /* "[32, 64]" */
 static const char *shape_text(const nvfp4_tensor *tensor, char text[128]) {
@@ -661,12 +662,11 @@ static size_t layer_name_length(const nvfp4_tensor *tensor, bool *packed) {
     return length - strlen(".weight_packed");
   }
   if (!ends_with(tensor->name, ".weight")) {
-    return is_stacked_experts(tensor) ? length : 0;
+    return is_stacked(tensor) ? length : 0;
   }
   length -= strlen(".weight");
-  /* Norms have one dimension, convolutions three or more. Bytes of another rank are looked at: they may claim to be NVFP4. */
-  bool odd = tensor->dtype == NVFP4_DTYPE_U8 && tensor->rank != 3;
-  return tensor->rank == 2 || is_stacked_experts(tensor) || odd ? length : 0;
+  /* Norms have one dimension, convolutions three or more. Bytes of any rank are looked at: they may claim to be NVFP4. */
+  return tensor->rank == 2 || is_stacked(tensor) || tensor->dtype == NVFP4_DTYPE_U8 ? length : 0;
 }
 
 /* Scales whose weight is not there: a shard is missing, or a tool has renamed things. */

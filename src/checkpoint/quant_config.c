@@ -20,6 +20,7 @@
 #include <strings.h>
 
 #include "base/reason.h"
+#include "checkpoint/config_text.h"
 
 /* Matching a layer's name takes tens to hundreds of steps. An exponential pattern runs out of these in some milliseconds. */
 #define MATCH_LIMIT 100000
@@ -54,40 +55,10 @@ struct nvfp4_quant_config {
 
 /* ---------------------------------------------------------------------------------------------------------------------- JSON */
 
-/* Python writes NaN, Infinity and -Infinity, which are not JSON (a Mamba config's "time_step_limit": [0.0, Infinity]). A 0 takes their place:
- * nobody asks for those values here. */
-static void replace_python_constants(char *text) {
-  static const char *const constants[] = {"-Infinity", "Infinity", "NaN"};
-  bool quoted = false;
-  for (char *p = text; *p != '\0'; p++) {
-    if (quoted && *p == '\\' && p[1] != '\0') {
-      p++;
-    } else if (*p == '"') {
-      quoted = !quoted;
-    } else if (!quoted && (*p == '-' || *p == 'I' || *p == 'N')) {
-      for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {
-        size_t length = strlen(constants[i]);
-        if (strncmp(p, constants[i], length) == 0) {
-          memset(p, ' ', length);
-          *p = '0';
-          break;
-        }
-      }
-    }
-  }
-}
-
 /* A JSON object; NULL with a reason if it is none. */
 static nvfp4_status load_object(const char *text, const char *file, json_t **out, nvfp4_reason *reason) {
-  char *copy = strdup(text);
-  if (copy == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_NOMEM, "%s: no memory for %zu bytes", file, strlen(text));
-  }
-  replace_python_constants(copy);
   json_error_t error;
-  /* Integers as reals: a number too large for 64 bits somewhere in config.json is not our business. */
-  json_t *root = json_loads(copy, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
-  free(copy);
+  json_t *root = nvfp4_config_load(text, &error);
   if (root == NULL) {
     return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s is not JSON: line %d, column %d: %s", file, error.line, error.column, error.text);
   }

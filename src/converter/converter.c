@@ -85,8 +85,8 @@ static nvfp4_status tell_remarks(nvfp4_convert_job *job, nvfp4_reason *reason) {
 static nvfp4_status refuse_losses(const nvfp4_convert_job *job, nvfp4_reason *reason) {
   if (job->stats.losses > 0 && !job->options.allow_lossy && !job->options.dry_run) {
     return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED,
-                        "%lld things would be lost (%s); allow it (--allow-lossy), or choose another layout; --dry-run lists them all",
-                        (long long)job->stats.losses, job->first_loss);
+                        "%lld thing%s would be lost (%s); allow it (--allow-lossy), or choose another layout; --dry-run lists them all",
+                        (long long)job->stats.losses, job->stats.losses == 1 ? "" : "s", job->first_loss);
   }
   return NVFP4_OK;
 }

@@ -22,11 +22,7 @@ static nvfp4_status read_architectures(nvfp4_convert_job *job, nvfp4_reason *rea
   job->from_gguf = source->gguf != NULL;
   job->to_gguf = job->options.layout == NVFP4_LAYOUT_GGUF;
   if (job->from_gguf) {
-    int64_t parts;
-    if (nvfp4_gguf_get_int(source->gguf, "split.count", &parts) && parts > 1) {
-      return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s is one of %lld parts of a model; join them with llama-gguf-split --merge",
-                          nvfp4_checkpoint_path(source), (long long)parts);
-    }
+    NVFP4_TRY(nvfp4_gguf_refuse_part(source, reason));
   } else if (job->to_gguf) {
     NVFP4_TRY(nvfp4_gguf_model_read(nvfp4_checkpoint_path(source), source->config, &job->gguf_model, reason));
     job->translated = job->gguf_model.arch[0] != '\0';
@@ -205,8 +201,26 @@ static bool is_rope_of_config(const nvfp4_convert_job *job, const nvfp4_tensor *
          nvfp4_checkpoint_metadata(job->source, NVFP4_METADATA_CONFIG, config, sizeof config);
 }
 
+static bool is_cache_scale(const char *name) {
+  const char *dot = strrchr(name, '.');
+  return dot != NULL && (strcmp(dot, ".k_scale") == 0 || strcmp(dot, ".v_scale") == 0);
+}
+
+/* Numbers and vectors that the target's models lack (scales of an FP8 cache of keys and values; for llama.cpp inv_freq, too): llama.cpp and
+ * mlx-lm open no file that has more tensors than the model. A matrix without a place is more than that: the model is another one. */
+static bool has_no_place(const nvfp4_convert_job *job, const nvfp4_tensor *tensor) {
+  char name[CONVERT_MAX_NAME];
+  bool gguf = job->to_gguf && job->translated && !nvfp4_hf_gguf_name(tensor->name, name, sizeof name);
+  bool mlx = job->options.layout == NVFP4_LAYOUT_MLX && job->source->config != NULL && is_cache_scale(tensor->name);
+  return tensor->rank <= 1 && (gguf || mlx);
+}
+
 static nvfp4_status plan_other(nvfp4_convert_job *job, const nvfp4_tensor *tensor, int64_t head, nvfp4_reason *reason) {
   if (owner(job, tensor) != NULL || is_rope_of_config(job, tensor)) {
+    return NVFP4_OK;
+  }
+  if (has_no_place(job, tensor)) {
+    nvfp4_convert_tell(job, true, tensor->name, "%s has no such tensor in its models: left out", job->to_gguf ? "llama.cpp" : "mlx-lm");
     return NVFP4_OK;
   }
   nvfp4_item *item = &job->items[job->item_count++];

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/reason.h"
+#include "checkpoint/config_text.h"
 #include "checkpoint/gguf.h"
 #include "checkpoint/safetensors_writer.h"
 #include "converter/converter.h"
@@ -133,8 +134,9 @@ static bool says_fp8(const json_t *scheme) {
 
 /* Whether the source's configs ask for an FP8 cache of keys and values. */
 static bool kv_cache_is_fp8(const nvfp4_checkpoint *source) {
-  json_t *config = source->config != NULL ? json_loads(source->config, 0, NULL) : NULL;
-  json_t *quant = source->quant_config != NULL ? json_loads(source->quant_config, 0, NULL) : NULL;
+  json_error_t error;
+  json_t *config = source->config != NULL ? nvfp4_config_load(source->config, &error) : NULL;
+  json_t *quant = source->quant_config != NULL ? nvfp4_config_load(source->quant_config, &error) : NULL;
   const char *algo = json_string_value(json_object_get(json_object_get(quant, "quantization"), "kv_cache_quant_algo"));
   bool fp8 = says_fp8(json_object_get(json_object_get(config, "quantization_config"), "kv_cache_scheme")) ||
              (algo != NULL && strcmp(algo, "FP8") == 0);

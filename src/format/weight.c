@@ -127,25 +127,42 @@ nvfp4_status nvfp4_weights_dequantise(const nvfp4_weights *weights, const nvfp4_
 
 /* ------------------------------------------------------------------------------------------------------------------ one block */
 
-/* The magnitude's code nearest to a/step, ties to the even code. */
-static inline int nearest(double a, double step) {
-  return (a > 0.25 * step) + (a >= 0.75 * step) + (a > 1.25 * step) + (a >= 1.75 * step) + (a > 2.5 * step) + (a >= 3.5 * step) +
-         (a > 5 * step);
+/* The magnitude's code nearest to a/step, ties to the even code. A double, as what it is counted from: lanes of one width vectorise. */
+static inline double nearest(double a, double step) {
+  double code = a > 0.25 * step ? 1 : 0;
+  code += a >= 0.75 * step ? 1 : 0;
+  code += a > 1.25 * step ? 1 : 0;
+  code += a >= 1.75 * step ? 1 : 0;
+  code += a > 2.5 * step ? 1 : 0;
+  code += a >= 3.5 * step ? 1 : 0;
+  code += a > 5 * step ? 1 : 0;
+  return code;
 }
 
 static const float equal_weights[NVFP4_BLOCK] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 
-/* Codes for a given step, and their weighted squared error. Whatever the weights, a code's own term is least at the nearest value. */
-static double encode(const float x[NVFP4_BLOCK], const float weights[NVFP4_BLOCK], double step, uint8_t codes[NVFP4_BLOCK / 2]) {
-  uint8_t code[NVFP4_BLOCK];
+/*
+ * Codes for a given step, and their weighted squared error. Whatever the weights, a code's own term is least at the nearest value. The distance is that
+ * of the magnitudes, which is the same number. The sum, whose order counts, stands apart: the loop before it vectorises.
+ */
+NVFP4_CLONES_FMA static double encode_block(const float x[NVFP4_BLOCK], const float weights[NVFP4_BLOCK], double step,
+                                            uint8_t codes[NVFP4_BLOCK / 2]) {
+  int32_t code[NVFP4_BLOCK];
+  double term[NVFP4_BLOCK];
   for (int i = 0; i < NVFP4_BLOCK; ++i) {
-    code[i] = (uint8_t)(nearest(fabs((double)x[i]), step) | (signbit(x[i]) ? 8 : 0));
+    double a = fabs((double)x[i]);
+    double magnitude = nearest(a, step);
+    double level = 0.5 * (magnitude + (magnitude > 4 ? magnitude - 4 : 0)) + (magnitude > 6 ? magnitude - 6 : 0);
+    double difference = a - level * step;
+    term[i] = (double)weights[i] * (difference * difference);
+    code[i] = (int32_t)magnitude | (signbit(x[i]) ? 8 : 0);
   }
-  nvfp4_e2m1_pack(code, NVFP4_BLOCK, codes);
+  for (int i = 0; i < NVFP4_BLOCK / 2; ++i) {
+    codes[i] = (uint8_t)(code[2 * i] | code[2 * i + 1] << 4);
+  }
   double error = 0;
   for (int i = 0; i < NVFP4_BLOCK; ++i) {
-    double difference = (double)x[i] - (double)nvfp4_e2m1_table[code[i]] * step;
-    error += (double)weights[i] * (difference * difference);
+    error += term[i];
   }
   return error;
 }
@@ -160,12 +177,16 @@ static const float *weights_of(const float *weights) {
   return equal_weights;
 }
 
+/* Magnitudes are in the order of their bits; integers, since a maximum of floats does not vectorise. */
 static float block_amax(const float x[NVFP4_BLOCK]) {
-  float amax = 0;
+  int32_t bits[NVFP4_BLOCK], most = 0;
+  memcpy(bits, x, sizeof bits);
   for (int i = 0; i < NVFP4_BLOCK; ++i) {
-    float a = fabsf(x[i]);
-    amax = a > amax ? a : amax;
+    int32_t magnitude = bits[i] & INT32_MAX;
+    most = magnitude > most ? magnitude : most;
   }
+  float amax;
+  memcpy(&amax, &most, sizeof amax);
   return amax;
 }
 
@@ -189,15 +210,15 @@ uint8_t nvfp4_quantise_block_exhaustive(const float x[16], const float *weights,
   }
   weights = weights_of(weights);
   int best = CODE_FIRST;
-  double least = encode(x, weights, step_of(best, global), codes);
+  double least = encode_block(x, weights, step_of(best, global), codes);
   for (int code = CODE_FIRST + 1; code <= CODE_LAST; ++code) {
-    double sum = encode(x, weights, step_of(code, global), codes);
+    double sum = encode_block(x, weights, step_of(code, global), codes);
     if (sum < least) {
       least = sum;
       best = code;
     }
   }
-  double squared = encode(x, equal_weights, step_of(best, global), codes);
+  double squared = encode_block(x, equal_weights, step_of(best, global), codes);
   if (error != NULL) {
     *error = squared;
   }
@@ -208,7 +229,7 @@ uint8_t nvfp4_quantise_block_exhaustive(const float x[16], const float *weights,
 static int four_or_six(const float x[NVFP4_BLOCK], const float weights[NVFP4_BLOCK], float amax, float global) {
   uint8_t codes[NVFP4_BLOCK / 2];
   int six = rounded_scale(amax, 6.0f, global), four = rounded_scale(amax, 4.0f, global);
-  return encode(x, weights, step_of(four, global), codes) < encode(x, weights, step_of(six, global), codes) ? four : six;
+  return encode_block(x, weights, step_of(four, global), codes) < encode_block(x, weights, step_of(six, global), codes) ? four : six;
 }
 
 /* -------------------------------------------------------------------------------------------------------------- the scale sweep */
@@ -338,7 +359,7 @@ uint8_t nvfp4_quantise_block(const float x[16], const float *weights, float glob
     return zero_block(codes, error);
   }
   int scale = find_scale(x, weights_of(weights), amax, global, search);
-  double sum = encode(x, equal_weights, step_of(scale, global), codes);
+  double sum = encode_block(x, equal_weights, step_of(scale, global), codes);
   if (error != NULL) {
     *error = sum;
   }

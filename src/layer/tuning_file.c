@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tuning tables as files. */
-#define _POSIX_C_SOURCE 200809L
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/new_file.h"
 #include "base/reason.h"
 #include "layer/context.h"
 
@@ -110,38 +108,6 @@ nvfp4_status nvfp4_tuning_load(nvfp4_context *context, const char *path, nvfp4_r
 
 /* ------------------------------------------------------------------------------------------------------------------- write */
 
-/* Writes the text to the open file and closes it; an errno, or 0. */
-static int write_and_close(FILE *file, const char *text) {
-  int error = fputs(text, file) == EOF || fflush(file) != 0 || fsync(fileno(file)) != 0 ? errno : 0;
-  return fclose(file) != 0 && error == 0 ? errno : error;
-}
-
-/* Under a name of its own beside the path, since rename works within a file system only, and then to the path. */
-static nvfp4_status replace_file(const char *path, const char *text, nvfp4_reason *reason) {
-  size_t size = strlen(path) + 32;
-  char *temporary = malloc(size);
-  if (temporary == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_NOMEM, "%s: no memory to write it", path);
-  }
-  snprintf(temporary, size, "%s.%ld.part", path, (long)getpid());
-  int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
-  int error = file != NULL ? write_and_close(file, text) : errno;
-  if (file == NULL && fd >= 0) {
-    close(fd);
-  }
-  if (error == 0 && rename(temporary, path) != 0) {
-    error = errno;
-  }
-  if (error != 0 && fd >= 0) {
-    unlink(temporary);
-  }
-  free(temporary);
-  return error == 0 ? NVFP4_OK
-                    : nvfp4_reject(reason, NVFP4_E_IO, "%s: cannot be written: %s; needs a path in a folder that may be written", path,
-                                   strerror(error));
-}
-
 nvfp4_status nvfp4_tuning_save(const nvfp4_context *context, const char *path, nvfp4_device device, const nvfp4_tuned_time *times,
                                size_t count, nvfp4_reason *reason) {
   if (context == NULL || path == NULL || (times == NULL && count > 0)) {
@@ -168,7 +134,7 @@ nvfp4_status nvfp4_tuning_save(const nvfp4_context *context, const char *path, n
   nvfp4_status status = nvfp4_tuning_parse(text, path, &context->machine, threads, &tuning, &why);
   if (status == NVFP4_OK) {
     nvfp4_tuning_free(&tuning);
-    status = replace_file(path, text, reason);
+    status = nvfp4_new_file_save(path, text, strlen(text), reason);
   } else {
     nvfp4_reject(reason, status, "%s is not written: %s", path, why.text);
   }

@@ -13,6 +13,7 @@
 
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/config_text.h"
 #include "layouts/layouts.h"
 
 enum { MOSTLY_NVFP4 = 39, QUANTISATION_VERSION = 2 }; /* general.file_type, general.quantization_version */
@@ -99,7 +100,8 @@ static nvfp4_status read_model(const reader *in, nvfp4_gguf_model *out) {
 nvfp4_status nvfp4_gguf_model_read(const char *path, const char *config, nvfp4_gguf_model *out, nvfp4_reason *reason) {
   static const char *const types[][2] = {{"llama", "llama"}, {"mistral", "llama"}, {"qwen2", "qwen2"}};
   *out = (nvfp4_gguf_model){.bos = -1, .eos = -1, .pad = -1};
-  json_t *root = config != NULL ? json_loads(config, JSON_REJECT_DUPLICATES, NULL) : NULL;
+  json_error_t error;
+  json_t *root = config != NULL ? nvfp4_config_load(config, &error) : NULL;
   const char *type = json_string_value(json_object_get(root, "model_type"));
   nvfp4_status status = NVFP4_OK;
   if (type != NULL) {
@@ -197,9 +199,21 @@ nvfp4_status nvfp4_gguf_head_rows(const nvfp4_checkpoint *source, int64_t *head_
   }
   if (!nvfp4_gguf_get_int(metadata, "llama.attention.head_count", &heads) ||
       !nvfp4_gguf_get_int(metadata, "llama.embedding_length", &hidden) || heads <= 0 || hidden <= 0 || hidden % heads != 0) {
-    return nvfp4_reject(reason, NVFP4_E_FORMAT,
-                        "%s: the size of a head cannot be told from llama.attention.head_count and llama.embedding_length", path);
+    return nvfp4_reject(
+        reason, NVFP4_E_FORMAT,
+        "%s: the size of a head cannot be told; needs llama.attention.key_length, or llama.embedding_length that is a multiple "
+        "of llama.attention.head_count",
+        path);
   }
   *head_rows = hidden / heads;
+  return NVFP4_OK;
+}
+
+nvfp4_status nvfp4_gguf_refuse_part(const nvfp4_checkpoint *source, nvfp4_reason *reason) {
+  int64_t parts;
+  if (nvfp4_gguf_get_int(source->gguf, "split.count", &parts) && parts > 1) {
+    return nvfp4_reject(reason, NVFP4_E_UNSUPPORTED, "%s is one of %lld parts of a model; join them with llama-gguf-split --merge",
+                        nvfp4_checkpoint_path(source), (long long)parts);
+  }
   return NVFP4_OK;
 }

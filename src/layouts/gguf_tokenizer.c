@@ -20,7 +20,7 @@ typedef struct words { /* by id */
 } words;
 
 /* The folder's JSON file `name`; NULL and NVFP4_OK if there is none. */
-static nvfp4_status load(const nvfp4_checkpoint *source, const char *name, json_t **out, nvfp4_reason *reason) {
+static nvfp4_status load(const nvfp4_checkpoint *source, const char *name, size_t flags, json_t **out, nvfp4_reason *reason) {
   char path[4096];
   struct stat info;
   json_error_t error;
@@ -28,7 +28,7 @@ static nvfp4_status load(const nvfp4_checkpoint *source, const char *name, json_
   if (snprintf(path, sizeof path, "%s/%s", source->folder, name) >= (int)sizeof path || stat(path, &info) != 0) {
     return NVFP4_OK;
   }
-  *out = json_load_file(path, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+  *out = json_load_file(path, flags | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
   return *out != NULL ? NVFP4_OK : nvfp4_reject(reason, NVFP4_E_FORMAT, "%s is no JSON: line %d: %s", path, error.line, error.text);
 }
 
@@ -209,7 +209,7 @@ nvfp4_status nvfp4_gguf_tokenizer(const nvfp4_checkpoint *source, const nvfp4_gg
                                   nvfp4_reason *reason) {
   json_t *tokenizer = NULL, *config = NULL;
   const nvfp4_pre_tokenizer *pre = NULL;
-  NVFP4_TRY(load(source, "tokenizer.json", &tokenizer, reason));
+  NVFP4_TRY(load(source, "tokenizer.json", 0, &tokenizer, reason));
   if (tokenizer == NULL) {
     if (writer != NULL) {
       nvfp4_gguf_writer_string(writer, "tokenizer.ggml.model", "none");
@@ -218,7 +218,8 @@ nvfp4_status nvfp4_gguf_tokenizer(const nvfp4_checkpoint *source, const nvfp4_gg
   }
   nvfp4_status status = check(source, tokenizer, &pre, reason);
   if (status == NVFP4_OK) {
-    status = load(source, "tokenizer_config.json", &config, reason);
+    /* none of its integers is ours, and model_max_length may be 10^30 */
+    status = load(source, "tokenizer_config.json", JSON_DECODE_INT_AS_REAL, &config, reason);
   }
   size_t count = (size_t)model->vocabulary;
   words list = {calloc(count, sizeof *list.texts), calloc(count, sizeof *list.lengths), calloc(count, sizeof *list.types), count};

@@ -10,6 +10,7 @@
 
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/config_text.h"
 #include "checkpoint/gguf.h"
 #include "layouts/layouts.h"
 
@@ -32,6 +33,7 @@ nvfp4_status nvfp4_json_text(json_t *value, char **out, nvfp4_reason *reason) {
     return no_memory(reason);
   }
   memcpy(line + length, "\n", 2);
+  nvfp4_config_restore(line);
   *out = line;
   return NVFP4_OK;
 }
@@ -172,7 +174,7 @@ static nvfp4_status config_from_text(const nvfp4_model_description *model, const
     return *out != NULL ? NVFP4_OK : no_memory(reason);
   }
   json_error_t error;
-  json_t *config = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+  json_t *config = nvfp4_config_load(text, &error);
   if (!json_is_object(config)) {
     json_decref(config);
     return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: config.json is no JSON object (line %d: %s)", nvfp4_checkpoint_path(model->source),

@@ -73,6 +73,8 @@ int64_t nvfp4_hf_source_row(int64_t row, int64_t head_rows);
 /* gguf_config.c: rows of a head that lie interleaved in q and k of the GGUF file `source`, 0 for architectures whose rows stay as they are.
  * Refuses architectures that are neither llama nor qwen2. */
 nvfp4_status nvfp4_gguf_head_rows(const nvfp4_checkpoint *source, int64_t *head_rows, nvfp4_reason *reason);
+/* gguf_config.c: refuses a GGUF file that is one of several parts: what it gave would be a part of a model, too. */
+nvfp4_status nvfp4_gguf_refuse_part(const nvfp4_checkpoint *source, nvfp4_reason *reason);
 
 /* output.c: a folder that is being written. */
 typedef struct nvfp4_output nvfp4_output;

@@ -146,14 +146,7 @@ nvfp4_status nvfp4_output_add(nvfp4_output *output, const char *name, const void
   if (path == NULL) {
     return nvfp4_reject(reason, why.status, "%s", why.text);
   }
-  nvfp4_new_file *file = NULL;
-  NVFP4_TRY(nvfp4_new_file_create(path, &file, reason));
-  nvfp4_status status = nvfp4_new_file_write(file, data, bytes, reason);
-  if (status == NVFP4_OK) {
-    status = nvfp4_new_file_finish(file, reason);
-  }
-  nvfp4_new_file_destroy(file);
-  return status;
+  return nvfp4_new_file_save(path, data, bytes, reason);
 }
 
 static nvfp4_status rename_file(output_file *file, nvfp4_reason *reason) {

@@ -9,6 +9,7 @@
 
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/config_text.h"
 #include "checkpoint/gguf.h"
 
 /* Dimensions beyond this are a broken file, and products of two of them fit in 63 bits. */
@@ -170,7 +171,7 @@ static nvfp4_status read_hf(const json_t *root, nvfp4_model_config *config, nvfp
 
 nvfp4_status nvfp4_model_config_parse(const char *config_json, nvfp4_model_config *out, nvfp4_reason *reason) {
   json_error_t error;
-  json_t *root = json_loads(config_json, 0, &error);
+  json_t *root = nvfp4_config_load(config_json, &error);
   if (root == NULL) {
     return nvfp4_reject(reason, NVFP4_E_FORMAT, "config.json: line %d: %s", error.line, error.text);
   }

@@ -140,7 +140,8 @@ static void conclude(comparison *c, nvfp4_kl_divergence_result *out) {
 
 /* -------------------------------------------------------------------------------------------------------------------- run */
 
-static nvfp4_status check_header(const nvfp4_model *model, const char *path, const nvfp4_log_probs_header *header, nvfp4_reason *reason) {
+static nvfp4_status check_base(const nvfp4_model *model, const char *path, const nvfp4_log_probs_header *header, const int32_t *tokens,
+                               nvfp4_reason *reason) {
   if (header->vocabulary != model->config.vocabulary) {
     return nvfp4_reject(reason, NVFP4_E_SHAPE,
                         "%s: is of a vocabulary of %" PRId32 " tokens; the model has %" PRId64 ", and needs a file of its own kind", path,
@@ -151,12 +152,14 @@ static nvfp4_status check_header(const nvfp4_model *model, const char *path, con
                         "%s: has windows of %" PRId32 " tokens; the model has a context of %" PRId64 ": make it with more context_tokens",
                         path, header->window, model->context_limit);
   }
-  return NVFP4_OK;
+  nvfp4_reason why = {0};
+  nvfp4_status status = nvfp4_model_check_tokens(model, tokens, (size_t)header->windows * (size_t)header->window, &why);
+  return status == NVFP4_OK ? NVFP4_OK : nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: %s: was it made with another model?", path, why.text);
 }
 
 static nvfp4_status compare(comparison *c, const nvfp4_log_probs_header *header, const int32_t *tokens, int64_t windows,
                             const nvfp4_scorer *scorer, nvfp4_reason *reason) {
-  NVFP4_TRY(check_header(c->model, c->path, header, reason));
+  NVFP4_TRY(check_base(c->model, c->path, header, tokens, reason));
   const size_t scored = (size_t)windows * (size_t)(header->window - 1 - header->window / 2);
   c->row_bytes = nvfp4_log_probs_row_bytes(header->vocabulary);
   c->rows = malloc(NVFP4_SCORED_ROWS * c->row_bytes);

@@ -133,8 +133,9 @@ static nvfp4_status load_ends(const load_job *job, nvfp4_reason *reason) {
   }
   const int64_t *shape = model->embedding->shape;
   if (model->embedding->rank != 2 || shape[0] != config->vocabulary || shape[1] != config->hidden) {
-    return nvfp4_reject(reason, NVFP4_E_SHAPE, "tensor %s is not [%" PRId64 ", %" PRId64 "], which the configuration says", name,
-                        config->vocabulary, config->hidden);
+    return nvfp4_reject(reason, NVFP4_E_SHAPE,
+                        "tensor %s has %d dimensions, [%" PRId64 ", %" PRId64 "]; the configuration needs [%" PRId64 ", %" PRId64 "]", name,
+                        model->embedding->rank, shape[0], model->embedding->rank > 1 ? shape[1] : 1, config->vocabulary, config->hidden);
   }
   NVFP4_TRY(nvfp4_linear_try_row(model->embedding, config->hidden, reason));
   return load_vector(job, names->final_norm, config->hidden, &model->final_norm, reason);

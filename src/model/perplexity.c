@@ -132,6 +132,7 @@ nvfp4_status nvfp4_perplexity(nvfp4_model *model, const int32_t *tokens, size_t 
     return nvfp4_reject(reason, NVFP4_E_ARG, "the text has %zu tokens; a window needs %" PRId64, count, window);
   }
   windows = windows == 0 || windows > whole ? whole : windows;
+  NVFP4_TRY(nvfp4_model_check_tokens(model, tokens, (size_t)windows * (size_t)window, reason));
   perplexity_job job = {.model = model};
   const nvfp4_scorer scorer = {score_rows, &job, progress, progress_cookie};
   NVFP4_TRY(run_job(&job, tokens, window, windows, &scorer, save_log_probs, reason));

@@ -16,7 +16,7 @@ typedef struct nvfp4_scorer {
   void *progress_cookie;
 } nvfp4_scorer;
 
-/* Runs each window of tokens [windows][window] from an empty cache. */
+/* Runs each window of tokens [windows][window], all of the vocabulary, from an empty cache. A window's last token is a target only. */
 nvfp4_status nvfp4_score_windows(nvfp4_model *model, const int32_t *tokens, int64_t window, int64_t windows, const nvfp4_scorer *scorer,
                                  nvfp4_reason *reason);
 

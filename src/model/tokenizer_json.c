@@ -24,13 +24,13 @@ typedef struct tokenizer_files {
   json_t *tokenizer, *tokenizer_config, *config, *generation_config;
 } tokenizer_files;
 
-static nvfp4_status read_json(const char *folder, const char *name, json_t **out, nvfp4_reason *reason) {
+static nvfp4_status read_json(const char *folder, const char *name, size_t flags, json_t **out, nvfp4_reason *reason) {
   char path[4096];
   if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "the path %s/%s is too long", folder, name);
   }
   json_error_t error;
-  *out = json_load_file(path, 0, &error);
+  *out = json_load_file(path, flags, &error);
   if (*out == NULL && json_error_code(&error) != json_error_cannot_open_file) {
     return nvfp4_reject(reason, NVFP4_E_FORMAT, "%s: line %d: %s", name, error.line, error.text);
   }
@@ -46,15 +46,16 @@ static void close_files(tokenizer_files *files) {
 
 static nvfp4_status open_files(const nvfp4_checkpoint *checkpoint, tokenizer_files *files, nvfp4_reason *reason) {
   *files = (tokenizer_files){NULL, NULL, NULL, NULL};
-  nvfp4_status status = read_json(checkpoint->folder, "tokenizer.json", &files->tokenizer, reason);
+  nvfp4_status status = read_json(checkpoint->folder, "tokenizer.json", 0, &files->tokenizer, reason);
   if (status == NVFP4_OK) {
-    status = read_json(checkpoint->folder, "tokenizer_config.json", &files->tokenizer_config, reason);
+    /* transformers writes a model_max_length of 10^30 where there is no limit, and none of its integers is ours */
+    status = read_json(checkpoint->folder, "tokenizer_config.json", JSON_DECODE_INT_AS_REAL, &files->tokenizer_config, reason);
   }
   if (status == NVFP4_OK) {
-    status = read_json(checkpoint->folder, "config.json", &files->config, reason);
+    status = read_json(checkpoint->folder, "config.json", 0, &files->config, reason);
   }
   if (status == NVFP4_OK) {
-    status = read_json(checkpoint->folder, "generation_config.json", &files->generation_config, reason);
+    status = read_json(checkpoint->folder, "generation_config.json", 0, &files->generation_config, reason);
   }
   if (status != NVFP4_OK) {
     close_files(files);

@@ -1,12 +1,50 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is decided by measured error: a layer's multiplier, and which layers stay as they are. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/reason.h"
 #include "quantizer/quantizer.h"
 
 static const double nvfp4_bits = 4.5;
+
+static int by_name(const void *a, const void *b) {
+  return strcmp(((const nvfp4_planned_tensor *)a)->name, ((const nvfp4_planned_tensor *)b)->name);
+}
+
+/* amax of the tensor grows to the largest of the parts `set` that are quantised; its name without `part` is theirs. */
+static nvfp4_status join(const nvfp4_quantize_job *job, nvfp4_planned_tensor *tensor, const char *part, const char *const set[3],
+                         nvfp4_reason *reason) {
+  const size_t size = strlen(tensor->name) + 16;
+  char *name = malloc(size);
+  if (name == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for the parts of %s", tensor->name);
+  }
+  for (int i = 0; i < 3 && set[i] != NULL; i++) {
+    snprintf(name, size, "%.*s%s", (int)(part - tensor->name), tensor->name, set[i]);
+    const nvfp4_planned_tensor key = {.name = name}, *found = bsearch(&key, job->tensors, job->tensor_count, sizeof key, by_name);
+    tensor->amax = found != NULL && found->quantise && found->amax > tensor->amax ? found->amax : tensor->amax;
+  }
+  free(name);
+  return NVFP4_OK;
+}
+
+nvfp4_status nvfp4_quantize_fuse_globals(nvfp4_quantize_job *job, nvfp4_reason *reason) {
+  static const char *const sets[][3] = {{"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}, {"w1", "w3"}};
+  for (size_t t = 0; job->options.fuse_globals && t < job->tensor_count; t++) {
+    nvfp4_planned_tensor *tensor = &job->tensors[t];
+    const char *dot = strrchr(tensor->name, '.'), *part = dot != NULL ? dot + 1 : tensor->name;
+    for (size_t i = 0; tensor->quantise && i < 3 * (sizeof sets / sizeof sets[0]); i++) {
+      const char *one = sets[i / 3][i % 3];
+      if (one != NULL && strcmp(part, one) == 0) {
+        NVFP4_TRY(join(job, tensor, part, sets[i / 3], reason));
+      }
+    }
+  }
+  return NVFP4_OK;
+}
 
 nvfp4_status nvfp4_quantize_choose_global(nvfp4_quantize_job *job, nvfp4_planned_tensor *tensor, nvfp4_reason *reason) {
   if (!job->options.search_global) {

@@ -7,6 +7,7 @@
 
 #include "base/reason.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/config_text.h"
 #include "quantizer/quantizer.h"
 
 static bool ends_with(const char *text, const char *end) {
@@ -52,7 +53,8 @@ static nvfp4_status refuse_quantised(const nvfp4_quantize_job *job, nvfp4_reason
 /* What config.json says against it: another quantisation, or GPT-2's linear layers, which lie transposed. */
 static nvfp4_status check_config(const nvfp4_quantize_job *job, nvfp4_reason *reason) {
   const char *path = nvfp4_checkpoint_path(job->source), *text = nvfp4_checkpoint_config(job->source);
-  json_t *config = text != NULL ? json_loads(text, 0, NULL) : NULL;
+  json_error_t error;
+  json_t *config = text != NULL ? nvfp4_config_load(text, &error) : NULL;
   const json_t *quantisation = json_object_get(config, "quantization_config");
   const char *type = json_string_value(json_object_get(config, "model_type"));
   nvfp4_status status = NVFP4_OK;
@@ -144,6 +146,7 @@ static nvfp4_status plan_safetensors(nvfp4_quantize_job *job, nvfp4_reason *reas
 
 static nvfp4_status plan_gguf(nvfp4_quantize_job *job, nvfp4_reason *reason) {
   int64_t head_rows;
+  NVFP4_TRY(nvfp4_gguf_refuse_part(job->source, reason));
   NVFP4_TRY(nvfp4_gguf_head_rows(job->source, &head_rows, reason));
   const nvfp4_tensor *tensor;
   for (size_t i = 0; (tensor = nvfp4_checkpoint_tensor(job->source, i)) != NULL; i++) {

@@ -39,6 +39,10 @@ static nvfp4_status check_choices(const nvfp4_quantize_options *options, nvfp4_r
     return nvfp4_reject(reason, NVFP4_E_ARG, "calibration_tokens is %lld; needs 1 or more, or 0 for the default",
                         (long long)options->calibration_tokens);
   }
+  if (options->fuse_globals && options->search_global) {
+    return nvfp4_reject(reason, NVFP4_E_ARG,
+                        "fuse_globals and search_global: one multiplier for several layers is not searched; choose one");
+  }
   if (!(options->damping > 0 && options->damping <= 1)) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "damping %g; needs a number above 0 and at most 1, or 0 for 0.01", options->damping);
   }
@@ -57,7 +61,7 @@ static nvfp4_status check_needs(const nvfp4_quantize_options *options, nvfp4_rea
                       : options->input_range == NVFP4_INPUT_MSE  ? "the range of inputs"
                                                                  : NULL;
   if (needs != NULL && options->calibration == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_ARG, "no calibration text, but %s comes from one: give a text of some thousand words", needs);
+    return nvfp4_reject(reason, NVFP4_E_ARG, "no calibration text, the source of %s: give one of some thousand words", needs);
   }
   return NVFP4_OK;
 }
@@ -229,6 +233,9 @@ static nvfp4_status run(nvfp4_quantize_job *job, const char *folder, nvfp4_reaso
   nvfp4_output *output = NULL;
   NVFP4_TRY(nvfp4_output_create(folder, &output, reason));
   nvfp4_status status = nvfp4_quantize_measure(job, reason);
+  if (status == NVFP4_OK) {
+    status = nvfp4_quantize_fuse_globals(job, reason);
+  }
   if (status == NVFP4_OK) {
     status = calibrate(job, folder, reason);
   }

@@ -72,3 +72,9 @@ for output in good.safetensors link.safetensors; do
   refuse "same file as the input" "$nvfp4" apply $checkpoint $layer --input "$scratch/good.safetensors" --output "$scratch/$output"
 done
 cmp "$scratch/good.safetensors" "$scratch/kept.safetensors"
+cp -r $checkpoint "$scratch/checkpoint"
+ln -s checkpoint/model.safetensors "$scratch/weights"
+for output in checkpoint/model.safetensors checkpoint/config.json weights; do
+  refuse "a file of the checkpoint" "$nvfp4" apply "$scratch/checkpoint" $layer --input "$scratch/good.safetensors" --output "$scratch/$output"
+done
+cmp $checkpoint/model.safetensors "$scratch/checkpoint/model.safetensors"

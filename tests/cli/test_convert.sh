@@ -18,6 +18,36 @@ nothing_left "$scratch/mlx"
 expect 0 "$nvfp4" convert $golden/comfy/comfy-nvfp4.safetensors "$scratch/one.safetensors" --layout modelopt
 [ -f "$scratch/one.safetensors" ] || fail "no file"
 
+# Scales of an FP8 cache, as ModelOpt exports them: kept by safetensors, without a place in llama.cpp's models.
+cp -r $golden/modelopt_nvfp4 "$scratch/cache"
+python3 - "$scratch/cache/model.safetensors" <<'PYTHON'
+import json, struct, sys
+data = open(sys.argv[1], "rb").read()
+end = 8 + struct.unpack("<Q", data[:8])[0]
+header, data = json.loads(data[8:end]), data[end:]
+for name in "kv":
+    header[f"model.layers.0.self_attn.{name}_proj.{name}_scale"] = {"dtype": "F32", "shape": [], "data_offsets": [len(data), len(data) + 4]}
+    data += struct.pack("<f", 0.02)
+text = json.dumps(header).encode()
+open(sys.argv[1], "wb").write(struct.pack("<Q", len(text)) + text + data)
+PYTHON
+refuse "2 things would be lost (model.layers.0.self_attn.k_proj.k_scale: llama.cpp has no such tensor" \
+  "$nvfp4" convert "$scratch/cache" "$scratch/cache.gguf" --layout gguf
+for layout in gguf mlx; do
+  expect 0 "$nvfp4" convert "$scratch/cache" "$scratch/cache-$layout" --layout $layout --allow-lossy --json
+  json 'len(j["losses"]) == 2 and j["copied_tensors"] == 7'
+done
+expect 0 "$nvfp4" convert "$scratch/cache" "$scratch/cache-ct" --layout compressed-tensors --json
+json 'j["losses"] == [] and j["copied_tensors"] == 9'
+
+# A config as Python writes it, kept as it is.
+cp -r $golden/ct_nvfp4 "$scratch/python"
+sed -i 's/^{/{\n  "time_step_limit": [0.0, Infinity],\n  "no_limit": 1000000000000000019884624838656,/' "$scratch/python/config.json"
+expect 0 "$nvfp4" convert "$scratch/python" "$scratch/python-mo" --layout modelopt
+grep -qF '"no_limit": 1000000000000000019884624838656' "$scratch/python-mo/config.json" || fail "a long integer is lost"
+python3 -c 'import json, sys; assert json.load(open(sys.argv[1]))["time_step_limit"] == [0.0, float("inf")]' "$scratch/python-mo/config.json"
+expect 0 "$nvfp4" inspect "$scratch/python-mo"
+
 # Bad use.
 refuse "--layout is missing" "$nvfp4" convert $golden/ct_nvfp4 "$scratch/x"
 refuse "both input and output" "$nvfp4" convert "$scratch/mo" "$scratch/mo" --layout mlx

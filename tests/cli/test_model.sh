@@ -36,6 +36,11 @@ json 'j["mode"] == "w4a16" and len(j["per_layer"]) == 14 and all(0 < l["relative
 cp "$scratch/out" "$scratch/plain.json"
 expect 0 "$nvfp4" quantize $tiny "$scratch/importance" "${calibrated[@]}" --importance --json
 json "j['importance'] and j['relative_output_error'] < json.load(open('$scratch/plain.json'))['relative_output_error']"
+expect 0 "$nvfp4" quantize $tiny "$scratch/fused" "${calibrated[@]}" --global fused
+expect 0 "$nvfp4" inspect "$scratch/fused" --json
+json 'j["fused"] == []'
+expect 0 "$nvfp4" inspect "$scratch/w4a4" --json
+json 'len(j["fused"]) > 0'
 expect 0 "$nvfp4" quantize $tiny "$scratch/bpw" "${calibrated[@]}" --scales four-over-six --global search --input-scale mse --bpw 6
 out_has "linear layers not quantised"
 out_has "worst layers"
@@ -128,8 +133,14 @@ json 'j["text_tokens"] is None and j["comparison"]["kl_divergence"]["value"] > 0
   'len(j["comparison"]["kl_divergence_quantiles"]) == 13 and j["comparison"]["probability_change_quantiles"][6]["share"] == 0.5'
 refuse "neither TEXT nor --window" "$nvfp4" perplexity "$scratch/w4a4" "$scratch/text" --kl-divergence-base "$base" --kl-divergence
 refuse "kl-divergence-base FILE" "$nvfp4" perplexity "$scratch/w4a4" --kl-divergence
-refuse "is an input" "$nvfp4" perplexity "$scratch/w4a4" "$scratch/text" --kl-divergence-base "$scratch/text"
+refuse "same file as the input" "$nvfp4" perplexity "$scratch/w4a4" "$scratch/text" --kl-divergence-base "$scratch/text"
 refuse "1 of 2 arguments" "$nvfp4" perplexity "$scratch/w4a4"
+for file in model.safetensors config.json; do
+  cp "$scratch/w4a4/$file" "$scratch/kept"
+  refuse "a file of the checkpoint" "$nvfp4" perplexity "$scratch/w4a4" "$scratch/text" --kl-divergence-base "$scratch/w4a4/$file"
+  cmp "$scratch/w4a4/$file" "$scratch/kept"
+done
+refuse "no plain file" "$nvfp4" perplexity $tiny "$scratch/text" --window 64 --windows 1 --kl-divergence-base "$scratch"
 refuse "does not begin with" "$nvfp4" perplexity "$scratch/w4a4" --kl-divergence-base "$scratch/text" --kl-divergence
 
 # On a terminal there is a progress bar, and it is wiped out at the end.

@@ -79,6 +79,6 @@ refuse "has no NVFP4 or dense layer" "$nvfp4" tune $golden/modelopt_nvfp4/expect
 refuse "has no input scale" "$nvfp4" tune $golden/modelopt_w4a16 --mode w4a4 --output "$scratch/none"
 refuse "names \"x86_nothing\", which is no kernel" "$nvfp4" tune $model --kernel x86_nothing --output "$scratch/none"
 refuse "no kernel serves it" "$nvfp4" tune $model --disable '*' --output "$scratch/none"
-refuse "same file" "$nvfp4" tune "$scratch/tuned.json" --output "$scratch/tuned.json"
-refuse "cannot be written" "$nvfp4" tune $model --m 1 --seconds 0 --output "$scratch/none/table"
+refuse "a file of the checkpoint" "$nvfp4" tune "$scratch/tuned.json" --output "$scratch/tuned.json"
+refuse "cannot be created" "$nvfp4" tune $model --m 1 --seconds 0 --output "$scratch/none/table"
 [ ! -e "$scratch/none" ] || fail "a refused tune left a table"

@@ -210,11 +210,7 @@ static int run_apply(cli *run, int argc, char **argv) {
   if (a.input == NULL || a.output == NULL) {
     return cli_fail(run, NVFP4_E_ARG, "--%s FILE is missing", a.input == NULL ? "input" : "output");
   }
-  if (cli_same_file(a.output, a.input) || cli_same_file(a.output, a.paths[0])) {
-    return cli_fail(run, NVFP4_E_ARG, "--output %s is the same file as the %s; needs a file of its own", a.output,
-                    cli_same_file(a.output, a.input) ? "input" : "checkpoint");
-  }
-  return apply(&a);
+  return cli_output_is_new(run, "output", a.output, a.input, a.paths[0], &code) ? apply(&a) : code;
 }
 
 const cli_command cli_apply = {

@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L /* clock_gettime, fileno, S_ISREG */
 #include "common.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -208,9 +209,47 @@ bool cli_read_text(const cli *run, const char *path, char **text, size_t *bytes,
   return true;
 }
 
+static bool same_file(const struct stat *a, const struct stat *b) { return a->st_dev == b->st_dev && a->st_ino == b->st_ino; }
+
 bool cli_same_file(const char *a, const char *b) {
   struct stat one, two;
-  return stat(a, &one) == 0 && stat(b, &two) == 0 && one.st_dev == two.st_dev && one.st_ino == two.st_ino;
+  return stat(a, &one) == 0 && stat(b, &two) == 0 && same_file(&one, &two);
+}
+
+static bool ends_with(const char *text, const char *end) {
+  size_t length = strlen(text), end_length = strlen(end);
+  return length >= end_length && strcmp(text + length - end_length, end) == 0;
+}
+
+/* Whether the path leads to a file that is read with the checkpoint: the one that names it, or weights and configs of its folder (of a lone
+ * file: of none). */
+static bool is_of_checkpoint(const char *path, const char *checkpoint) {
+  const char *slash = strrchr(checkpoint, '/');
+  char *folder = !ends_with(checkpoint, ".json") ? strdup(checkpoint)
+                 : slash == NULL                 ? strdup(".")
+                                                 : strndup(checkpoint, (size_t)(slash - checkpoint + 1));
+  DIR *files = folder != NULL ? opendir(folder) : NULL;
+  struct stat wanted, other;
+  bool found = cli_same_file(path, checkpoint), exists = stat(path, &wanted) == 0;
+  for (const struct dirent *file; exists && !found && files != NULL && (file = readdir(files)) != NULL;) {
+    found = (ends_with(file->d_name, ".safetensors") || ends_with(file->d_name, ".json")) &&
+            fstatat(dirfd(files), file->d_name, &other, 0) == 0 && same_file(&wanted, &other);
+  }
+  if (files != NULL) {
+    closedir(files);
+  }
+  free(folder);
+  return found;
+}
+
+bool cli_output_is_new(const cli *run, const char *option, const char *output, const char *input, const char *checkpoint, int *code) {
+  bool is_input = input != NULL && cli_same_file(output, input);
+  if (is_input || is_of_checkpoint(output, checkpoint)) {
+    *code = cli_fail(run, NVFP4_E_ARG, "--%s %s is %s; needs a file of its own", option, output,
+                     is_input ? "the same file as the input" : "a file of the checkpoint");
+    return false;
+  }
+  return true;
 }
 
 /* ---------------------------------------------------------------------------------------------------------- time and memory */

@@ -146,6 +146,8 @@ bool cli_read_text(const cli *run, const char *path, char **text, size_t *bytes,
 
 /* Whether both paths lead to the same existing file. */
 bool cli_same_file(const char *a, const char *b);
+/* Refuses to write `output`, the value of an option, over the command's input (NULL: none) or over a file of the checkpoint. */
+bool cli_output_is_new(const cli *run, const char *option, const char *output, const char *input, const char *checkpoint, int *code);
 
 double cli_seconds(void);
 uint64_t cli_peak_rss_bytes(void);

@@ -160,18 +160,13 @@ static bool check_arguments(const measurement *p, int *code) {
     *code = cli_fail(p->run, NVFP4_E_ARG, "1 of 2 arguments are there; usage: nvfp4 perplexity %s [options]", p->run->command->operands);
     return false;
   }
-  if (!p->kl_divergence && p->base != NULL && (cli_same_file(p->base, text) || cli_same_file(p->base, p->paths[0]))) {
-    *code = cli_fail(p->run, NVFP4_E_ARG, "--kl-divergence-base %s is an input; needs a file to be written, or --kl-divergence to read it",
-                     p->base);
-    return false;
-  }
-  return true;
+  return p->kl_divergence || p->base == NULL || cli_output_is_new(p->run, "kl-divergence-base", p->base, text, p->paths[0], code);
 }
 
 static int run_perplexity(cli *run, int argc, char **argv) {
   measurement p = {.run = run, .mode = -1, .device = "auto"};
   const cli_option options[] = {
-      {"window", "N", "tokens a window (default 512)", CLI_INTEGER, &p.window, 2, 1 << 20},
+      {"window", "N", "tokens a window (default 512)", CLI_INTEGER, &p.window, 4, 1 << 20},
       {"windows", "N", "windows at most (default: all whole ones)", CLI_INTEGER, &p.windows, 1, INT64_MAX},
       {"kl-divergence-base", "FILE",
        "the log-probabilities of all tokens, 16 bits each, in the format of llama-perplexity: written, or with --kl-divergence read",

@@ -153,6 +153,7 @@ static int quantize(quantization *q, nvfp4_context *context, const char *calibra
                                           .rounding = q->method == 1 ? NVFP4_ROUNDING_GPTQ : NVFP4_ROUNDING_NEAREST,
                                           .damping = q->damping,
                                           .search_global = q->global == 1,
+                                          .fuse_globals = q->global == 2,
                                           .bits_per_weight = q->bits,
                                           .input_range = q->input_scale == 1 ? NVFP4_INPUT_MSE : NVFP4_INPUT_AMAX,
                                           .layer = add_layer,
@@ -192,13 +193,16 @@ static int run_quantize(cli *run, int argc, char **argv) {
        &q.importance, 0, 0},
       {"damping", "PART", "gptq: added to the Hessian's diagonal, as a part of its mean (default 0.01); more trusts the text less",
        CLI_REAL, &q.damping, 0, 1},
-      {"global", "amax|search", "multipliers of tensors: from the largest weight, or of nine the best (default amax)", CLI_CHOICE,
-       &q.global, 0, 0},
+      {"global", "amax|search|fused",
+       "multipliers of tensors: from the largest weight, of nine the best, or one for q/k/v and one for gate/up, from the largest weight "
+       "of all, for engines "
+       "that fuse these layers and keep one number, as vLLM does (default amax)",
+       CLI_CHOICE, &q.global, 0, 0},
       {"input-scale", "amax|mse", "from the largest input, or the one with least squared error (default amax)", CLI_CHOICE, &q.input_scale,
        0, 0},
       {"bpw", "BITS",
        "bits a weight, 4.5 to 16, on average over the linear layers: those with the largest error for their size are not quantised",
-       CLI_REAL, &q.bits, 4, 16},
+       CLI_REAL, &q.bits, 1, 32},
       {"lm-head", NULL, "quantise the output projection too", CLI_FLAG, &q.lm_head, 0, 0},
       {"calibrate", "FILE", "UTF-8 text to run the model on, a block at a time, for input scales and whatever else needs one", CLI_TEXT,
        &q.calibrate, 0, 0},
@@ -215,8 +219,11 @@ static int run_quantize(cli *run, int argc, char **argv) {
   if (q.calibration_tokens != 0 && q.calibrate == NULL) {
     return cli_fail(run, NVFP4_E_ARG, "--calibration-tokens needs --calibrate FILE");
   }
+  if (q.damping != 0 && q.method != 1) {
+    return cli_fail(run, NVFP4_E_ARG, "--damping needs --method gptq");
+  }
   if (cli_same_file(q.paths[0], q.paths[1])) {
-    return cli_fail(run, NVFP4_E_ARG, "%s is both input and output; needs a folder of its own", q.paths[1]);
+    return cli_fail(run, NVFP4_E_ARG, "%s is both input and output; needs a name of its own", q.paths[1]);
   }
   char *calibration = NULL;
   size_t bytes;

@@ -426,10 +426,7 @@ static int run_tune(cli *run, int argc, char **argv) {
     return code;
   }
   t.seconds = t.seconds > 0 ? t.seconds : 1e-9; /* 0: as few calls as can be */
-  if (cli_same_file(t.output, t.path)) {
-    return cli_fail(run, NVFP4_E_ARG, "--output %s is the same file as the checkpoint; needs a file of its own", t.output);
-  }
-  return tune(&t);
+  return cli_output_is_new(run, "output", t.output, NULL, t.path, &code) ? tune(&t) : code;
 }
 
 const cli_command cli_tune = {

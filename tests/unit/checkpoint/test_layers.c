@@ -186,12 +186,24 @@ static void other_layers_are_listed(void **state) {
     snprintf(name, sizeof name, "%s.weight", cases[i].name);
     add(checkpoint, name, cases[i].dtype, N, K, bytes);
   }
-  nvfp4_tensor *experts = add(checkpoint, "mlp.experts.down_proj", NVFP4_DTYPE_U8, 2, N, bytes);
-  experts->rank = 3;
-  experts->shape[2] = K;
+  static const struct {
+    const char *tensor, *layer; /* no layer: not listed */
+    nvfp4_dtype dtype;
+  } several[] = {{"mlp.experts.down_proj", "mlp.experts.down_proj", NVFP4_DTYPE_U8},
+                 {"mlp.switch_mlp.up_proj.weight", "mlp.switch_mlp.up_proj", NVFP4_DTYPE_U32},
+                 {"mlp.many.weight", "mlp.many", NVFP4_DTYPE_F8_E4M3},
+                 {"mlp.experts.down_proj_scale", NULL, NVFP4_DTYPE_F8_E4M3},
+                 {"mlp.switch_mlp.up_proj.scales", NULL, NVFP4_DTYPE_U8},
+                 {"conv1d.weight", NULL, NVFP4_DTYPE_BF16}};
+  enum { SEVERAL = sizeof several / sizeof several[0] };
+  for (size_t i = 0; i < SEVERAL; i++) {
+    nvfp4_tensor *tensor = add(checkpoint, several[i].tensor, several[i].dtype, 2, N, bytes);
+    tensor->rank = 3;
+    tensor->shape[2] = K;
+  }
   nvfp4_reason reason;
   assert_ok(find(checkpoint, &reason), reason);
-  assert_int_equal(nvfp4_checkpoint_layer_count(checkpoint), 6);
+  assert_int_equal(nvfp4_checkpoint_layer_count(checkpoint), 8);
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     const nvfp4_layer_info *layer = nvfp4_checkpoint_find_layer(checkpoint, cases[i].name);
     assert_non_null(layer);
@@ -199,14 +211,17 @@ static void other_layers_are_listed(void **state) {
     assert_int_equal(layer->lookup, i == 0);
     assert_string_equal(layer->note, cases[i].note);
   }
-  const nvfp4_layer_info *stacked = nvfp4_checkpoint_find_layer(checkpoint, "mlp.experts.down_proj");
-  nvfp4_weights weights;
-  nvfp4_layer_desc desc;
-  void *owned;
-  assert_non_null(strstr(stacked->note, "not supported"));
-  assert_int_equal(nvfp4_checkpoint_weights(checkpoint, stacked, &weights, &owned, &reason), NVFP4_E_UNSUPPORTED);
-  assert_non_null(strstr(reason.text, stacked->note));
-  assert_int_equal(nvfp4_layer_desc_from_checkpoint(stacked, &desc, NULL), NVFP4_E_UNSUPPORTED);
+  for (size_t i = 0; i < SEVERAL && several[i].layer != NULL; i++) {
+    const nvfp4_layer_info *stacked = nvfp4_checkpoint_find_layer(checkpoint, several[i].layer);
+    nvfp4_weights weights;
+    nvfp4_layer_desc desc;
+    void *owned;
+    assert_non_null(stacked);
+    assert_non_null(strstr(stacked->note, "not supported"));
+    assert_int_equal(nvfp4_checkpoint_weights(checkpoint, stacked, &weights, &owned, &reason), NVFP4_E_UNSUPPORTED);
+    assert_non_null(strstr(reason.text, stacked->note));
+    assert_int_equal(nvfp4_layer_desc_from_checkpoint(stacked, &desc, NULL), NVFP4_E_UNSUPPORTED);
+  }
   assert_string_equal(nvfp4_checkpoint_warning(checkpoint, 0),
                       "layers that the config says are quantised hold plain weights, taken as unquantised: 1 (the first: gate)");
   nvfp4_checkpoint_close(checkpoint);

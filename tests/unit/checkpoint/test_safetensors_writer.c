@@ -256,8 +256,8 @@ static void refusals_of_the_system_are_passed_on(void **state) {
   assert_non_null(strstr(reason.text, path));
   assert_int_equal(nvfp4_safetensors_writer_create("", &writer, &reason), NVFP4_E_ARG);
   /* A folder in the place of the file: rename fails, the temporary file goes. */
-  assert_int_equal(mkdir(at->path, 0700), 0);
   writer = create(at);
+  assert_int_equal(mkdir(at->path, 0700), 0);
   assert_ok(nvfp4_safetensors_writer_begin(writer, &reason), reason);
   assert_int_equal(nvfp4_safetensors_writer_finish(writer, &reason), NVFP4_E_IO);
   nvfp4_safetensors_writer_destroy(writer);

@@ -392,6 +392,42 @@ static void embeddings_of_mlx(void **state) {
   remove_folder(folder);
 }
 
+/* What is not converted is not copied as "another tensor" either: nobody could read it. */
+static void other_formats_are_refused(void **state) {
+  (void)state;
+  static const uint8_t zeros[1024];
+  static const test_tensor mlx[] = {{"stacked.weight", NVFP4_DTYPE_U32, 3, {2, 16, 2}, zeros},
+                                    {"a.weight", NVFP4_DTYPE_U32, 2, {16, 2}, zeros},
+                                    {"stacked.scales", NVFP4_DTYPE_U8, 3, {2, 16, 1}, zeros},
+                                    {"a.scales", NVFP4_DTYPE_U8, 2, {16, 1}, zeros}};
+  static const test_tensor fp8[] = {{"a.weight", NVFP4_DTYPE_U32, 2, {16, 2}, zeros},
+                                    {"blocks.weight_scale_inv", NVFP4_DTYPE_F32, 2, {1, 1}, zeros},
+                                    {"a.scales", NVFP4_DTYPE_U8, 2, {16, 1}, zeros},
+                                    {"blocks.weight", NVFP4_DTYPE_F8_E4M3, 2, {16, 16}, zeros}};
+  static const test_tensor affine[] = {{"a.weight", NVFP4_DTYPE_U32, 2, {16, 2}, zeros},
+                                       {"affine.weight", NVFP4_DTYPE_U32, 2, {16, 8}, zeros},
+                                       {"affine.biases", NVFP4_DTYPE_F16, 2, {16, 1}, zeros},
+                                       {"affine.scales", NVFP4_DTYPE_F16, 2, {16, 1}, zeros},
+                                       {"a.scales", NVFP4_DTYPE_U8, 2, {16, 1}, zeros}};
+  static const struct {
+    const test_tensor *tensors;
+    size_t count;
+    const char *says;
+  } cases[] = {{mlx, 4, "stacked.weight: weights of several layers in one tensor"},
+               {fp8, 4, "blocks.weight_scale_inv: FP8 scales of blocks are not converted"},
+               {affine, 5, "affine.weight: U32 weight: not NVFP4"}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    char folder[256], there[512];
+    write_tensors(make_folder(folder), "model.safetensors", cases[i].tensors, cases[i].count);
+    assert_int_equal(convert(folder, path_in(folder, "out", there), NVFP4_LAYOUT_MODELOPT, true, NULL, NULL, &reason), NVFP4_E_UNSUPPORTED);
+    if (strstr(reason.text, cases[i].says) == NULL) {
+      fail_msg("\"%s\" is not in: %s", cases[i].says, reason.text);
+    }
+    assert_int_equal(access(there, F_OK), -1);
+    remove_folder(folder);
+  }
+}
+
 static void bad_calls(void **state) {
   (void)state;
   char folder[256], path[512];
@@ -428,6 +464,7 @@ int main(void) {
       cmocka_unit_test(fp8_channels),
       cmocka_unit_test(fp8_runs_from_gguf),
       cmocka_unit_test(embeddings_of_mlx),
+      cmocka_unit_test(other_formats_are_refused),
       cmocka_unit_test(bad_calls),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,7 +42,8 @@ static void tokenizers_come_back(void **state) {
   remove_folder(folder);
 }
 
-/* A folder with this tokenizer.json beside a model; returns what looking at it gives. */
+/* A folder with this tokenizer.json, and a tokenizer_config.json as transformers writes it, beside a model; returns what looking at it
+ * gives. */
 static nvfp4_status look(const char *tokenizer) {
   static const float zeros[256];
   static const test_tensor tensors[] = {{"proj.weight", NVFP4_DTYPE_F32, 2, {16, 16}, zeros}};
@@ -51,6 +52,7 @@ static nvfp4_status look(const char *tokenizer) {
   write_tensors(make_folder(folder), "model.safetensors", tensors, 1);
   if (tokenizer != NULL) {
     write_text(folder, "tokenizer.json", tokenizer);
+    write_text(folder, "tokenizer_config.json", "{\"model_max_length\": 1000000000000000019884624838656}");
   }
   assert_ok(nvfp4_checkpoint_open(folder, 0, &checkpoint, &reason), reason);
   const nvfp4_gguf_model model = {.vocabulary = 2, .bos = -1, .eos = -1, .pad = -1};

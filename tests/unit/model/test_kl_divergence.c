@@ -182,9 +182,10 @@ static void refuses_bad_files(void **state) {
   size_t bytes;
   char *text = test_read_file(f->path, &bytes), bad[64];
   snprintf(bad, sizeof bad, "%s/bad", f->folder);
-  for (int what = 0; what < 4; what++) {
-    static const char *const says[] = {"vocabulary of 255", "scored token 1 has steps of nan", "from inf", "token 0 is -1"};
-    static const nvfp4_status status[] = {NVFP4_E_SHAPE, NVFP4_E_FORMAT, NVFP4_E_FORMAT, NVFP4_E_ARG};
+  for (int what = 0; what < 5; what++) {
+    static const char *const says[] = {"vocabulary of 255", "scored token 1 has steps of nan", "from inf", "bad: token 0 is -1",
+                                       "bad: token 149 is -1"}; /* a target only */
+    static const nvfp4_status status[] = {NVFP4_E_SHAPE, NVFP4_E_FORMAT, NVFP4_E_FORMAT, NVFP4_E_FORMAT, NVFP4_E_FORMAT};
     const size_t rows = 20 + 4 * COUNT, row = 8 + 2 * VOCABULARY;
     char *copy = malloc(bytes);
     assert_non_null(copy);
@@ -194,7 +195,8 @@ static void refuses_bad_files(void **state) {
     memcpy(copy + (what == 0   ? 12
                    : what == 1 ? rows + row
                    : what == 2 ? rows + 4
-                               : 20), /* VOCABULARY - 1 makes rows no shorter: they are even */
+                   : what == 3 ? 20
+                               : 20 + 4 * (WINDOW - 1)), /* VOCABULARY - 1 makes rows no shorter: they are even */
            what == 0   ? (const void *)&vocabulary
            : what == 1 ? (const void *)&nan
            : what == 2 ? (const void *)&inf

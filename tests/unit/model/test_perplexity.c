@@ -112,6 +112,11 @@ static void refuses_bad_windows(void **state) {
   assert_int_equal(nvfp4_perplexity(f->model, f->tokens, COUNT, 513, 0, NULL, NULL, NULL, &result, &reason), NVFP4_E_ARG);
   assert_int_equal(nvfp4_perplexity(f->model, f->tokens, WINDOW - 1, WINDOW, 0, NULL, NULL, NULL, &result, &reason), NVFP4_E_ARG);
   assert_non_null(strstr(reason.text, "149 tokens"));
+  const int32_t last = f->tokens[2 * WINDOW - 1]; /* a target only: the model never reads it */
+  f->tokens[2 * WINDOW - 1] = INT32_MAX;
+  assert_int_equal(nvfp4_perplexity(f->model, f->tokens, COUNT, WINDOW, 0, NULL, NULL, NULL, &result, &reason), NVFP4_E_ARG);
+  assert_non_null(strstr(reason.text, "token 299 is 2147483647"));
+  f->tokens[2 * WINDOW - 1] = last;
   assert_int_equal(nvfp4_perplexity(f->model, NULL, COUNT, WINDOW, 0, NULL, NULL, NULL, &result, NULL), NVFP4_E_ARG);
 }
 

@@ -132,7 +132,8 @@ static void templates(void **state) {
   assert_string_equal(tokenizer->chat_template, "of a file");
   nvfp4_tokenizer_destroy(tokenizer);
   write_file("tokenizer_config.json",
-             "{\"chat_template\": [{\"name\": \"tool\", \"template\": \"no\"}, {\"name\": \"default\", \"template\": \"yes\"}]}");
+             "{\"model_max_length\": 1000000000000000019884624838656, \"chat_template\": [{\"name\": \"tool\", \"template\": \"no\"}, "
+             "{\"name\": \"default\", \"template\": \"yes\"}]}");
   tokenizer = golden_tokenizer(folder);
   assert_string_equal(tokenizer->chat_template, "yes");
   char ids[1024];

@@ -74,6 +74,38 @@ static void the_budget_is_kept(void **state) {
   }
 }
 
+/* Of two layers' parts, each with a largest weight of its own. */
+static void parts_share_a_multiplier(void **state) {
+  (void)state;
+  static const struct {
+    const char *tensor;
+    float amax, shared;
+  } cases[] = {{"a.k_proj.weight", 2, 3}, {"a.q_proj.weight", 3, 3},  {"a.v_proj.weight", 1, 3}, {"b.gate_proj.weight", 1, 5},
+               {"b.q_proj.weight", 2, 2}, {"b.up_proj.weight", 5, 5}, {"b.w1.weight", 7, 7},     {"o_proj.weight", 9, 9},
+               {"q_proj.weight", 1, 4},   {"v_proj.weight", 4, 4}};
+  enum { CASES = sizeof cases / sizeof cases[0] };
+  static float data[CASES][16 * 16];
+  test_tensor tensors[CASES];
+  for (size_t i = 0; i < CASES; i++) {
+    data[i][5] = -cases[i].amax;
+    tensors[i] = (test_tensor){cases[i].tensor, NVFP4_DTYPE_F32, 2, {16, 16}, data[i]};
+  }
+  char folder[256];
+  write_tensors(make_folder(folder), "model.safetensors", tensors, CASES);
+  for (int fuse = 0; fuse < 2; fuse++) {
+    nvfp4_quantize_job job = open_job(folder, NVFP4_LAYOUT_MODELOPT, 1);
+    job.options.fuse_globals = fuse == 1;
+    assert_ok(nvfp4_quantize_plan(&job, &reason), reason);
+    assert_ok(nvfp4_quantize_measure(&job, &reason), reason);
+    assert_ok(nvfp4_quantize_fuse_globals(&job, &reason), reason);
+    for (size_t i = 0; i < CASES; i++) {
+      assert_f32_bits(job.tensors[i].amax, fuse == 1 ? cases[i].shared : cases[i].amax);
+    }
+    close_job(&job);
+  }
+  remove_folder(folder);
+}
+
 /* All layers of some size: nothing would be left to quantise. */
 static void a_budget_for_all_is_refused(void **state) {
   (void)state;
@@ -120,6 +152,7 @@ static void the_best_multiplier_is_found(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(parts_share_a_multiplier),
       cmocka_unit_test(the_budget_is_kept),
       cmocka_unit_test(a_budget_for_all_is_refused),
       cmocka_unit_test(the_best_multiplier_is_found),

@@ -173,6 +173,20 @@ static void gguf_files_that_cannot_be_translated(void **state) {
   refuse_gguf(NULL, "rope_freqs.weight", GGUF_F32, 16, "scaled RoPE");
 }
 
+static void a_part_of_a_gguf_model_is_refused(void **state) {
+  (void)state;
+  char folder[256], path[512];
+  const int64_t shape[2] = {16, 256};
+  static float data[16 * 256];
+  gguf_file file = {0};
+  tiny_metadata(&file);
+  gguf_u32(&file, "split.count", 2);
+  gguf_tensor(&file, "blk.0.attn_v.weight", GGUF_F32, 2, shape, data, sizeof data);
+  gguf_write(&file, path_in(make_folder(folder), "x-00001-of-00002.gguf", path));
+  expect_refused_plan(path, false, NVFP4_E_UNSUPPORTED, "one of 2 parts");
+  remove_folder(folder);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(linear_layers_are_quantised_and_all_else_copied),
@@ -181,6 +195,7 @@ int main(void) {
       cmocka_unit_test(nothing_to_quantise_is_refused),
       cmocka_unit_test(gguf_tensors_get_their_names_and_rows),
       cmocka_unit_test(gguf_files_that_cannot_be_translated),
+      cmocka_unit_test(a_part_of_a_gguf_model_is_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
