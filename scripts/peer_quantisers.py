@@ -44,7 +44,7 @@ def ours(program, model, scales, folder):
     """What the program wrote as GGUF, read by the gguf package: name, dequantised weights."""
     import gguf
     out = Path(folder) / f"{scales}.gguf"
-    subprocess.run([program, "quantize", model, out, "--layout", "gguf", "--scales", scales], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([program, "quantize", model, out, "--layout", "gguf", "--scales", scales, "--global", "amax"], check=True, stdout=subprocess.DEVNULL)
     tensors = {t.name: t for t in gguf.GGUFReader(out).tensors}
     return {name.removesuffix(".weight"): gguf.dequantize(t.data, t.tensor_type).astype(np.float64) * float(tensors[name.removesuffix(".weight") + ".scale"].data[0])
             for name, t in tensors.items() if t.tensor_type == gguf.GGMLQuantizationType.NVFP4}

@@ -41,6 +41,14 @@ typedef enum nvfp4_rounding {
                                * reached. Needs a calibration text, and OpenBLAS at run time: nvfp4_gptq_available */
 } nvfp4_rounding;
 
+/* How the multipliers (global scales) of tensors are found. */
+typedef enum nvfp4_globals {
+  NVFP4_GLOBALS_FUSED = 0, /* from the largest weight: for parts that engines fuse (q/k/v, gate/up, w1/w3) of all of them, since some keep
+                           * one number for all. vLLM takes the largest, and leaves the others' block scales as they are */
+  NVFP4_GLOBALS_AMAX = 1,  /* from the largest weight of each tensor */
+  NVFP4_GLOBALS_SEARCH = 2 /* of the multipliers amax/2688 * (1, 9/8, ... 2) the one of least squared error: nine times the work */
+} nvfp4_globals;
+
 /* How a layer's input scale is found: it is made for inputs of the magnitude `range`, as range/2688. */
 typedef enum nvfp4_input_range {
   NVFP4_INPUT_AMAX = 0, /* range: the largest magnitude that calibration saw */
@@ -72,16 +80,13 @@ typedef struct nvfp4_quantize_options {
   bool importance;         /* weight squared errors with the mean square of the layer's inputs in each column: needs a calibration text */
   nvfp4_rounding rounding; /* with GPTQ, the Hessian takes the place of importance */
   double damping;          /* GPTQ: what is added to the Hessian's diagonal, as a part of its mean; 0: 0.01. More trusts the text less */
-  bool search_global;      /* of the multipliers amax/2688 * (1, 9/8, ... 2) take the one of least squared error: nine times the work */
-  double bits_per_weight;  /* 0, or 4.5 to 16: as many of the layers with the largest error for their size stay unquantised (bf16, or as
+  nvfp4_globals globals;
+  double bits_per_weight; /* 0, or 4.5 to 16: as many of the layers with the largest error for their size stay unquantised (bf16, or as
                             * the input has them, at 16 or 32 bits) as the average over all linear layers allows. Errors are those of
                             * the outputs if there is a calibration text, else those of the weights */
   nvfp4_input_range input_range;
   nvfp4_quantized_layer_fn layer; /* called once a linear layer, in order of names, before the function returns; NULL: none */
   void *layer_cookie;
-  bool fuse_globals; /* parts that engines fuse (q/k/v, gate/up, w1/w3) get the multiplier of the one with the largest weight, for engines
-                      * that keep one number for all of them. vLLM takes the largest and leaves the others' block scales as they are. Not
-                      * with search_global */
 } nvfp4_quantize_options;
 
 /* Whether NVFP4_ROUNDING_GPTQ can be done here: opens OpenBLAS (libopenblas.so.0), which stays loaded. If not, reason says what to install. */
@@ -108,9 +113,8 @@ typedef struct nvfp4_quantize_stats {
  * and renamed at the end; an existing folder is refused if it holds a checkpoint. stats may be NULL.
  *
  * The same input and options give the same bytes with any number of threads; with GPTQ, on processors for which OpenBLAS gives the same
- * bits. Each layer has a global scale of its own, also those that engines fuse (q/k/v, gate/up), unless fuse_globals is set: this library
- * keeps them apart. Copied tensors keep their bits; from GGUF, F32 tensors become bf16 where
- * that is exact, and blocks (a Q8_0 embedding) are rounded to bf16.
+ * bits. Copied tensors keep their bits; from GGUF, F32 tensors become bf16 where that is exact, and blocks (a Q8_0 embedding) are rounded
+ * to bf16.
  *
  * Errors: NVFP4_E_UNSUPPORTED for an input that is quantised already, has no linear layer or cannot be translated (GGUF files of another
  * architecture than llama and qwen2), and for GPTQ without OpenBLAS; NVFP4_E_ARG for options that need a calibration text without one;

@@ -33,7 +33,7 @@ static nvfp4_status join(const nvfp4_quantize_job *job, nvfp4_planned_tensor *te
 
 nvfp4_status nvfp4_quantize_fuse_globals(nvfp4_quantize_job *job, nvfp4_reason *reason) {
   static const char *const sets[][3] = {{"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}, {"w1", "w3"}};
-  for (size_t t = 0; job->options.fuse_globals && t < job->tensor_count; t++) {
+  for (size_t t = 0; job->options.globals == NVFP4_GLOBALS_FUSED && t < job->tensor_count; t++) {
     nvfp4_planned_tensor *tensor = &job->tensors[t];
     const char *dot = strrchr(tensor->name, '.'), *part = dot != NULL ? dot + 1 : tensor->name;
     for (size_t i = 0; tensor->quantise && i < 3 * (sizeof sets / sizeof sets[0]); i++) {
@@ -47,7 +47,7 @@ nvfp4_status nvfp4_quantize_fuse_globals(nvfp4_quantize_job *job, nvfp4_reason *
 }
 
 nvfp4_status nvfp4_quantize_choose_global(nvfp4_quantize_job *job, nvfp4_planned_tensor *tensor, nvfp4_reason *reason) {
-  if (!job->options.search_global) {
+  if (job->options.globals != NVFP4_GLOBALS_SEARCH) {
     return NVFP4_OK;
   }
   /* 1, 9/8, ... 2: from there on the same block scales come again, but for the ends of their range. */

@@ -39,9 +39,10 @@ static nvfp4_status check_choices(const nvfp4_quantize_options *options, nvfp4_r
     return nvfp4_reject(reason, NVFP4_E_ARG, "calibration_tokens is %lld; needs 1 or more, or 0 for the default",
                         (long long)options->calibration_tokens);
   }
-  if (options->fuse_globals && options->search_global) {
+  if (options->globals != NVFP4_GLOBALS_FUSED && options->globals != NVFP4_GLOBALS_AMAX && options->globals != NVFP4_GLOBALS_SEARCH) {
     return nvfp4_reject(reason, NVFP4_E_ARG,
-                        "fuse_globals and search_global: one multiplier for several layers is not searched; choose one");
+                        "globals %d; choose NVFP4_GLOBALS_FUSED (0), NVFP4_GLOBALS_AMAX (1) or NVFP4_GLOBALS_SEARCH (2)",
+                        (int)options->globals);
   }
   if (!(options->damping > 0 && options->damping <= 1)) {
     return nvfp4_reject(reason, NVFP4_E_ARG, "damping %g; needs a number above 0 and at most 1, or 0 for 0.01", options->damping);

@@ -131,9 +131,9 @@ nvfp4_status nvfp4_quantize_round(nvfp4_quantize_job *job, const nvfp4_planned_t
 /* round.c: the sum of (w - q)^2 over that of w^2, or of the products with the sketch; 0 if all is 0. */
 double nvfp4_relative_error(const double sums[2]);
 
-/* choose.c: makes amax that of all parts of a layer that engines fuse. Only for options.fuse_globals. */
+/* choose.c: makes amax that of all parts of a layer that engines fuse. Only for NVFP4_GLOBALS_FUSED. */
 nvfp4_status nvfp4_quantize_fuse_globals(nvfp4_quantize_job *job, nvfp4_reason *reason);
-/* choose.c: fills headroom: of several multipliers the one of least squared error. Only for options.search_global. */
+/* choose.c: fills headroom: of several multipliers the one of least squared error. Only for NVFP4_GLOBALS_SEARCH. */
 nvfp4_status nvfp4_quantize_choose_global(nvfp4_quantize_job *job, nvfp4_planned_tensor *tensor, nvfp4_reason *reason);
 /* quantizer.c: after the writing, fills stats and tells the caller of every layer. */
 void nvfp4_quantize_report(nvfp4_quantize_job *job);

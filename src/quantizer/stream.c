@@ -91,7 +91,7 @@ static uint64_t readings(const nvfp4_quantize_options *options, const nvfp4_plan
     return tensor->dtype == NVFP4_DTYPE_NONE ? 2 : 1;
   }
   bool gptq = options->rounding == NVFP4_ROUNDING_GPTQ, trial = options->bits_per_weight != 0;
-  return 2 + (gptq || trial ? 1 : 0) + (options->search_global ? NVFP4_HEADROOMS : 0);
+  return 2 + (gptq || trial ? 1 : 0) + (options->globals == NVFP4_GLOBALS_SEARCH ? NVFP4_HEADROOMS : 0);
 }
 
 static bool needs_measure(const nvfp4_planned_tensor *tensor) { return tensor->quantise || tensor->dtype == NVFP4_DTYPE_NONE; }

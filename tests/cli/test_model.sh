@@ -36,10 +36,10 @@ json 'j["mode"] == "w4a16" and len(j["per_layer"]) == 14 and all(0 < l["relative
 cp "$scratch/out" "$scratch/plain.json"
 expect 0 "$nvfp4" quantize $tiny "$scratch/importance" "${calibrated[@]}" --importance --json
 json "j['importance'] and j['relative_output_error'] < json.load(open('$scratch/plain.json'))['relative_output_error']"
-expect 0 "$nvfp4" quantize $tiny "$scratch/fused" "${calibrated[@]}" --global fused
-expect 0 "$nvfp4" inspect "$scratch/fused" --json
+expect 0 "$nvfp4" inspect "$scratch/plain" --json
 json 'j["fused"] == []'
-expect 0 "$nvfp4" inspect "$scratch/w4a4" --json
+expect 0 "$nvfp4" quantize $tiny "$scratch/apart" "${calibrated[@]}" --global amax
+expect 0 "$nvfp4" inspect "$scratch/apart" --json
 json 'len(j["fused"]) > 0'
 expect 0 "$nvfp4" quantize $tiny "$scratch/bpw" "${calibrated[@]}" --scales four-over-six --global search --input-scale mse --bpw 6
 out_has "linear layers not quantised"

@@ -140,6 +140,7 @@ static int quantize(quantization *q, nvfp4_context *context, const char *calibra
                                               NVFP4_LAYOUT_COMFY};
   static const nvfp4_scale_search searches[] = {NVFP4_SCALES_RTN, NVFP4_SCALES_FOUR_OVER_SIX, NVFP4_SCALES_SWEEP};
   static const nvfp4_mode modes[] = {NVFP4_MODE_W4A4, NVFP4_MODE_W4A16};
+  static const nvfp4_globals globals[] = {NVFP4_GLOBALS_FUSED, NVFP4_GLOBALS_AMAX, NVFP4_GLOBALS_SEARCH};
   const nvfp4_quantize_options options = {.struct_size = sizeof options,
                                           .layout = layouts[q->layout],
                                           .scales = searches[q->scales],
@@ -152,8 +153,7 @@ static int quantize(quantization *q, nvfp4_context *context, const char *calibra
                                           .importance = q->importance,
                                           .rounding = q->method == 1 ? NVFP4_ROUNDING_GPTQ : NVFP4_ROUNDING_NEAREST,
                                           .damping = q->damping,
-                                          .search_global = q->global == 1,
-                                          .fuse_globals = q->global == 2,
+                                          .globals = globals[q->global],
                                           .bits_per_weight = q->bits,
                                           .input_range = q->input_scale == 1 ? NVFP4_INPUT_MSE : NVFP4_INPUT_AMAX,
                                           .layer = add_layer,
@@ -193,10 +193,9 @@ static int run_quantize(cli *run, int argc, char **argv) {
        &q.importance, 0, 0},
       {"damping", "PART", "gptq: added to the Hessian's diagonal, as a part of its mean (default 0.01); more trusts the text less",
        CLI_REAL, &q.damping, 0, 1},
-      {"global", "amax|search|fused",
-       "multipliers of tensors: from the largest weight, of nine the best, or one for q/k/v and one for gate/up, from the largest weight "
-       "of all, for engines "
-       "that fuse these layers and keep one number, as vLLM does (default amax)",
+      {"global", "fused|amax|search",
+       "multipliers of tensors: from the largest weight, one for q/k/v and one for gate/up, which some engines fuse and keep one number "
+       "for; from the largest weight of each; or of nine the best (default fused)",
        CLI_CHOICE, &q.global, 0, 0},
       {"input-scale", "amax|mse", "from the largest input, or the one with least squared error (default amax)", CLI_CHOICE, &q.input_scale,
        0, 0},

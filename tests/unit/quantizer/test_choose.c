@@ -94,7 +94,7 @@ static void parts_share_a_multiplier(void **state) {
   write_tensors(make_folder(folder), "model.safetensors", tensors, CASES);
   for (int fuse = 0; fuse < 2; fuse++) {
     nvfp4_quantize_job job = open_job(folder, NVFP4_LAYOUT_MODELOPT, 1);
-    job.options.fuse_globals = fuse == 1;
+    job.options.globals = fuse == 1 ? NVFP4_GLOBALS_FUSED : NVFP4_GLOBALS_AMAX;
     assert_ok(nvfp4_quantize_plan(&job, &reason), reason);
     assert_ok(nvfp4_quantize_measure(&job, &reason), reason);
     assert_ok(nvfp4_quantize_fuse_globals(&job, &reason), reason);
@@ -132,7 +132,7 @@ static void the_best_multiplier_is_found(void **state) {
   nvfp4_planned_tensor *tensor = (nvfp4_planned_tensor *)of_module(&job, 'd');
   assert_ok(nvfp4_quantize_choose_global(&job, tensor, &reason), reason);
   assert_f32_bits(tensor->headroom, 1); /* not asked for */
-  job.options.search_global = true;
+  job.options.globals = NVFP4_GLOBALS_SEARCH;
   assert_ok(nvfp4_quantize_choose_global(&job, tensor, &reason), reason);
   double least = INFINITY, found = 0;
   static uint8_t codes[96 * 32], scales[96 * 4];

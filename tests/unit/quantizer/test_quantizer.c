@@ -254,7 +254,7 @@ static void all_choices_together(void **state) {
     options.scales = NVFP4_SCALES_SWEEP;
     options.mode = NVFP4_MODE_W4A16;
     options.rounding = method == 1 ? NVFP4_ROUNDING_GPTQ : NVFP4_ROUNDING_NEAREST;
-    options.search_global = true;
+    options.globals = NVFP4_GLOBALS_SEARCH;
     options.bits_per_weight = 5.5; /* 7475 of the 86016 weights may keep 16 bits: one or two small layers */
     options.input_range = NVFP4_INPUT_MSE;
     options.layer = tell_layer;
