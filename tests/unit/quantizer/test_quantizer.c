@@ -88,6 +88,7 @@ static void both_layouts_open_again_and_run(void **state) {
     nvfp4_layout_kind layout = variant & 1 ? NVFP4_LAYOUT_COMPRESSED_TENSORS : NVFP4_LAYOUT_MODELOPT;
     nvfp4_quantize_options options = options_of(layout, variant & 2 ? "It is a truth universally acknowledged" : NULL);
     options.lm_head = (variant & 4) != 0;
+    options.globals = NVFP4_GLOBALS_AMAX; /* check_output looks at each tensor's; test_choose.c at shared ones */
     nvfp4_quantize_stats stats = {.struct_size = sizeof stats};
     assert_ok(nvfp4_quantize_checkpoint(context, TINY, output, &options, &stats, &reason), reason);
     check_output(layout, options.calibration != NULL, options.lm_head);
