@@ -147,9 +147,10 @@ static bool mid(const char *name, const size &s, int block_tiles) {
 }
 
 template <class S>
-static bool split(const char *name, const size &s, int) {
+static bool split(const char *name, const size &s, int cluster) {
   problem<typename S::X> p(s);
-  return p.run(name, (unsigned)(ceiling(s.n, 64) * ceiling(s.m, S::COLUMNS)), S::THREADS, 1, S::COLUMNS, split_rows<S>);
+  p.a.cluster = cluster;
+  return p.run(name, (unsigned)(ceiling(s.n, 64) * ceiling(s.m, S::COLUMNS) * cluster), S::THREADS, (unsigned)cluster, S::COLUMNS, split_rows<S>);
 }
 
 /* multiprocessors: that the GPU has; a thread block for each computes tiles until none is left. */
@@ -168,17 +169,17 @@ int main(int count, char **arguments) {
     const char *name;
     bool (*run)(const char *name, const size &s, int number);
     size s;
-    int number; /* tiles of weights of a thread block, or multiprocessors */
+    int number; /* tiles of weights of a thread block, thread blocks of a tile, or multiprocessors */
   } cases[] = {
-      {"split64", split<split_shape<f16, 64, 4, 2>>, {14, 64, 528, 2, F16, false}, 0},
+      {"split64", split<split_shape<f16, 64, 4, 2>>, {14, 64, 528, 4, F16, false}, 1},
       {"mid64", mid<mid_shape<bf16, 64, 3, 3, 2>>, {70, 301, 1040, 1, F32, true}, 3},
       {"sliced128", prefill<prefill_shape<bf16, 2, 128, 5, true, 2>>, {130, 301, 784, 4, F32, true}, 3},
       {"mid64", mid<mid_shape<bf16, 64, 3, 3, 2>>, {20, 320, 1040, 8, F32, false}, 5},
       /* 6 tiles, the last one in halves; 10, the last two */
       {"whole256", prefill<prefill_shape<bf16, 2, 256, 3, false, 2>>, {300, 310, 656, 1, BF16, true}, 5},
       {"sliced1x128", prefill<prefill_shape<bf16, 1, 128, 5, true, 2>>, {140, 290, 1040, 8, BF16, false}, 4},
-      {"split32", split<split_shape<bf16, 32, 4, 4>>, {33, 130, 2064, 8, F32, true}, 0},
-      {"split64", split<split_shape<bf16, 64, 4, 2>>, {70, 65, 1200, 4, F32, false}, 0},
+      {"split32", split<split_shape<bf16, 32, 4, 4>>, {33, 130, 2064, 8, F32, true}, 1},
+      {"split64", split<split_shape<bf16, 64, 4, 2>>, {70, 65, 1200, 8, F32, false}, 2},
       {"mid128", mid<mid_shape<f16, 128, 2, 2, 2>>, {130, 200, 2064, 2, BF16, true}, 4},
       {"mid3x128", mid<mid_shape<bf16, 128, 3, 1, 2>>, {37, 300, 912, 1, BF16, true}, 3},
   };

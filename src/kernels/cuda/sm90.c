@@ -42,6 +42,7 @@ nvfp4_status cuda_sm90_apply(const nvfp4_host *host, const nvfp4_packed *packed,
   a.slices = chosen.slices;
   a.block_tiles = chosen.block_tiles;
   a.chunk_pairs = chosen.chunk_pairs;
+  a.cluster = chosen.cluster;
   if (chosen.box > 0) {
     NVFP4_TRY(map_x(host, &a, type, chosen.box, &map, reason));
   }

@@ -154,6 +154,11 @@ static int64_t launch_tiles(const tile_kernel *kernel, const product *p, int sli
     blocks = ceiling(tiles, out->block_tiles) * column_tiles;
     steps = ceiling(p->pairs, slices) * out->block_tiles;
   }
+  if (kernel->family == SPLIT && slices == 2 * parts_of(kernel) && 2 * blocks <= MULTIPROCESSORS) {
+    out->cluster = 2;
+    at_a_time /= 2;
+    steps = ceiling(steps, 2);
+  }
   const int64_t rounds = ceiling(blocks, at_a_time), last = blocks % at_a_time;
   const int64_t round_ns = kernel->begin_ns + steps * kernel->step_ns +
                            block_ns(kernel, steps, out->block_tiles, blocks < at_a_time ? blocks : at_a_time, slices);

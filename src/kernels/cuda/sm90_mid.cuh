@@ -191,32 +191,33 @@ __device__ inline void mid_consume_tiles(const cuda_mma_args &a, const mid_block
   }
 }
 
-/* Each block of the cluster adds the slices of its part, in order. */
-template <class S>
+/*
+ * Each block of the cluster adds the slices of its part: of 16 rows of weights and 64 of x those columns 8 c with c = rank plus the number of the row tile, modulo the slices. A warp has eight loads
+ * under way, since each takes most of a microsecond.
+ */
+template <class S, int SLICES>
 __device__ inline void mid_add_slices(const cuda_mma_args &a, const mid_block<S> &b) {
-  const int lane = threadIdx.x % 32, used = (min(S::COLUMNS, (int)a.m - b.column0) + 7) / 8, rank = (int)blockIdx.x % a.slices;
-  for (int f = rank + (int)threadIdx.x / 32 * a.slices; f < b.tiles * 4 * used; f += S::CONSUMERS / 32 * a.slices) {
-    const int row_tile = f / used, c = f % used;
-    const uint32_t at = b.sums(row_tile, c) + lane * 16;
-    float4 v[8];
-#pragma unroll
-    for (int s = 0; s < 8; s++) {
-      if (s < a.slices) {
-        v[s] = load_of_cluster(at, s);
-      }
-    }
+  constexpr int AT_A_TIME = 8 / SLICES;
+  const int lane = threadIdx.x % 32, used = (min(S::COLUMNS, (int)a.m - b.column0) + 7) / 8, eights = (used + 7) / 8, rank = (int)blockIdx.x % SLICES;
+  for (int f = (int)threadIdx.x / 32; f < b.tiles * 4 * eights; f += S::CONSUMERS / 32) {
+    const int row_tile = f / eights, c0 = f % eights * 8 + (rank + row_tile) % SLICES;
     const row_store<typename S::X> store(a, b.first_tile * 64 + row_tile * 16);
-    float4 sum = v[0];
+    float4 slices[AT_A_TIME][SLICES];
 #pragma unroll
-    for (int s = 1; s < 8; s++) {
-      if (s < a.slices) {
-        sum.x = __fadd_rn(sum.x, v[s].x);
-        sum.y = __fadd_rn(sum.y, v[s].y);
-        sum.z = __fadd_rn(sum.z, v[s].z);
-        sum.w = __fadd_rn(sum.w, v[s].w);
+    for (int i = 0; i < AT_A_TIME; i++) {
+#pragma unroll
+      for (int s = 0; s < SLICES; s++) {
+        if (c0 + i * SLICES < used) {
+          slices[i][s] = load_of_cluster(b.sums(row_tile, c0 + i * SLICES) + lane * 16, s);
+        }
       }
     }
-    store(b.column0 + 8 * c, sum.x, sum.y, sum.z, sum.w);
+#pragma unroll
+    for (int i = 0; i < AT_A_TIME; i++) {
+      if (c0 + i * SLICES < used) {
+        store_sum(store, b.column0 + 8 * (c0 + i * SLICES), slices[i]);
+      }
+    }
   }
 }
 
@@ -251,7 +252,16 @@ __device__ inline void mid_rows(const cuda_mma_args &a, const cuda_tensor_map &x
     mid_consume_tiles<S, S::M_TILES>(a, b, warpgroup, tiles_here);
     if (a.slices > 1) {
       cluster_sync();
-      mid_add_slices<S>(a, b);
+      switch (a.slices) {
+        case 2:
+          mid_add_slices<S, 2>(a, b);
+          break;
+        case 4:
+          mid_add_slices<S, 4>(a, b);
+          break;
+        default:
+          mid_add_slices<S, 8>(a, b);
+      }
       cluster_sync(); /* the others have read this block's sums */
     }
   }

@@ -2,14 +2,17 @@
 /*
  * y = x W^T for tens to hundreds of rows of x, and layers of so few rows that their K is cut into slices: y^T = W x^T on the warpgroup's tensor cores, as in sm90_prefill.cuh.
  *
- * A thread block computes one tile of y, 64 weight rows x COLUMNS rows of x, all slices of K: PARTS warpgroups each compute one slice at a time, those PARTS apart, so that some dequantise while
- * the MMAs of others are under way. Each has a ring of stages of 128 k's for itself, and a warp that fills it: weights, from before the kernels before this one have ended, and x by tensor map.
+ * A thread block, or a cluster of two, computes one tile of y, 64 weight rows x COLUMNS rows of x, all slices of K: each of its warpgroups one slice, or two, one after the other, so that some
+ * dequantise while the MMAs of others are under way. Each has a ring of stages of 128 k's for itself, and a warp that fills it: weights, from before the kernels before this one have ended, and x by
+ * tensor map. The sums of the slices take the place of the stages; then all warps add them.
  *
- * Order of additions, that of few.cuh too: an MMA adds 16 k's to the accumulator, in ascending order over a slice of K; slices are added in order, in fp32: the total goes from warpgroup to
- * warpgroup through shared memory.
+ * Order of additions, that of few.cuh too: an MMA adds 16 k's to the accumulator, in ascending order over a slice of K; slices are added in order, in fp32.
  *
- * Order of memory: async.cuh, "A ring of stages". A thread of a warpgroup reads and writes the part of the total that is its own in all warpgroups; its part's barrier `handed`: all threads of the
- * warpgroup before have written it. A phase of it ends once a round, since a warpgroup hands over what it was handed. y, bias and alpha are touched after a full barrier, hence after wait_for_previous(), which each producer has passed before it asks for x.
+ * Order of memory: async.cuh, "A ring of stages". What else there is:
+ *   sums over stages       a warpgroup has waited for all copies to its stages and for all its MMAs; its named barrier joins its warps. Its producer has no copy under way then
+ *   sums to all            the first of the barriers between slices and additions (split_join), of all consumers or of the cluster
+ *   a block's end          the second one: no block ends before the other has read its sums
+ *   y, bias, alpha         touched after a full barrier, hence after wait_for_previous(), which each producer has passed before it asks for x
  */
 #ifndef NVFP4_KERNELS_CUDA_SM90_SPLIT_CUH
 #define NVFP4_KERNELS_CUDA_SM90_SPLIT_CUH
@@ -24,12 +27,14 @@ struct split_shape {
   static constexpr int CONSUMERS = 128 * PARTS, THREADS = CONSUMERS + 128, REGISTERS = 65536 / THREADS / 8 * 8, PRODUCER_REGISTERS = 24;
   static constexpr int CONSUMER_REGISTERS = (REGISTERS * THREADS - 128 * PRODUCER_REGISTERS) / CONSUMERS / 8 * 8;
   static constexpr int X_BYTES = COLUMNS * CUDA_MMA_PAIR * 2, STAGE_BYTES = (X_BYTES + CUDA_MMA_TILE_BYTES + 1023) / 1024 * 1024;
-  static constexpr int TOTAL_BYTES = COLUMNS * 256, RING_BYTES = STAGES * STAGE_BYTES;
+  static constexpr int RING_BYTES = STAGES * STAGE_BYTES, ROUNDS = 2; /* slices of a warpgroup, at most */
+  static constexpr int SUMS_BYTES = COLUMNS * 256;                    /* of a slice */
   static constexpr int AHEAD = 8; /* pairs of weights that are on the way to the L2 cache */
-  static_assert(PARTS <= 4 && PARTS * (RING_BYTES + 16 * STAGES + 8) + TOTAL_BYTES + 1024 <= CUDA_SM90_SHARED_BYTES); /* 1024: to begin at a multiple of it */
+  static_assert(PARTS <= 4 && PARTS * (RING_BYTES + 16 * STAGES) + 1024 <= CUDA_SM90_SHARED_BYTES); /* 1024: to begin at a multiple of it */
+  static_assert(ROUNDS * SUMS_BYTES <= RING_BYTES);
 };
 
-/* A part's stages in shared memory: [PARTS] rings, the total, then the barriers. */
+/* A part's stages in shared memory: [PARTS] rings, then the barriers. */
 template <class S>
 struct split_ring {
   uint32_t shared;
@@ -38,9 +43,12 @@ struct split_ring {
   unsigned phase = 0;
   __device__ uint32_t x(int block) const { return shared + part * S::RING_BYTES + stage * S::STAGE_BYTES + block * (S::X_BYTES / 2); } /* of 64 k's */
   __device__ uint32_t weights() const { return x(2); }
-  __device__ uint32_t full() const { return shared + S::PARTS * S::RING_BYTES + S::TOTAL_BYTES + (part * S::STAGES + stage) * 8; }
+  __device__ uint32_t full() const { return shared + S::PARTS * S::RING_BYTES + (part * S::STAGES + stage) * 8; }
   __device__ uint32_t empty() const { return full() + 8 * S::PARTS * S::STAGES; }
-  __device__ uint32_t handed(int to) const { return shared + S::PARTS * (S::RING_BYTES + 16 * S::STAGES) + S::TOTAL_BYTES + 8 * to; }
+  /* After the stages: 16 rows of weights, 8 of x; float4 of the lanes. */
+  __device__ uint32_t sums(int of_part, int round, int row_tile, int c) const {
+    return shared + of_part * S::RING_BYTES + round * S::SUMS_BYTES + (row_tile * (S::COLUMNS / 8) + c) * 512;
+  }
   __device__ void next() {
     if (++stage == S::STAGES) {
       stage = 0;
@@ -52,17 +60,23 @@ struct split_ring {
 /* The pairs of a part, in the order in which they are computed. */
 template <class S>
 struct split_walk {
-  int pairs, slices, slice, pair, end;
-  __device__ split_walk(const cuda_mma_args &a, int part) : pairs((int)((a.k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR)), slices(a.slices), slice(part) { begin(); }
+  int pairs, slices, step, slice, pair, end;
+  __device__ split_walk(const cuda_mma_args &a, int part)
+      : pairs((int)((a.k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR)), slices(a.slices), step(S::PARTS * a.cluster), slice((int)blockIdx.x % a.cluster * S::PARTS + part) {
+    begin();
+  }
   __device__ void begin() {
     pair = slice * pairs / slices;
     end = (slice + 1) * pairs / slices;
   }
   __device__ bool done() const { return slice >= slices; }
+  __device__ void next_slice() {
+    slice += step;
+    begin();
+  }
   __device__ void next() {
     if (++pair == end) {
-      slice += S::PARTS;
-      begin();
+      next_slice();
     }
   }
 };
@@ -108,38 +122,46 @@ __device__ inline void split_produce(const cuda_mma_args &a, const cuda_tensor_m
   }
 }
 
-/* A part's warpgroup. */
+/* A part's warpgroup. The sums of its slices go to shared memory. */
 template <class S>
-__device__ inline void split_consume(const cuda_mma_args &a, split_ring<S> ring, int tile, int column0) {
-  const int part = ring.part, thread = threadIdx.x % 128;
-  const uint32_t total = ring.shared + S::PARTS * S::RING_BYTES + thread * 16; /* float4 [COLUMNS / 8][128 threads] */
-  float d[S::COLUMNS / 2];
-  unsigned phase = 0; /* of handed(part) */
+__device__ inline void split_consume(const cuda_mma_args &a, split_ring<S> ring) {
+  const int part = ring.part, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
+  float d[S::COLUMNS / 2] = {}, first[S::COLUMNS / 2];
+  int rounds = 0;
 #pragma unroll 1
-  for (split_walk<S> walk(a, part); !walk.done(); walk.slice += S::PARTS, walk.begin()) {
+  for (split_walk<S> walk(a, part); !walk.done(); walk.next_slice(), rounds++) {
+#pragma unroll
+    for (int j = 0; j < S::COLUMNS / 2; j++) {
+      first[j] = d[j];
+    }
     multiply_slice<typename S::X, S::COLUMNS, S::BUFFERS>(d, ring, walk.end - walk.pair, 0, no_turn());
-    if (walk.slice > 0) {
-      barrier_wait(ring.handed(part), phase);
-      phase ^= 1;
-#pragma unroll
-      for (int c = 0; c < S::COLUMNS / 8; c++) {
-        const uint4 sum = load_shared_16(total + c * 2048);
-        d[4 * c] = __fadd_rn(__uint_as_float(sum.x), d[4 * c]);
-        d[4 * c + 1] = __fadd_rn(__uint_as_float(sum.y), d[4 * c + 1]);
-        d[4 * c + 2] = __fadd_rn(__uint_as_float(sum.z), d[4 * c + 2]);
-        d[4 * c + 3] = __fadd_rn(__uint_as_float(sum.w), d[4 * c + 3]);
-      }
-    }
-    if (walk.slice + 1 < a.slices) {
-#pragma unroll
-      for (int c = 0; c < S::COLUMNS / 8; c++) {
-        store_shared_16(total + c * 2048, d[4 * c], d[4 * c + 1], d[4 * c + 2], d[4 * c + 3]);
-      }
-      barrier_arrive(ring.handed((part + 1) % S::PARTS));
-    }
   }
-  if ((a.slices - 1) % S::PARTS == part) {
-    store_columns<typename S::X, S::COLUMNS>(a, tile * CUDA_MMA_ROWS + thread / 32 * 16, column0, d);
+  join_named(1 + part, 128); /* the stages are no longer used */
+  auto put = [&](int round, const float (&sums)[S::COLUMNS / 2]) {
+#pragma unroll
+    for (int c = 0; c < S::COLUMNS / 8; c++) {
+      store_shared_16(ring.sums(part, round, warp, c) + lane * 16, sums[4 * c], sums[4 * c + 1], sums[4 * c + 2], sums[4 * c + 3]);
+    }
+  };
+  if (rounds == 2) {
+    put(0, first);
+  }
+  put(rounds - 1, d);
+}
+
+/* The warps of all parts add, each for some columns of 16 rows of weights. `join` makes the sums of all seen by all. */
+template <class S, int SLICES, class JOIN>
+__device__ inline void split_add(const cuda_mma_args &a, const split_ring<S> &ring, int tile, int column0, const JOIN &join) {
+  const int row_tile = threadIdx.x / 32 % 4, rank = (int)blockIdx.x % a.cluster, used = (min(S::COLUMNS, (int)a.m - column0) + 7) / 8;
+  const row_store<typename S::X> store(a, tile * CUDA_MMA_ROWS + row_tile * 16);
+  join();
+  for (int c = ring.part * a.cluster + rank; c < used; c += S::PARTS * a.cluster) {
+    float4 slices[SLICES];
+#pragma unroll
+    for (int s = 0; s < SLICES; s++) { /* slice s / PARTS of a part is that of another block, if there are two */
+      slices[s] = load_of_cluster(ring.sums(s % S::PARTS, a.cluster > 1 ? 0 : s / S::PARTS, row_tile, c) + threadIdx.x % 32 * 16, a.cluster > 1 ? s / S::PARTS : rank);
+    }
+    store_sum(store, column0 + 8 * c, slices);
   }
 }
 
@@ -148,8 +170,8 @@ __device__ inline void split_rows(const cuda_mma_args &a, const cuda_tensor_map 
   extern __shared__ uint8_t unaligned[];
   const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0); /* so that the compiler knows it to be one of the warp */
   const int part = warp < S::CONSUMERS / 32 ? warp / 4 : warp - S::CONSUMERS / 32;
-  const int column_tiles = (int)((a.m + S::COLUMNS - 1) / S::COLUMNS);
-  const int tile = (int)blockIdx.x / column_tiles, column0 = (int)blockIdx.x % column_tiles * S::COLUMNS;
+  const int column_tiles = (int)((a.m + S::COLUMNS - 1) / S::COLUMNS), unit = (int)blockIdx.x / a.cluster;
+  const int tile = unit / column_tiles, column0 = unit % column_tiles * S::COLUMNS;
   split_ring<S> ring = {(shared_address(unaligned) + 1023) & ~1023u, part};
   launch_dependents();
   if (threadIdx.x == 0) {
@@ -157,9 +179,6 @@ __device__ inline void split_rows(const cuda_mma_args &a, const cuda_tensor_map 
     for (int i = 0; i < S::PARTS * S::STAGES; i++) {
       barrier_init(first.full() + 8 * i, 1);
       barrier_init(first.empty() + 8 * i, 128);
-    }
-    for (int i = 0; i < S::PARTS; i++) {
-      barrier_init(ring.handed(i), 128);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
@@ -170,9 +189,24 @@ __device__ inline void split_rows(const cuda_mma_args &a, const cuda_tensor_map 
       split_produce<S>(a, x, ring, tile, column0);
     }
     __syncwarp();
+    if (a.cluster > 1) {
+      cluster_sync();
+      cluster_sync();
+    }
   } else {
     take_registers<S::CONSUMER_REGISTERS>();
-    split_consume<S>(a, ring, tile, column0);
+    split_consume<S>(a, ring);
+    if (a.cluster > 1) {
+      split_add<S, S::PARTS * 2>(a, ring, tile, column0, cluster_sync);
+      cluster_sync(); /* the other block has read this one's sums */
+    } else {
+      auto join = [] { join_named(1 + S::PARTS, S::CONSUMERS); };
+      if (a.slices == S::PARTS) {
+        split_add<S, S::PARTS>(a, ring, tile, column0, join);
+      } else {
+        split_add<S, S::PARTS * 2>(a, ring, tile, column0, join);
+      }
+    }
   }
 }
 

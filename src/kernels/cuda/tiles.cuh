@@ -70,6 +70,20 @@ struct row_store {
   }
 };
 
+/* The sum of slices, in order: 8 rows of x from column0 on. */
+template <class X, int SLICES>
+__device__ inline void store_sum(const row_store<X> &store, int column0, const float4 (&slices)[SLICES]) {
+  float4 sum = slices[0];
+#pragma unroll
+  for (int s = 1; s < SLICES; s++) {
+    sum.x = __fadd_rn(sum.x, slices[s].x);
+    sum.y = __fadd_rn(sum.y, slices[s].y);
+    sum.z = __fadd_rn(sum.z, slices[s].z);
+    sum.w = __fadd_rn(sum.w, slices[s].w);
+  }
+  store(column0, sum.x, sum.y, sum.z, sum.w);
+}
+
 /* Two values rounded as by to_16, the first in the lower half. */
 struct bf16_pair {
   static __device__ uint32_t pack(float low, float high) {
