@@ -82,6 +82,7 @@ struct thread {
   unsigned index;
   std::function<bool()> ready; /* none: it is */
   const char *waits_for;
+  unsigned cluster_generation; /* of the meeting at which it has arrived */
   bool ended, after_previous, fenced; /* fenced: wgmma.fence since the last group of MMAs */
   size_t issued, waited;              /* MMAs */
   std::vector<size_t> groups;         /* MMAs issued before each commit */
@@ -530,9 +531,13 @@ const struct {
     {"bar.arrive", [](const call &c) { arrive(self->home->named[c(0)], c(1)); }},
     {"barrier.cluster.arrive",
      [](const call &) {
-       const unsigned generation = cluster_meeting.generation;
+       self->cluster_generation = cluster_meeting.generation;
        cluster_meeting.arrived++;
        check_cluster();
+     }},
+    {"barrier.cluster.wait",
+     [](const call &) {
+       const unsigned generation = self->cluster_generation;
        wait("the cluster", [generation] { return cluster_meeting.generation != generation; });
      }},
     {"fence.mbarrier_init",
@@ -553,6 +558,8 @@ const struct {
     {"mbarrier.try_wait.parity", wait_barrier},
     {"cp.async.bulk.tensor.2d", copy_tensor},
     {"cp.async.bulk.prefetch", nothing},
+    {"prefetch.tensormap", nothing},
+    {"prefetch.global", nothing},
     {"cp.async.bulk.shared", copy_bulk},
     {"griddepcontrol.wait", [](const call &) { self->after_previous = true; }},
     {"griddepcontrol.launch_dependents", nothing},

@@ -7,7 +7,7 @@
 
 /*
  * A ring of stages, between one that copies and warps that compute; a stage has a full and an empty barrier. Why nothing is read too early or overwritten too soon:
- *   barriers made, then used    fence.mbarrier_init and __syncthreads(), before any warp waits or copies
+ *   barriers made, then used    by the one that copies, which begins at once (ring_made), by others after a barrier of the block
  *   copy, then read             a full barrier's phase ends when all bytes are there; who has waited for it sees them, whether by ld.shared or as an MMA's operand
  *   read by ld.shared, then     the words were in registers before MMAs of the stage began, and these have been waited for (wgmma_wait); each lane arrives at the empty barrier for
  *     copied over                 what it has read (one for its warp, after __syncwarp(), is no faster); the copy is issued after its phase has ended
@@ -20,6 +20,8 @@
 __device__ inline void barrier_init(uint32_t barrier, unsigned arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
+/* After the barriers of a ring have been made by this thread, so that its copies may use them. */
+__device__ inline void ring_made() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 __device__ inline void barrier_arrive(uint32_t barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory"); }
 /* Arrives if `arrive`; without a branch, which would make the compiler wait for MMAs that are under way. */
 __device__ inline void barrier_arrive_if(uint32_t barrier, bool arrive) {
@@ -46,6 +48,9 @@ struct alignas(128) cuda_tensor_map {
   uint64_t opaque[16];
 };
 
+/* For its first copy. */
+__device__ inline void prefetch_map(const cuda_tensor_map &map) { asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory"); }
+
 /* The same at a tensor map's columns and row. What is beyond the tensor is zero. */
 __device__ inline void copy_tensor(uint32_t to, const cuda_tensor_map &map, int column, int row, uint32_t barrier) {
   asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to), "l"(&map), "r"(column), "r"(row),
@@ -58,7 +63,13 @@ __device__ inline void prefetch_bulk(const void *from, unsigned bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 
-__device__ inline void cluster_sync() { asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory"); }
+/* All threads of the cluster arrive, and see, after the wait, what the others have written before they arrived. */
+__device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.aligned;" ::: "memory"); }
+__device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.aligned;" ::: "memory"); }
+__device__ inline void cluster_sync() {
+  cluster_arrive();
+  cluster_wait();
+}
 /* Four floats at `address` of this block's shared memory, of the block `rank` of the cluster. */
 __device__ inline float4 load_of_cluster(uint32_t address, unsigned rank) {
   uint32_t there;

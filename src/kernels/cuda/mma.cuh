@@ -89,6 +89,9 @@ __device__ inline uint32_t scale_of_step(uint2 scales, int step) {
   return v;
 }
 
+/* Where a slice of K begins, in pairs of 64 k's. `slices` is a power of two: a division takes a hundred cycles, and it is among the first things that a kernel does. */
+__device__ inline int first_pair_of(int slice, int pairs, int slices) { return slice * pairs >> (31 - __clz(slices)); }
+
 /* Row of a row tile that slot g of the MMA holds; slot g + 8 holds the one two further. */
 __device__ inline int row_of_slot(int g) { return g / 2 * 4 + g % 2; }
 
@@ -106,6 +109,14 @@ __device__ inline void store_result(const cuda_mma_args &a, long long m, long lo
   sum = __fmul_rn(sum, unscale);
   float v = a.bias != nullptr ? __fmaf_rn(a.alpha[n], sum, load_f32(a.bias, a.bias_dtype, n)) : __fmul_rn(a.alpha[n], sum);
   store_f32(a.y, a.y_dtype, m * a.ldy_elems + n, v);
+}
+
+/* Brings what the 16 rows of weights from row0 on need at the end to the first-level cache. For one warp. */
+__device__ inline void prefetch_row_constants(const cuda_mma_args &a, int row0) {
+  const int row = row0 + threadIdx.x % 32;
+  if (threadIdx.x % 32 < 16 && row < a.n) {
+    asm volatile("prefetch.global.L1 [%0];" ::"l"(a.alpha + row));
+  }
 }
 
 /* The next kernel in the stream may start; it waits for this one before it touches anything but weights. */

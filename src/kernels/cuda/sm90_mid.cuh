@@ -44,14 +44,15 @@ struct mid_block {
   int stage_bytes, stages;
 
   __device__ mid_block(const cuda_mma_args &a, uint32_t at) : shared(at) {
-    const int unit = (int)blockIdx.x / a.slices, slice = (int)blockIdx.x % a.slices, column_tiles = (int)((a.m + S::COLUMNS - 1) / S::COLUMNS);
+    const int slice = (int)blockIdx.x & (a.slices - 1), unit = (int)blockIdx.x >> (31 - __clz(a.slices)), column_tiles = (int)((a.m + S::COLUMNS - 1) / S::COLUMNS);
     pairs = (int)((a.k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR);
-    first_pair = slice * pairs / a.slices;
-    end_pair = (slice + 1) * pairs / a.slices;
+    first_pair = first_pair_of(slice, pairs, a.slices);
+    end_pair = first_pair_of(slice + 1, pairs, a.slices);
     weight_tiles = (int)((a.n + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS);
-    first_tile = unit / column_tiles * a.block_tiles;
+    const int row = column_tiles > 1 ? unit / column_tiles : unit;
+    first_tile = row * a.block_tiles;
     tiles = min(a.block_tiles, weight_tiles - first_tile);
-    column0 = unit % column_tiles * S::COLUMNS;
+    column0 = (unit - row * column_tiles) * S::COLUMNS;
     stage_bytes = (S::X_BYTES + a.block_tiles * CUDA_MMA_TILE_BYTES + S::ALIGNMENT - 1) / S::ALIGNMENT * S::ALIGNMENT;
     stages = min(S::STAGES_BYTES / stage_bytes, S::STAGES_MOST);
   }
@@ -101,10 +102,19 @@ __device__ inline void mid_produce(const cuda_mma_args &a, const cuda_tensor_map
   };
   const int ahead = min(b.first_pair + b.stages, b.end_pair);
   mid_ring<S> ring(b);
+  if (lane < b.stages) {
+    barrier_init(b.shared + 8 * lane, 1);
+    barrier_init(b.shared + 8 * (S::STAGES_MOST + lane), 128 * min(b.tiles, S::WARPGROUPS));
+    ring_made();
+  }
+  __syncwarp();
   for (int pair = b.first_pair; pair < ahead; pair++) {
     fetch_weights(ring);
     ring.next(b);
   }
+  __syncwarp();
+  join_named(0, S::CONSUMERS + 32);
+  prefetch_map(x);
   wait_for_previous();
   ring = mid_ring<S>(b);
   for (int pair = b.first_pair; pair < ahead; pair++) {
@@ -191,31 +201,28 @@ __device__ inline void mid_consume_tiles(const cuda_mma_args &a, const mid_block
   }
 }
 
-/*
- * Each block of the cluster adds the slices of its part: of 16 rows of weights and 64 of x those columns 8 c with c = rank plus the number of the row tile, modulo the slices. A warp has eight loads
- * under way, since each takes most of a microsecond.
- */
+/* Each block of the cluster adds the slices of its part. A warp has eight loads under way, since each takes a good part of a microsecond. */
 template <class S, int SLICES>
 __device__ inline void mid_add_slices(const cuda_mma_args &a, const mid_block<S> &b) {
-  constexpr int AT_A_TIME = 8 / SLICES;
-  const int lane = threadIdx.x % 32, used = (min(S::COLUMNS, (int)a.m - b.column0) + 7) / 8, eights = (used + 7) / 8, rank = (int)blockIdx.x % SLICES;
-  for (int f = (int)threadIdx.x / 32; f < b.tiles * 4 * eights; f += S::CONSUMERS / 32) {
-    const int row_tile = f / eights, c0 = f % eights * 8 + (rank + row_tile) % SLICES;
-    const row_store<typename S::X> store(a, b.first_tile * 64 + row_tile * 16);
+  constexpr int AT_A_TIME = 8 / SLICES, WARPS = S::CONSUMERS / 32;
+  const int lane = threadIdx.x % 32, used = (min(S::COLUMNS, (int)a.m - b.column0) + 7) / 8, all = b.tiles * 4 * used;
+  for (int first = (int)blockIdx.x % SLICES + (int)threadIdx.x / 32 * SLICES; first < all; first += AT_A_TIME * WARPS * SLICES) {
     float4 slices[AT_A_TIME][SLICES];
 #pragma unroll
     for (int i = 0; i < AT_A_TIME; i++) {
+      const int f = min(first + i * WARPS * SLICES, all - 1); /* 16 rows of weights, 8 of x */
 #pragma unroll
       for (int s = 0; s < SLICES; s++) {
-        if (c0 + i * SLICES < used) {
-          slices[i][s] = load_of_cluster(b.sums(row_tile, c0 + i * SLICES) + lane * 16, s);
-        }
+        slices[i][s] = load_of_cluster(b.sums(f / used, f % used) + lane * 16, s);
       }
     }
 #pragma unroll
     for (int i = 0; i < AT_A_TIME; i++) {
-      if (c0 + i * SLICES < used) {
-        store_sum(store, b.column0 + 8 * (c0 + i * SLICES), slices[i]);
+      const int f = first + i * WARPS * SLICES;
+      if (f < all) {
+        const row_store<typename S::X> store(a, b.first_tile * 64 + f / used * 16);
+        const float4 sum = sum_in_order(slices[i]);
+        store(b.column0 + f % used * 8, sum.x, sum.y, sum.z, sum.w);
       }
     }
   }
@@ -226,15 +233,6 @@ __device__ inline void mid_rows(const cuda_mma_args &a, const cuda_tensor_map &x
   extern __shared__ uint8_t unaligned[];
   const mid_block<S> b(a, (shared_address(unaligned) + S::ALIGNMENT - 1) & ~(uint32_t)(S::ALIGNMENT - 1));
   launch_dependents();
-  if (threadIdx.x == S::CONSUMERS) {
-    for (int i = 0; i < b.stages; i++) {
-      barrier_init(b.shared + 8 * i, 1);
-      barrier_init(b.shared + 8 * (S::STAGES_MOST + i), 128 * min(b.tiles, S::WARPGROUPS));
-    }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  }
-  __syncthreads();
-
   const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0); /* so that the compiler knows it to be one of the warp */
   if (warp >= S::CONSUMERS / 32) {
     give_registers<S::PRODUCER_REGISTERS>();
@@ -248,6 +246,10 @@ __device__ inline void mid_rows(const cuda_mma_args &a, const cuda_tensor_map &x
     }
   } else {
     take_registers<S::CONSUMER_REGISTERS>();
+    for (int row_tile = warp; row_tile < b.tiles * 4; row_tile += S::CONSUMERS / 32) {
+      prefetch_row_constants(a, b.first_tile * 64 + row_tile * 16);
+    }
+    join_named(0, S::CONSUMERS + 32); /* the ring is made */
     const int warpgroup = warp / 4, tiles_here = (b.tiles - warpgroup + S::WARPGROUPS - 1) / S::WARPGROUPS;
     mid_consume_tiles<S, S::M_TILES>(a, b, warpgroup, tiles_here);
     if (a.slices > 1) {

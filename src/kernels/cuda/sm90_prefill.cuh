@@ -111,7 +111,7 @@ struct prefill_weights {
   }
 };
 
-/* One thread. */
+/* A warp, of which lane 0 does it all. */
 template <class S>
 __device__ inline void prefill_produce(const cuda_mma_args &a, const cuda_tensor_map &x, prefill_ring<S> ring) {
   const int pairs = (int)((a.k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR), early = min(S::STAGES, pairs);
@@ -130,8 +130,21 @@ __device__ inline void prefill_produce(const cuda_mma_args &a, const cuda_tensor
     }
   };
   const prefill_ring<S> first = ring;
-  for (int pair = 0; pair < early; pair++, ring.next()) {
-    weights.copy(ring, 2 * boxes * S::BOX_BYTES);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < S::STAGES; i++) {
+      barrier_init(ring.full() + 8 * i, 1);
+      barrier_init(ring.empty() + 8 * i, 128 * S::WARPGROUPS);
+    }
+    ring_made();
+    for (int pair = 0; pair < early; pair++, ring.next()) {
+      weights.copy(ring, 2 * boxes * S::BOX_BYTES);
+    }
+    prefetch_map(x);
+  }
+  __syncwarp();
+  join_named(0, 32 + 128 * S::WARPGROUPS);
+  if (threadIdx.x != 0) {
+    return;
   }
   wait_for_previous();
   ring = first;
@@ -182,7 +195,7 @@ __device__ inline void prefill_tile(const cuda_mma_args &a, const prefill_walk<S
     }
 #pragma unroll 1
     for (int slice = 0; slice < a.slices; slice++) {
-      multiply_slice<X, COLUMNS, S::BUFFERS>(d, ring, (slice + 1) * pairs / a.slices - slice * pairs / a.slices, warpgroup, turn);
+      multiply_slice<X, COLUMNS, S::BUFFERS>(d, ring, first_pair_of(slice + 1, pairs, a.slices) - first_pair_of(slice, pairs, a.slices), warpgroup, turn);
 #pragma unroll
       for (int j = 0; j < COLUMNS / 2; j++) {
         total[j] = __fadd_rn(total[j], d[j]);
@@ -212,21 +225,14 @@ __device__ inline void prefill_rows(const cuda_mma_args &a, const cuda_tensor_ma
   prefill_ring<S> ring;
   ring.shared = (shared_address(unaligned) + 1023) & ~1023u;
   launch_dependents();
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < S::STAGES; i++) {
-      barrier_init(ring.full() + 8 * i, 1);
-      barrier_init(ring.empty() + 8 * i, 128 * S::WARPGROUPS);
-    }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  }
-  __syncthreads();
   if (threadIdx.x < 128) {
     give_registers<S::PRODUCER_REGISTERS>();
-    if (threadIdx.x == 0) {
+    if (threadIdx.x < 32) {
       prefill_produce<S>(a, x, ring);
     }
   } else {
     take_registers<S::CONSUMER_REGISTERS>();
+    join_named(0, 32 + 128 * S::WARPGROUPS); /* the ring is made */
     const int warpgroup = threadIdx.x / 128 - 1;
     if constexpr (S::TURNS) {
       const prefill_turn turn{warpgroup};

@@ -10,8 +10,8 @@
  *
  * Order of memory: async.cuh, "A ring of stages". What else there is:
  *   sums over stages       a warpgroup has waited for all copies to its stages and for all its MMAs; its named barrier joins its warps. Its producer has no copy under way then
- *   sums to all            the first of the barriers between slices and additions (split_join), of all consumers or of the cluster
- *   a block's end          the second one: no block ends before the other has read its sums
+ *   sums to all            the first barrier of the cluster, or that of all consumers
+ *   a block's end          the second one of the cluster: no block ends before the other has read its sums
  *   y, bias, alpha         touched after a full barrier, hence after wait_for_previous(), which each producer has passed before it asks for x
  */
 #ifndef NVFP4_KERNELS_CUDA_SM90_SPLIT_CUH
@@ -57,17 +57,20 @@ struct split_ring {
   }
 };
 
+/* Of the thread blocks that share a tile, one or two. */
+__device__ inline int split_rank(const cuda_mma_args &a) { return (int)blockIdx.x & (a.cluster - 1); }
+
 /* The pairs of a part, in the order in which they are computed. */
 template <class S>
 struct split_walk {
   int pairs, slices, step, slice, pair, end;
   __device__ split_walk(const cuda_mma_args &a, int part)
-      : pairs((int)((a.k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR)), slices(a.slices), step(S::PARTS * a.cluster), slice((int)blockIdx.x % a.cluster * S::PARTS + part) {
+      : pairs((int)((a.k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR)), slices(a.slices), step(S::PARTS * a.cluster), slice(split_rank(a) * S::PARTS + part) {
     begin();
   }
   __device__ void begin() {
-    pair = slice * pairs / slices;
-    end = (slice + 1) * pairs / slices;
+    pair = first_pair_of(slice, pairs, slices);
+    end = first_pair_of(slice + 1, pairs, slices);
   }
   __device__ bool done() const { return slice >= slices; }
   __device__ void next_slice() {
@@ -81,12 +84,15 @@ struct split_walk {
   }
 };
 
-/* One thread of a warp for each part. */
+/* A warp for each part, of which lane 0 does it all. */
 template <class S>
-__device__ inline void split_produce(const cuda_mma_args &a, const cuda_tensor_map &x, split_ring<S> ring, int tile, int column0) {
+__device__ inline void split_produce(const cuda_mma_args &a, const cuda_tensor_map &x, const split_ring<S> &first_stage, int tile, int column0) {
   const int weight_tiles = (int)((a.n + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS), group = tile / CUDA_MMA_GROUP * CUDA_MMA_GROUP, width = min(weight_tiles - group, (int)CUDA_MMA_GROUP);
-  split_walk<S> walk(a, ring.part), far = walk;
-  const uint8_t *weights = a.weights + ((size_t)group * walk.pairs + tile - group) * CUDA_MMA_TILE_BYTES;
+  const bool copies = threadIdx.x % 32 == 0;
+  const split_walk<S> first_pair(a, first_stage.part);
+  const uint8_t *weights = a.weights + ((size_t)group * first_pair.pairs + tile - group) * CUDA_MMA_TILE_BYTES;
+  split_ring<S> ring = first_stage;
+  split_walk<S> walk = first_pair;
   auto weights_of = [&](int pair) { return weights + (size_t)pair * width * CUDA_MMA_TILE_BYTES; };
   auto fetch_weights = [&](int pair) {
     barrier_expect(ring.full(), S::X_BYTES + CUDA_MMA_TILE_BYTES);
@@ -96,12 +102,23 @@ __device__ inline void split_produce(const cuda_mma_args &a, const cuda_tensor_m
     copy_tensor(ring.x(0), x, pair * CUDA_MMA_PAIR, column0, ring.full());
     copy_tensor(ring.x(1), x, pair * CUDA_MMA_PAIR + 64, column0, ring.full());
   };
-  const split_ring<S> first_stage = ring;
-  const split_walk<S> first_pair = walk;
-  for (int i = 0; i < S::STAGES && !walk.done(); i++, walk.next(), ring.next()) {
-    fetch_weights(walk.pair);
+  if (copies) {
+    for (int i = 0; i < S::STAGES; i++) {
+      barrier_init(ring.full() + 8 * i, 1);
+      barrier_init(ring.empty() + 8 * i, 128);
+    }
+    ring_made();
+    for (int i = 0; i < S::STAGES && !walk.done(); i++, walk.next(), ring.next()) {
+      fetch_weights(walk.pair);
+    }
+    prefetch_map(x);
   }
-  far = walk;
+  __syncwarp();
+  join_named(0, S::THREADS);
+  if (!copies) {
+    return;
+  }
+  split_walk<S> far = walk;
   for (int i = 0; i < S::AHEAD && !far.done(); i++, far.next()) {
     prefetch_bulk(weights_of(far.pair), CUDA_MMA_TILE_BYTES);
   }
@@ -149,19 +166,37 @@ __device__ inline void split_consume(const cuda_mma_args &a, split_ring<S> ring)
   put(rounds - 1, d);
 }
 
-/* The warps of all parts add, each for some columns of 16 rows of weights. `join` makes the sums of all seen by all. */
-template <class S, int SLICES, class JOIN>
-__device__ inline void split_add(const cuda_mma_args &a, const split_ring<S> &ring, int tile, int column0, const JOIN &join) {
-  const int row_tile = threadIdx.x / 32 % 4, rank = (int)blockIdx.x % a.cluster, used = (min(S::COLUMNS, (int)a.m - column0) + 7) / 8;
+/* The warps of all parts add, each for some columns of 16 rows of weights. */
+template <class S, int SLICES, bool CLUSTER>
+__device__ inline void split_add(const cuda_mma_args &a, const split_ring<S> &ring, int tile, int column0) {
+  constexpr int BLOCKS = CLUSTER ? 2 : 1;
+  const int row_tile = threadIdx.x / 32 % 4, used = (min(S::COLUMNS, (int)a.m - column0) + 7) / 8;
   const row_store<typename S::X> store(a, tile * CUDA_MMA_ROWS + row_tile * 16);
-  join();
-  for (int c = ring.part * a.cluster + rank; c < used; c += S::PARTS * a.cluster) {
+  auto sum_of = [&](int c) {
     float4 slices[SLICES];
 #pragma unroll
-    for (int s = 0; s < SLICES; s++) { /* slice s / PARTS of a part is that of another block, if there are two */
-      slices[s] = load_of_cluster(ring.sums(s % S::PARTS, a.cluster > 1 ? 0 : s / S::PARTS, row_tile, c) + threadIdx.x % 32 * 16, a.cluster > 1 ? s / S::PARTS : rank);
+    for (int s = 0; s < SLICES; s++) { /* the slices of a part are those of two rounds, or of two blocks */
+      slices[s] = load_of_cluster(ring.sums(s % S::PARTS, CLUSTER ? 0 : s / S::PARTS, row_tile, c) + threadIdx.x % 32 * 16, CLUSTER ? s / S::PARTS : 0);
     }
-    store_sum(store, column0 + 8 * c, slices);
+    return sum_in_order(slices);
+  };
+  int c = ring.part * BLOCKS + split_rank(a);
+  if (CLUSTER) {
+    static_assert(S::COLUMNS / 8 <= S::PARTS * 2, "a warp has one sum at most");
+    cluster_sync();
+    float4 sum = c < used ? sum_of(c) : float4();
+    asm volatile("" : "+f"(sum.x), "+f"(sum.y), "+f"(sum.z), "+f"(sum.w)::"memory"); /* all is read */
+    cluster_arrive();
+    if (c < used) {
+      store(column0 + 8 * c, sum.x, sum.y, sum.z, sum.w);
+    }
+    cluster_wait();
+  } else {
+    join_named(1 + S::PARTS, S::CONSUMERS);
+    for (; c < used; c += S::PARTS) {
+      const float4 sum = sum_of(c);
+      store(column0 + 8 * c, sum.x, sum.y, sum.z, sum.w);
+    }
   }
 }
 
@@ -170,24 +205,13 @@ __device__ inline void split_rows(const cuda_mma_args &a, const cuda_tensor_map 
   extern __shared__ uint8_t unaligned[];
   const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0); /* so that the compiler knows it to be one of the warp */
   const int part = warp < S::CONSUMERS / 32 ? warp / 4 : warp - S::CONSUMERS / 32;
-  const int column_tiles = (int)((a.m + S::COLUMNS - 1) / S::COLUMNS), unit = (int)blockIdx.x / a.cluster;
-  const int tile = unit / column_tiles, column0 = unit % column_tiles * S::COLUMNS;
-  split_ring<S> ring = {(shared_address(unaligned) + 1023) & ~1023u, part};
+  const int column_tiles = (int)((a.m + S::COLUMNS - 1) / S::COLUMNS), unit = a.cluster > 1 ? (int)blockIdx.x / 2 : (int)blockIdx.x;
+  const int tile = column_tiles > 1 ? unit / column_tiles : unit, column0 = (unit - tile * column_tiles) * S::COLUMNS;
+  const split_ring<S> ring = {(shared_address(unaligned) + 1023) & ~1023u, part};
   launch_dependents();
-  if (threadIdx.x == 0) {
-    const split_ring<S> first = {ring.shared, 0};
-    for (int i = 0; i < S::PARTS * S::STAGES; i++) {
-      barrier_init(first.full() + 8 * i, 1);
-      barrier_init(first.empty() + 8 * i, 128);
-    }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  }
-  __syncthreads();
   if (warp >= S::CONSUMERS / 32) {
     give_registers<S::PRODUCER_REGISTERS>();
-    if (part < S::PARTS && threadIdx.x % 32 == 0) {
-      split_produce<S>(a, x, ring, tile, column0);
-    }
+    split_produce<S>(a, x, ring, tile, column0);
     __syncwarp();
     if (a.cluster > 1) {
       cluster_sync();
@@ -195,17 +219,15 @@ __device__ inline void split_rows(const cuda_mma_args &a, const cuda_tensor_map 
     }
   } else {
     take_registers<S::CONSUMER_REGISTERS>();
+    prefetch_row_constants(a, tile * CUDA_MMA_ROWS + warp % 4 * 16);
+    join_named(0, S::THREADS); /* the rings are made */
     split_consume<S>(a, ring);
     if (a.cluster > 1) {
-      split_add<S, S::PARTS * 2>(a, ring, tile, column0, cluster_sync);
-      cluster_sync(); /* the other block has read this one's sums */
+      split_add<S, S::PARTS * 2, true>(a, ring, tile, column0);
+    } else if (a.slices == S::PARTS) {
+      split_add<S, S::PARTS, false>(a, ring, tile, column0);
     } else {
-      auto join = [] { join_named(1 + S::PARTS, S::CONSUMERS); };
-      if (a.slices == S::PARTS) {
-        split_add<S, S::PARTS>(a, ring, tile, column0, join);
-      } else {
-        split_add<S, S::PARTS * 2>(a, ring, tile, column0, join);
-      }
+      split_add<S, S::PARTS * 2, false>(a, ring, tile, column0);
     }
   }
 }

@@ -70,9 +70,8 @@ struct row_store {
   }
 };
 
-/* The sum of slices, in order: 8 rows of x from column0 on. */
-template <class X, int SLICES>
-__device__ inline void store_sum(const row_store<X> &store, int column0, const float4 (&slices)[SLICES]) {
+template <int SLICES>
+__device__ inline float4 sum_in_order(const float4 (&slices)[SLICES]) {
   float4 sum = slices[0];
 #pragma unroll
   for (int s = 1; s < SLICES; s++) {
@@ -81,7 +80,7 @@ __device__ inline void store_sum(const row_store<X> &store, int column0, const f
     sum.z = __fadd_rn(sum.z, slices[s].z);
     sum.w = __fadd_rn(sum.w, slices[s].w);
   }
-  store(column0, sum.x, sum.y, sum.z, sum.w);
+  return sum;
 }
 
 /* Two values rounded as by to_16, the first in the lower half. */
