@@ -33,7 +33,7 @@ FAULTS = [  # file, what is right, what stands instead
     ("sm90_mid.cuh", "@cluster_sync()@;\n      switch", NOTHING),
     # what is in the wrong place
     ("sm90_slice.cuh", "codes_of_lane = tile * CUDA_MMA_TILE_BYTES + @warp@ * 1024", "(warp ^ 1)"),
-    ("sm90_mid.cuh", "load_of_cluster(b.sums(f / used, f % used) + lane * 16, @s@)", "SLICES - 1 - s"),
+    ("sm90_mid.cuh", "load_of_cluster(b.sums(row_tile, c) + lane * 16, @s@)", "SLICES - 1 - s"),
     ("sm90_split.cuh", "@CLUSTER ? s / S::PARTS : 0@)", "0"),
     ("sm90_split.cuh", "@cluster_sync()@;\n    float4 sum", NOTHING),
     ("sm90_prefill.cuh", "tile = tiles + @past / 2@", "(past + 1) / 2"),

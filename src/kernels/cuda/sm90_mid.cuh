@@ -204,25 +204,30 @@ __device__ inline void mid_consume_tiles(const cuda_mma_args &a, const mid_block
 /* Each block of the cluster adds the slices of its part. A warp has eight loads under way, since each takes a good part of a microsecond. */
 template <class S, int SLICES>
 __device__ inline void mid_add_slices(const cuda_mma_args &a, const mid_block<S> &b) {
-  constexpr int AT_A_TIME = 8 / SLICES, WARPS = S::CONSUMERS / 32;
-  const int lane = threadIdx.x % 32, used = (min(S::COLUMNS, (int)a.m - b.column0) + 7) / 8, all = b.tiles * 4 * used;
-  for (int first = (int)blockIdx.x % SLICES + (int)threadIdx.x / 32 * SLICES; first < all; first += AT_A_TIME * WARPS * SLICES) {
+  constexpr int COLUMN_TILES = S::COLUMNS / 8, AT_A_TIME = 8 / SLICES;
+  using store = row_store<typename S::X>;
+  const int lane = threadIdx.x % 32, used = (min(S::COLUMNS, (int)a.m - b.column0) + 7) / 8;
+  /* Of eight pieces, of 16 rows of weights and 8 of x each, a block has those SLICES apart. */
+  for (int first = (int)threadIdx.x / 32 * 8; first < b.tiles * 4 * COLUMN_TILES; first += S::CONSUMERS / 32 * 8) {
     float4 slices[AT_A_TIME][SLICES];
+    row_constants constants[AT_A_TIME];
 #pragma unroll
     for (int i = 0; i < AT_A_TIME; i++) {
-      const int f = min(first + i * WARPS * SLICES, all - 1); /* 16 rows of weights, 8 of x */
+      const int piece = first + (int)blockIdx.x % SLICES + i * SLICES, row_tile = piece / COLUMN_TILES, c = piece % COLUMN_TILES;
+      if (c < used) {
+        constants[i] = store::constants_of(a, b.first_tile * 64 + row_tile * 16);
 #pragma unroll
-      for (int s = 0; s < SLICES; s++) {
-        slices[i][s] = load_of_cluster(b.sums(f / used, f % used) + lane * 16, s);
+        for (int s = 0; s < SLICES; s++) {
+          slices[i][s] = load_of_cluster(b.sums(row_tile, c) + lane * 16, s);
+        }
       }
     }
 #pragma unroll
     for (int i = 0; i < AT_A_TIME; i++) {
-      const int f = first + i * WARPS * SLICES;
-      if (f < all) {
-        const row_store<typename S::X> store(a, b.first_tile * 64 + f / used * 16);
+      const int piece = first + (int)blockIdx.x % SLICES + i * SLICES, row_tile = piece / COLUMN_TILES, c = piece % COLUMN_TILES;
+      if (c < used) {
         const float4 sum = sum_in_order(slices[i]);
-        store(b.column0 + f % used * 8, sum.x, sum.y, sum.z, sum.w);
+        store(a, b.first_tile * 64 + row_tile * 16, constants[i])(b.column0 + 8 * c, sum.x, sum.y, sum.z, sum.w);
       }
     }
   }

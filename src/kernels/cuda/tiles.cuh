@@ -22,25 +22,39 @@ __device__ inline uint32_t transpose(uint32_t v) {
   return v;
 }
 
+/* Of a lane's rows of weights n and n + 2. */
+struct row_constants {
+  float alpha0 = 0, alpha1 = 0, bias0 = 0, bias1 = 0;
+};
+
 /* Finishes and writes a warp's sums of the row tile which begins at row0. */
 template <class X>
 struct row_store {
   const cuda_mma_args &a;
   int n; /* of the lane: rows of weights n and n + 2 */
   bool vectors, biased;
-  float alpha0 = 0, alpha1 = 0, bias0 = 0, bias1 = 0;
+  row_constants constants;
 
-  __device__ row_store(const cuda_mma_args &args, int row0) : a(args), n(row0 + row_of_slot(threadIdx.x % 32 / 4)), biased(args.bias != nullptr) {
-    vectors = a.y_dtype != NVFP4_DTYPE_F32 && row0 + 16 <= a.n && a.ldy_elems % 4 == 0 && reinterpret_cast<uintptr_t>(a.y) % 8 == 0;
-    if (vectors) {
-      alpha0 = a.alpha[n];
-      alpha1 = a.alpha[n + 2];
-      if (biased) {
-        bias0 = load_f32(a.bias, a.bias_dtype, n);
-        bias1 = load_f32(a.bias, a.bias_dtype, n + 2);
+  static __device__ bool in_vectors(const cuda_mma_args &a, int row0) {
+    return a.y_dtype != NVFP4_DTYPE_F32 && row0 + 16 <= a.n && a.ldy_elems % 4 == 0 && reinterpret_cast<uintptr_t>(a.y) % 8 == 0;
+  }
+  static __device__ row_constants constants_of(const cuda_mma_args &a, int row0) {
+    const int n = row0 + row_of_slot(threadIdx.x % 32 / 4);
+    row_constants of;
+    if (in_vectors(a, row0)) {
+      of.alpha0 = a.alpha[n];
+      of.alpha1 = a.alpha[n + 2];
+      if (a.bias != nullptr) {
+        of.bias0 = load_f32(a.bias, a.bias_dtype, n);
+        of.bias1 = load_f32(a.bias, a.bias_dtype, n + 2);
       }
     }
+    return of;
   }
+  /* `of`: constants_of(args, row0), which take a while to come. */
+  __device__ row_store(const cuda_mma_args &args, int row0, const row_constants &of)
+      : a(args), n(row0 + row_of_slot(threadIdx.x % 32 / 4)), vectors(in_vectors(args, row0)), biased(args.bias != nullptr), constants(of) {}
+  __device__ row_store(const cuda_mma_args &args, int row0) : row_store(args, row0, constants_of(args, row0)) {}
 
   /* 8 rows of x from column0 on: the values of an MMA. */
   __device__ void operator()(int column0, float v0, float v1, float v2, float v3) const {
@@ -62,8 +76,8 @@ struct row_store {
     };
     auto pack = [&](float low, float high) { return to_16(a.y_dtype, low) | to_16(a.y_dtype, high) << 16; };
     uint2 four; /* transposed: rows of weights 4 t to 4 t + 3 of the tile, row g of x */
-    four.x = transpose(pack(finish(v0, alpha0, bias0), finish(v1, alpha0, bias0)));
-    four.y = transpose(pack(finish(v2, alpha1, bias1), finish(v3, alpha1, bias1)));
+    four.x = transpose(pack(finish(v0, constants.alpha0, constants.bias0), finish(v1, constants.alpha0, constants.bias0)));
+    four.y = transpose(pack(finish(v2, constants.alpha1, constants.bias1), finish(v3, constants.alpha1, constants.bias1)));
     if (column0 + g < a.m) {
       *reinterpret_cast<uint2 *>(static_cast<uint16_t *>(a.y) + (long long)(column0 + g) * a.ldy_elems + (n - row_of_slot(g)) + 4 * t) = four;
     }
