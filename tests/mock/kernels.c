@@ -119,10 +119,10 @@ static void w4a16_64(void *const *arguments, unsigned grid, unsigned block) {
   emulate(arguments[0], NVFP4_MODE_W4A16, 64, grid);
 }
 
-/* Where the layout cuda_mma (kernels/cuda/mma_layout.h) has the code of (row, k): a 16-bit half of a word, and the part of it; and its scale. */
+/* Where the layout cuda_mma (kernels/cuda/mma_layout.h) has the code of (row, k): a word, a half of it, and the part of that; and its scale. */
 typedef struct mma_place {
-  size_t half, scale;
-  int part;
+  size_t word, scale;
+  int half, part;
 } mma_place;
 
 static mma_place find_mma(int64_t n, int64_t k_all, int64_t row, int64_t k) {
@@ -132,18 +132,19 @@ static mma_place find_mma(int64_t n, int64_t k_all, int64_t row, int64_t k) {
   size_t base = (size_t)(group * pairs + k / CUDA_MMA_PAIR * width + tile - group) * CUDA_MMA_TILE_BYTES;
   size_t row_tile = (size_t)(row % CUDA_MMA_ROWS / 16), block64 = (size_t)(k / 64 % 2), step = (size_t)(k / 16 % 4);
   size_t in_tile = (size_t)(row % 16), g = in_tile / 4 * 2 + in_tile % 2, second = in_tile / 2 % 2, t = (size_t)(k % 8 / 2);
-  return (mma_place){.half = base + ((row_tile * 2 + block64) * 32 + 4 * g + t) * 16 + step * 4 + (size_t)(k % 2) * 2,
+  return (mma_place){.word = base + ((row_tile * 2 + block64) * 32 + 4 * g + t) * 16 + step * 4,
+                     .half = (int)(k % 2),
                      .scale = base + CUDA_MMA_SCALES_AT + (((row_tile * 8 + g) * 2 + block64) * 2 + second) * 4 + step,
                      .part = (int)second + (int)(k / 8 % 2) * 2};
 }
 
-/* Bits of sign, exponent and fraction in a half, by part. */
-static const int mma_bits[4][4] = {{15, 8, 7, 6}, {12, 5, 4, 3}, {9, 2, 1, 0}, {14, 13, 11, 10}};
+/* Bits of sign, exponent and fraction in the lower half of a word, by part; of a code in the upper half, the halves change places. */
+static const int mma_bits[4][4] = {{9, 2, 1, 0}, {13, 6, 5, 4}, {16 + 3, 12, 11, 10}, {15, 8, 7, 14}};
 
-/* A placed scale: (exponent + 19) << 3 | fraction. Those of E4M3, in ascending order, by a search. */
+/* A placed scale: (exponent + 19) << 3 | fraction; zero is 240. Those of E4M3, in ascending order, by a search. */
 static unsigned placed_scale(unsigned e4m3) {
   if (e4m3 == 0) {
-    return 0;
+    return 240;
   }
   float value = nvfp4_e4m3_to_f32((uint8_t)e4m3);
   int exponent = 0;
@@ -164,23 +165,23 @@ static void mma_pack(void *const *arguments, unsigned grid, unsigned block) {
     for (int64_t k = 0; k < a->k; k++) {
       mma_place p = find_mma(a->n, a->k, row, k);
       unsigned code = a->codes[row * a->codes_stride + k / 2] >> k % 2 * 4 & 15;
-      uint16_t half;
-      memcpy(&half, a->packed + p.half, sizeof half);
+      uint32_t word;
+      memcpy(&word, a->packed + p.word, sizeof word);
       for (int i = 0; i < 4; i++) {
-        half |= (uint16_t)((code >> (3 - i) & 1) << mma_bits[p.part][i]);
+        word |= (uint32_t)(code >> (3 - i) & 1) << (mma_bits[p.part][i] ^ 16 * p.half);
       }
-      memcpy(a->packed + p.half, &half, sizeof half);
+      memcpy(a->packed + p.word, &word, sizeof word);
       a->packed[p.scale] = (uint8_t)placed_scale(a->scales[row * a->scales_stride + k / NVFP4_BLOCK]);
     }
   }
 }
 
 static unsigned mma_code(const uint8_t *packed, mma_place p) {
-  uint16_t half;
+  uint32_t word;
   unsigned code = 0;
-  memcpy(&half, packed + p.half, sizeof half);
+  memcpy(&word, packed + p.word, sizeof word);
   for (int i = 0; i < 4; i++) {
-    code |= (unsigned)(half >> mma_bits[p.part][i] & 1) << (3 - i);
+    code |= (word >> (mma_bits[p.part][i] ^ 16 * p.half) & 1) << (3 - i);
   }
   return code;
 }

@@ -14,6 +14,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <type_traits>
 #include <vector>
 
 extern "C" {
@@ -37,7 +38,7 @@ struct size {
 template <class X>
 struct problem : size {
   static constexpr uint8_t UNWRITTEN = 0xA5;
-  static constexpr bool IS_BF16 = X::UNSCALE == 256;
+  static constexpr bool IS_BF16 = std::is_same<X, bf16>::value;
   std::vector<uint8_t> codes, scales, weights;
   std::vector<uint16_t> x;
   std::vector<float> alpha;

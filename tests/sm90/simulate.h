@@ -128,6 +128,7 @@ TO bits_as(FROM v) {
 }
 inline float __uint_as_float(uint32_t v) { return bits_as<float>(v); }
 inline uint32_t __float_as_uint(float v) { return bits_as<uint32_t>(v); }
+inline uint32_t __funnelshift_r(uint32_t low, uint32_t high, unsigned by) { return (uint32_t)(((uint64_t)high << 32 | low) >> by % 32); }
 inline uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t selectors) {
   const uint64_t bytes = (uint64_t)b << 32 | a;
   uint32_t v = 0;

@@ -14,7 +14,7 @@ struct fragment {
 
 /*
  * Element types of x. Each has
- *   scales(bytes)          four scales of a tile, those of the steps, times a power of two: steps 0 and 2 in one word, 1 and 3 in the other
+ *   scales(bytes)          four scales of a tile, those of the steps, times a power of two (zero is -0): steps 0 and 2 in one word, 1 and 3 in the other
  *   weights(word, s0, s1)  operand A: codes times the scales of slots g and g + 8, each in both halves of a word; exact
  *   UNSCALE                the power of two by which the results are too small
  */
@@ -22,14 +22,10 @@ struct bf16 {
   /* A code's bits as those of a bf16 are its value times 2^-126, subnormal ones included; a scale becomes its value times 2^118. */
   static constexpr float UNSCALE = 256;
 
-  /* The placed scale with 226 added to its exponent: right but for zero, which is 2^99. Subtracting 2^99 changes no other, the least of which is 2^109. */
+  /* 226 is added to the exponent of the placed scale. */
   static __device__ uint2 scales(uint32_t bytes) {
-    auto raise = [](uint32_t two) {
-      uint32_t raised = two * 16 + (226u << 7) * 0x10001u, s;
-      asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(s) : "r"(raised), "r"(0x3F803F80u), "r"(0xF100F100u)); /* * 1 - 2^99 */
-      return s;
-    };
-    return make_uint2(raise(__byte_perm(bytes, 0, 0x4240)), raise(__byte_perm(bytes, 0, 0x4341)));
+    constexpr uint32_t RAISE = (226u << 7) * 0x10001u;
+    return make_uint2(__byte_perm(bytes, 0, 0x4240) * 16 + RAISE, __byte_perm(bytes, 0, 0x4341) * 16 + RAISE);
   }
 
   static __device__ uint32_t multiply(uint32_t a, uint32_t b) {
@@ -39,9 +35,9 @@ struct bf16 {
   }
 
   static __device__ fragment weights(uint32_t word, uint32_t s0, uint32_t s1) {
-    constexpr uint32_t CODE = 0x81C081C0u;
-    uint32_t last = (word * 2 & 0x80008000u) | (word >> 5 & 0x01000100u) | (word >> 4 & 0x00C000C0u);
-    return {{multiply(word & CODE, s0), multiply(word * 8 & CODE, s1), multiply(word * 64 & CODE, s0), multiply(last, s1)}};
+    constexpr uint32_t CODE = 0x81C081C0u, FRACTION = 0x00400040u;
+    const uint32_t last = (word & (CODE ^ FRACTION)) | (word >> 8 & FRACTION);
+    return {{multiply(word * 64 & CODE, s0), multiply(word * 4 & CODE, s1), multiply(__funnelshift_r(word, word, 4) & CODE, s0), multiply(last, s1)}};
   }
 
   static __device__ void mma(float (&c)[4], const fragment &a, uint32_t b0, uint32_t b1) {
@@ -52,10 +48,14 @@ struct bf16 {
 };
 
 struct f16 {
-  /* A code's bits as those of an f16 are its value times 2^-14, and a placed scale is its value times 2^4. Products are multiples of 2^-20, and 2.625 at most: exact. */
-  static constexpr float UNSCALE = 1024;
+  /* A code's bits as those of an f16 are its value times 2^-14; a scale becomes its value times 2^6. Products are multiples of 2^-18, and 10.5 at most: exact. */
+  static constexpr float UNSCALE = 256;
 
-  static __device__ uint2 scales(uint32_t bytes) { return make_uint2((bytes & 0x00FF00FFu) * 128, (bytes >> 8 & 0x00FF00FFu) * 128); }
+  /* 2 is added to the exponent of the placed scale. */
+  static __device__ uint2 scales(uint32_t bytes) {
+    constexpr uint32_t RAISE = (2u << 10) * 0x10001u;
+    return make_uint2((bytes & 0x00FF00FFu) * 128 + RAISE, (bytes >> 8 & 0x00FF00FFu) * 128 + RAISE);
+  }
 
   static __device__ uint32_t multiply(uint32_t a, uint32_t b) {
     uint32_t c;
@@ -64,11 +64,10 @@ struct f16 {
   }
 
   static __device__ fragment weights(uint32_t word, uint32_t s0, uint32_t s1) {
-    constexpr uint32_t SIGN = 0x80008000u, MAGNITUDE = 0x0E000E00u;
-    uint32_t by3 = word * 8, by6 = word * 64, by9 = word * 512;
-    uint32_t last = (word * 2 & SIGN) | (word >> 2 & 0x08000800u) | (word >> 1 & 0x06000600u);
-    return {{multiply((word & SIGN) | (by3 & MAGNITUDE), s0), multiply((by3 & SIGN) | (by6 & MAGNITUDE), s1),
-             multiply((by6 & SIGN) | (by9 & MAGNITUDE), s0), multiply(last, s1)}};
+    constexpr uint32_t SIGN = 0x80008000u, MAGNITUDE = 0x0E000E00u, FRACTION = 0x02000200u;
+    const uint32_t last = (word & SIGN) | (word * 8 & (MAGNITUDE ^ FRACTION)) | (word >> 5 & FRACTION);
+    return {{multiply((word * 64 & SIGN) | (word * 512 & MAGNITUDE), s0), multiply((word * 4 & SIGN) | (word * 32 & MAGNITUDE), s1),
+             multiply((__funnelshift_r(word, word, 4) & SIGN) | (word >> 1 & MAGNITUDE), s0), multiply(last, s1)}};
   }
 
   static __device__ void mma(float (&c)[4], const fragment &a, uint32_t b0, uint32_t b1) {

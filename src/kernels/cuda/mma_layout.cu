@@ -26,50 +26,48 @@ __device__ place place_of_thread(long long n, long long k) {
   return p;
 }
 
-/* A code, s e e m, to its bits for the four parts of a word. */
-__device__ unsigned place_code(unsigned code, int part) {
-  unsigned sign = code >> 3, magnitude = code & 7;
-  switch (part) {
-  case 0:
-    return sign << 15 | magnitude << 6;
-  case 1:
-    return sign << 12 | magnitude << 3;
-  case 2:
-    return sign << 9 | magnitude;
-  default:
-    return sign << 14 | (magnitude & 4) << 11 | (magnitude & 3) << 10;
-  }
+/* Where the bits of a code are, those of s e e m from right to left: in a word's lower half, by the part, or in the upper one, 16 further. One sign has changed places. */
+__device__ int bit_of_code(int part, int half, int i) {
+  constexpr unsigned AT[4] = {0x9210, 0xD654, 0x3CBA, 0xF87E}; /* four bits each */
+  return (int)(AT[part] >> 4 * i & 15) + 16 * (part == 2 && i == 3 ? 1 - half : half);
 }
 
-__device__ unsigned find_code(unsigned half, int part) {
-  switch (part) {
-  case 0:
-    return half >> 15 << 3 | (half >> 6 & 7);
-  case 1:
-    return (half >> 12 & 1) << 3 | (half >> 3 & 7);
-  case 2:
-    return (half >> 9 & 1) << 3 | (half & 7);
-  default:
-    return (half >> 14 & 1) << 3 | (half >> 13 & 1) << 2 | (half >> 10 & 3);
+__device__ uint32_t place_code(unsigned code, int part, int half) {
+  uint32_t word = 0;
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    word |= (uint32_t)(code >> i & 1) << bit_of_code(part, half, i);
   }
+  return word;
 }
+
+__device__ unsigned find_code(uint32_t word, int part, int half) {
+  unsigned code = 0;
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    code |= (word >> bit_of_code(part, half, i) & 1) << i;
+  }
+  return code;
+}
+
+constexpr unsigned ZERO_SCALE = 30 << 3;
 
 __device__ unsigned place_scale(unsigned e4m3) {
   if (e4m3 >= 8) {
     return e4m3 + 96;
   }
   if (e4m3 == 0) {
-    return 0;
+    return ZERO_SCALE;
   }
   unsigned exponent = 31 - __clz((int)e4m3); /* of the fraction, in eighths of 2^-6 */
   return (exponent + 10) << 3 | ((e4m3 << (3 - exponent)) & 7);
 }
 
 __device__ unsigned find_scale(unsigned placed) {
-  if (placed >= 104) {
-    return placed - 96;
+  if (placed == ZERO_SCALE) {
+    return 0;
   }
-  return placed == 0 ? 0 : (8 | (placed & 7)) >> (13 - (placed >> 3));
+  return placed >= 104 ? placed - 96 : (8 | (placed & 7)) >> (13 - (placed >> 3));
 }
 
 /* Code `half` (0, 1) of the two in part `part` of lane t's word: which of the 16 of a block. The part also says which row: part % 2. */
@@ -82,7 +80,7 @@ extern "C" __global__ void __launch_bounds__(CUDA_MMA_PACK_THREADS) nvfp4_mma_pa
   unsigned long long codes[2] = {0, 0};
   uint8_t *tile = a.packed + p.tile * CUDA_MMA_TILE_BYTES;
   for (int h = 0; h < 2; h++) {
-    unsigned scale = 0;
+    unsigned scale = ZERO_SCALE;
     if (p.row[h] < a.n && p.block < a.k / 16) {
       const uint8_t *from = a.codes + p.row[h] * a.codes_stride + p.block * 8;
       if (reinterpret_cast<uintptr_t>(from) % 8 == 0) {
@@ -96,11 +94,13 @@ extern "C" __global__ void __launch_bounds__(CUDA_MMA_PACK_THREADS) nvfp4_mma_pa
     }
     tile[p.scales + 4 * h] = (uint8_t)scale;
   }
+#pragma unroll
   for (int t = 0; t < 4; t++) {
     uint32_t word = 0;
+#pragma unroll
     for (int i = 0; i < 8; i++) {
       const int part = i / 2, half = i % 2;
-      word |= place_code((unsigned)(codes[part % 2] >> 4 * k_of_part(t, part, half)) & 15, part) << 16 * half;
+      word |= place_code((unsigned)(codes[part % 2] >> 4 * k_of_part(t, part, half)) & 15, part, half);
     }
     *reinterpret_cast<uint32_t *>(tile + p.codes + 16 * t) = word;
   }
@@ -110,11 +110,13 @@ extern "C" __global__ void __launch_bounds__(CUDA_MMA_PACK_THREADS) nvfp4_mma_un
   place p = place_of_thread(a.n, a.k);
   const uint8_t *tile = a.packed + p.tile * CUDA_MMA_TILE_BYTES;
   unsigned long long codes[2] = {0, 0};
+#pragma unroll
   for (int t = 0; t < 4; t++) {
     const uint32_t word = *reinterpret_cast<const uint32_t *>(tile + p.codes + 16 * t);
+#pragma unroll
     for (int i = 0; i < 8; i++) {
       const int part = i / 2, half = i % 2;
-      codes[part % 2] |= (unsigned long long)find_code(word >> 16 * half & 0xFFFF, part) << 4 * k_of_part(t, part, half);
+      codes[part % 2] |= (unsigned long long)find_code(word, part, half) << 4 * k_of_part(t, part, half);
     }
   }
   for (int h = 0; h < 2; h++) {

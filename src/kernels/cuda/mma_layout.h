@@ -11,10 +11,12 @@
  *
  * Rows. Slots g and g + 8 of the MMA hold rows 4 (g / 2) + g % 2 and the one two further of the row tile: transposed, a lane's results are four neighbours in y.
  *
- * Codes. A 32-bit word holds two k's (one in each half) of (g, k 2t..), (g + 8, k 2t..), (g, k 2t + 8..), (g + 8, k 2t + 8..), their bits (sign, exponent, fraction) at 15,8,7,6 / 12,5,4,3 /
- * 9,2,1,0 / 14,13,11,10 of each half: all but the last become bf16 by a shift and an AND.
+ * Codes. A 32-bit word holds two k's (one in each half) of (g, k 2t..), (g + 8, k 2t..), (g, k 2t + 8..), (g + 8, k 2t + 8..), their bits (sign, exponent, fraction) at 9,2,1,0 / 13,6,5,4 /
+ * 3,12,11,10 / 15,8,7,14 of each half, but for the third sign, which is in the other half: the first three become bf16 by a shift or a rotation and an AND, the last one by a shift and two.
+ * No placement takes fewer instructions: three codes a constant distance from their place, 15,8,7,6, leave the fourth one in two pieces at best.
  *
- * Scales. Positive E4M3 values as (exponent + 19) << 3 | fraction, subnormal ones normalised, zero as 0: shifted, this is the upper part of a bf16 or f16.
+ * Scales. Positive E4M3 values as (exponent + 19) << 3 | fraction, subnormal ones normalised: shifted, this is the upper part of a bf16 or f16. Zero as 30 << 3: what is added to the exponent
+ * makes that overflow into the sign, so that it becomes -0.
  */
 #ifndef NVFP4_KERNELS_CUDA_MMA_LAYOUT_H
 #define NVFP4_KERNELS_CUDA_MMA_LAYOUT_H

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 // archs: sm_80 compute_80
+// spills: two registers of a kernel for f16, beside its loop over K
 /* Device code of cuda_sm80_w4a16, for x in bf16 and in f16. Which kernel serves which M: sm80_w4a16.c. */
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/sm80_many.cuh"
