@@ -29,7 +29,6 @@ struct split_shape {
   static constexpr int X_BYTES = COLUMNS * CUDA_MMA_PAIR * 2, STAGE_BYTES = (X_BYTES + CUDA_MMA_TILE_BYTES + 1023) / 1024 * 1024;
   static constexpr int RING_BYTES = STAGES * STAGE_BYTES, ROUNDS = 2; /* slices of a warpgroup, at most */
   static constexpr int SUMS_BYTES = COLUMNS * 256;                    /* of a slice */
-  static constexpr int AHEAD = 8; /* pairs of weights that are on the way to the L2 cache */
   static_assert(PARTS <= 4 && PARTS * (RING_BYTES + 16 * STAGES) + 1024 <= CUDA_SM90_SHARED_BYTES); /* 1024: to begin at a multiple of it */
   static_assert(ROUNDS * SUMS_BYTES <= RING_BYTES);
 };
@@ -93,10 +92,9 @@ __device__ inline void split_produce(const cuda_mma_args &a, const cuda_tensor_m
   const uint8_t *weights = a.weights + ((size_t)group * first_pair.pairs + tile - group) * CUDA_MMA_TILE_BYTES;
   split_ring<S> ring = first_stage;
   split_walk<S> walk = first_pair;
-  auto weights_of = [&](int pair) { return weights + (size_t)pair * width * CUDA_MMA_TILE_BYTES; };
   auto fetch_weights = [&](int pair) {
     barrier_expect(ring.full(), S::X_BYTES + CUDA_MMA_TILE_BYTES);
-    copy_bulk(ring.weights(), weights_of(pair), CUDA_MMA_TILE_BYTES, ring.full());
+    copy_bulk(ring.weights(), weights + (size_t)pair * width * CUDA_MMA_TILE_BYTES, CUDA_MMA_TILE_BYTES, ring.full());
   };
   auto fetch_x = [&](int pair) {
     copy_tensor(ring.x(0), x, pair * CUDA_MMA_PAIR, column0, ring.full());
@@ -118,10 +116,6 @@ __device__ inline void split_produce(const cuda_mma_args &a, const cuda_tensor_m
   if (!copies) {
     return;
   }
-  split_walk<S> far = walk;
-  for (int i = 0; i < S::AHEAD && !far.done(); i++, far.next()) {
-    prefetch_bulk(weights_of(far.pair), CUDA_MMA_TILE_BYTES);
-  }
   wait_for_previous();
   ring = first_stage;
   walk = first_pair;
@@ -129,10 +123,6 @@ __device__ inline void split_produce(const cuda_mma_args &a, const cuda_tensor_m
     fetch_x(walk.pair);
   }
   for (; !walk.done(); walk.next(), ring.next()) {
-    if (!far.done()) {
-      prefetch_bulk(weights_of(far.pair), CUDA_MMA_TILE_BYTES);
-      far.next();
-    }
     barrier_wait(ring.empty(), ring.phase ^ 1);
     fetch_weights(walk.pair);
     fetch_x(walk.pair);
