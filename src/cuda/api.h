@@ -123,6 +123,7 @@ enum {
   X(copy, "cuMemcpyAsync", 4000, (nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream))                       \
   X(copy_2d, "cuMemcpy2DAsync", 3020, (const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream))                                              \
   X(fill, "cuMemsetD8Async", 3020, (nvfp4_cu_address to, unsigned char value, size_t bytes, nvfp4_cu_stream stream))                       \
+  X(fill_words, "cuMemsetD32Async", 3020, (nvfp4_cu_address to, unsigned value, size_t words, nvfp4_cu_stream stream))                     \
   X(stream_create, "cuStreamCreate", 2000, (nvfp4_cu_stream * stream, unsigned flags))                                                     \
   X(stream_synchronize, "cuStreamSynchronize", 2000, (nvfp4_cu_stream stream))                                                             \
   X(stream_destroy, "cuStreamDestroy", 4000, (nvfp4_cu_stream stream))                                                                     \

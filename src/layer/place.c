@@ -90,6 +90,20 @@ void nvfp4_place_free(const nvfp4_place *place, void *memory) {
   }
 }
 
+nvfp4_status nvfp4_place_fill(const nvfp4_visit *visit, float *to, int64_t count, float value, nvfp4_reason *reason) {
+  nvfp4_cuda *cuda = visit->place->cuda;
+  if (cuda == NULL) {
+    for (int64_t i = 0; i < count; i++) {
+      to[i] = value;
+    }
+    return NVFP4_OK;
+  }
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return nvfp4_cuda_check(cuda, "cuMemsetD32Async",
+                          nvfp4_cuda_api(cuda)->fill_words((nvfp4_cu_address)(uintptr_t)to, bits, (size_t)count, visit->stream), reason);
+}
+
 /* --------------------------------------------------------------------------------------------------------------------- weights */
 
 nvfp4_status nvfp4_place_weights(const nvfp4_visit *visit, const nvfp4_weights *weights, nvfp4_weights *out, void **owned,
@@ -156,8 +170,8 @@ static nvfp4_status check_on_host(const nvfp4_weights *w, int64_t n_first, nvfp4
 
 extern const unsigned char nvfp4_fatbin_check_scales[];
 
-/* The first wrong scale, as row * blocks + block; UINT64_MAX: there is none. */
-static nvfp4_status find_on_device(const nvfp4_visit *visit, const nvfp4_weights *w, void *first, uint64_t *out, nvfp4_reason *reason) {
+/* *first_wrong becomes row * blocks + block; UINT64_MAX: there is none. */
+static nvfp4_status begin_on_device(const nvfp4_visit *visit, const nvfp4_weights *w, uint64_t *first_wrong, nvfp4_reason *reason) {
   enum { THREADS = 256 };
   static const nvfp4_cuda_kernel kernel = {nvfp4_fatbin_check_scales, "nvfp4_check_scales"};
   nvfp4_cuda *cuda = visit->place->cuda;
@@ -168,33 +182,35 @@ static nvfp4_status find_on_device(const nvfp4_visit *visit, const nvfp4_weights
                         rows * blocks);
   }
   NVFP4_TRY(nvfp4_cuda_check(cuda, "cuMemsetD8Async",
-                             nvfp4_cuda_api(cuda)->fill((nvfp4_cu_address)(uintptr_t)first, 0xFF, sizeof(uint64_t), visit->stream),
+                             nvfp4_cuda_api(cuda)->fill((nvfp4_cu_address)(uintptr_t)first_wrong, 0xFF, sizeof *first_wrong, visit->stream),
                              reason));
   const nvfp4_cu_launch launch = {
       .grid_x = (unsigned)grid, .grid_y = 1, .grid_z = 1, .block_x = THREADS, .block_y = 1, .block_z = 1, .stream = visit->stream};
-  void *parameters[] = {&scales, &stride, &rows, &blocks, &first};
-  NVFP4_TRY(nvfp4_cuda_launch(cuda, &kernel, &launch, parameters, reason));
-  NVFP4_TRY(nvfp4_cuda_copy_rows(cuda, out, sizeof *out, first, sizeof *out, sizeof *out, 1, visit->stream, reason));
-  return nvfp4_place_wait(visit, reason);
+  void *parameters[] = {&scales, &stride, &rows, &blocks, &first_wrong};
+  return nvfp4_cuda_launch(cuda, &kernel, &launch, parameters, reason);
 }
 
-nvfp4_status nvfp4_place_check_scales(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, nvfp4_reason *reason) {
+nvfp4_status nvfp4_place_begin_check(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, uint64_t *first_wrong,
+                                     nvfp4_reason *reason) {
   if (weights->values != NULL) {
     return NVFP4_OK; /* dense */
   }
-  if (visit->place->cuda == NULL) {
-    return check_on_host(weights, n_first, reason);
-  }
-  void *first;
+  return visit->place->cuda == NULL ? check_on_host(weights, n_first, reason) : begin_on_device(visit, weights, first_wrong, reason);
+}
+
+nvfp4_status nvfp4_place_end_check(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, const uint64_t *first_wrong,
+                                   nvfp4_reason *reason) {
+  nvfp4_cuda *cuda = visit->place->cuda;
   uint64_t index = UINT64_MAX;
-  NVFP4_TRY(nvfp4_place_alloc(visit->place, sizeof index, &first, reason));
-  nvfp4_status status = find_on_device(visit, weights, first, &index, reason);
-  nvfp4_place_free(visit->place, first);
-  if (status != NVFP4_OK || index == UINT64_MAX) {
-    return status;
+  if (cuda != NULL && weights->values == NULL) { /* a copy to pageable memory returns when it is there: the wait is here */
+    NVFP4_TRY(nvfp4_cuda_copy_rows(cuda, &index, sizeof index, first_wrong, sizeof index, sizeof index, 1, visit->stream, reason));
+  }
+  NVFP4_TRY(nvfp4_place_wait(visit, reason));
+  if (index == UINT64_MAX) {
+    return NVFP4_OK;
   }
   int64_t blocks = weights->k / NVFP4_BLOCK, row = (int64_t)index / blocks, block = (int64_t)index % blocks;
   uint8_t scale = 0;
-  NVFP4_TRY(nvfp4_cuda_copy_now(visit->place->cuda, &scale, weights->scales + row * weights->scales_stride_bytes + block, 1, reason));
+  NVFP4_TRY(nvfp4_cuda_copy_now(cuda, &scale, weights->scales + row * weights->scales_stride_bytes + block, 1, reason));
   return reject_scale(scale, n_first + row, block, reason);
 }

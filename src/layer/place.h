@@ -35,12 +35,21 @@ nvfp4_status nvfp4_place_alloc(const nvfp4_place *place, size_t bytes, void **ou
 nvfp4_status nvfp4_place_copy(const nvfp4_visit *visit, const void *from, size_t bytes, void **out, nvfp4_reason *reason);
 void nvfp4_place_free(const nvfp4_place *place, void *memory);
 
+/* Enqueues `count` times `value`; on the CPU at once. */
+nvfp4_status nvfp4_place_fill(const nvfp4_visit *visit, float *to, int64_t count, float value, nvfp4_reason *reason);
+
 /* The weights as kernels of the place read them: *out is *weights, or describes a copy in memory of the device, which *owned then holds (else NULL) and
  * nvfp4_place_free frees once the visit's stream is through. Refuses weights in CUDA memory on the CPU. */
 nvfp4_status nvfp4_place_weights(const nvfp4_visit *visit, const nvfp4_weights *weights, nvfp4_weights *out, void **owned,
                                  nvfp4_reason *reason);
 
-/* Refuses NaN and negative block scales; n_first is added to the row that the refusal names. weights as of nvfp4_place_weights. Waits for the visit's stream. */
-nvfp4_status nvfp4_place_check_scales(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, nvfp4_reason *reason);
+/*
+ * Refuses NaN and negative block scales; n_first is added to the row that the refusal names. weights as of nvfp4_place_weights. On a GPU _begin enqueues a kernel that leaves the answer in
+ * *first_wrong, 8 bytes of the place, and _end waits for the visit's stream, with all that was enqueued in between, and looks at it. On the CPU _begin does it all.
+ */
+nvfp4_status nvfp4_place_begin_check(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, uint64_t *first_wrong,
+                                     nvfp4_reason *reason);
+nvfp4_status nvfp4_place_end_check(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, const uint64_t *first_wrong,
+                                   nvfp4_reason *reason);
 
 #endif

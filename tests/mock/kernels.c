@@ -140,9 +140,9 @@ static mma_place find_mma(int64_t n, int64_t k_all, int64_t row, int64_t k) {
 /* Bits of sign, exponent and fraction in a half, by part. */
 static const int mma_bits[4][4] = {{15, 8, 7, 6}, {12, 5, 4, 3}, {9, 2, 1, 0}, {14, 13, 11, 10}};
 
-/* A placed scale: (exponent + 19) << 3 | fraction. Those of E4M3, in ascending order, by a search. */
+/* A placed scale: (exponent + 19) << 3 | fraction. Those of E4M3, in ascending order, by a search. Wrong scales are packed, too, before the layer is refused. */
 static unsigned placed_scale(unsigned e4m3) {
-  if (e4m3 == 0) {
+  if (e4m3 == 0 || e4m3 >= 0x7F) {
     return 0;
   }
   float value = nvfp4_e4m3_to_f32((uint8_t)e4m3);

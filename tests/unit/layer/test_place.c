@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L /* setenv */
 #include "layer/place.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cuda_support.h"
@@ -17,14 +18,14 @@ typedef struct gpu_layer {
   nvfp4_layer_desc desc;
 } gpu_layer;
 
-static gpu_layer open_layer(const char *mock) {
+static gpu_layer open_layer(const char *mock, const char *kernel) {
   gpu_layer g = {.context = test_cuda_context(mock), .test = test_layer_make(N, K, 5)};
   nvfp4_reason reason = {0};
   g.desc = test_layer_desc(&g.test, NVFP4_MODE_W4A4);
   g.desc.device = (nvfp4_device){NVFP4_DEVICE_CUDA, 0};
-  nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = "cuda_emulation_w4a4"};
+  nvfp4_policy policy = {.struct_size = sizeof policy, .kernel = kernel};
   assert_ok(nvfp4_init_linear_kernel(g.context, &g.desc, &policy, &g.plan, NULL, &reason), reason);
-  assert_string_equal(nvfp4_plan_kernel(g.plan, M), "cuda_emulation_w4a4");
+  assert_string_equal(nvfp4_plan_kernel(g.plan, M), kernel);
   assert_ok(nvfp4_place_find(g.context->cuda, g.desc.device, &g.place, &reason), reason);
   return g;
 }
@@ -85,7 +86,7 @@ static void test_selection(void **state) {
 /* Bad scales are named, wherever the weights lie; nothing is left behind. */
 static void test_bad_scales(void **state) {
   (void)state;
-  gpu_layer g = open_layer("");
+  gpu_layer g = open_layer("", "cuda_emulation_w4a4");
   nvfp4_reason reason = {0};
   nvfp4_layer *layer = NULL;
   nvfp4_weights weights = test_layer_weights(&g.test), there;
@@ -115,7 +116,7 @@ static void test_bad_scales(void **state) {
 /* Weights in memory of the device, with gaps; x, y and workspace there; plain and captured. */
 static void test_device_memory(void **state) {
   (void)state;
-  gpu_layer g = open_layer("");
+  gpu_layer g = open_layer("", "cuda_emulation_w4a4");
   nvfp4_reason reason = {0};
   nvfp4_layer *layer;
   nvfp4_weights weights = test_layer_weights(&g.test), there;
@@ -177,27 +178,84 @@ static void test_device_memory(void **state) {
   close_layer(&g);
 }
 
-/* When memory gives out, at whichever allocation, what was made is freed. */
+/* Plays `mock` from the next call of the driver on. */
+static void play(const gpu_layer *g, const char *mock) {
+  setenv("MOCK_CUDA", mock, 1);
+  assert_int_equal(nvfp4_cuda_api(g->place.cuda)->init(0), 0); /* reads the environment again */
+}
+
 static void test_out_of_memory(void **state) {
   (void)state;
   if (!test_cuda_is_mock()) {
     skip();
   }
-  gpu_layer g = open_layer("");
+  gpu_layer g = open_layer("", "cuda_emulation_w4a4");
   nvfp4_reason reason = {0};
   nvfp4_layer *layer = NULL;
   nvfp4_weights weights = test_layer_weights(&g.test);
-  size_t live = test_cuda_live();
-  setenv("MOCK_CUDA", "fail=cuMemAlloc:2", 1);
-  assert_int_equal(nvfp4_cuda_api(g.place.cuda)->init(0), 0); /* reads the environment again */
+  play(&g, "fail=cuMemAlloc:2");
   assert_int_equal(nvfp4_layer_create(g.context, g.plan, &weights, &layer, &reason), NVFP4_E_NOMEM);
   assert_non_null(strstr(reason.text, "out of GPU memory"));
-  assert_int_equal(test_cuda_live(), live);
-  setenv("MOCK_CUDA", "fail=cuMemcpyAsync:700", 1);
-  assert_int_equal(nvfp4_cuda_api(g.place.cuda)->init(0), 0);
-  assert_int_equal(nvfp4_layer_create(g.context, g.plan, &weights, &layer, &reason), NVFP4_E_DEVICE);
-  assert_int_equal(test_cuda_live(), live);
   close_layer(&g);
+}
+
+/* Whichever of the driver's calls fails, the layer is refused with what the driver says, what was made is freed, and no context stays current. Good scales and a bad one, from the host and there. */
+static void every_call_fails(const char *mock, const char *kernel, int least_calls) {
+  gpu_layer g = open_layer(mock, kernel);
+  nvfp4_reason reason = {0};
+  nvfp4_visit visit;
+  nvfp4_weights weights[2] = {test_layer_weights(&g.test)};
+  void *owned;
+  assert_ok(nvfp4_place_enter(&g.place, true, &visit, &reason), reason);
+  assert_ok(nvfp4_place_weights(&visit, &weights[0], &weights[1], &owned, &reason), reason);
+  assert_ok(nvfp4_place_leave(&visit, &reason), reason);
+  nvfp4_layer *first; /* loads kernels, which stay */
+  assert_ok(nvfp4_layer_create(g.context, g.plan, &weights[0], &first, &reason), reason);
+  nvfp4_layer_destroy(first);
+  for (int i = 0; i < 4; i++) {
+    const nvfp4_status want = i < 2 ? NVFP4_OK : NVFP4_E_FORMAT;
+    nvfp4_layer *layer = NULL;
+    nvfp4_status status = NVFP4_E_DEVICE;
+    const size_t live = test_cuda_live();
+    int calls = 1; /* cuInit */
+    while (status == NVFP4_E_DEVICE) {
+      char failing[80];
+      nvfp4_cu_context current;
+      snprintf(failing, sizeof failing, "%s,fail=%d:700", mock, ++calls);
+      play(&g, failing);
+      status = nvfp4_layer_create(g.context, g.plan, &weights[i % 2], &layer, &reason);
+      assert_int_equal(status, status == NVFP4_E_DEVICE ? NVFP4_E_DEVICE : want);
+      assert_true(status != NVFP4_E_DEVICE || strstr(reason.text, "(700)") != NULL);
+      play(&g, mock);
+      assert_int_equal(nvfp4_cuda_api(g.place.cuda)->context_get_current(&current), 0);
+      assert_null(current);
+      if (status == NVFP4_OK) {
+        nvfp4_layer_destroy(layer);
+      }
+      assert_int_equal(test_cuda_live(), live);
+    }
+    assert_true(calls > least_calls); /* it is not that one was overlooked */
+    if (i == 1) {                     /* wrong from now on, on both sides */
+      g.test.scales[2] = 0x80;
+      assert_ok(nvfp4_place_enter(&g.place, true, &visit, &reason), reason);
+      assert_ok(nvfp4_cuda_copy_now(g.place.cuda, (uint8_t *)(uintptr_t)weights[1].scales, g.test.scales, 3, &reason), reason);
+      assert_ok(nvfp4_place_leave(&visit, &reason), reason);
+    }
+  }
+  assert_ok(nvfp4_place_enter(&g.place, false, &visit, &reason), reason);
+  nvfp4_place_free(&g.place, owned);
+  assert_ok(nvfp4_place_leave(&visit, &reason), reason);
+  close_layer(&g);
+}
+
+static void test_every_call_fails(void **state) {
+  (void)state;
+  if (!test_cuda_is_mock()) {
+    skip();
+  }
+  every_call_fails("devices=1", "cuda_emulation_w4a4", 12);
+  every_call_fails("devices=1", "cuda_sm90_w4a4", 12);
+  every_call_fails("sm=100", "cuda_sm100_w4a4", 12);
 }
 
 /* While a layer is made, its canonical weights lie beside the packed ones, if they come from the host, and next to nothing does if they are there. */
@@ -248,8 +306,8 @@ static void test_transient_memory(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_selection), cmocka_unit_test(test_bad_scales),
-                                     cmocka_unit_test(test_device_memory), cmocka_unit_test(test_out_of_memory),
-                                     cmocka_unit_test(test_transient_memory)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_selection),        cmocka_unit_test(test_bad_scales),
+                                     cmocka_unit_test(test_device_memory),    cmocka_unit_test(test_out_of_memory),
+                                     cmocka_unit_test(test_every_call_fails), cmocka_unit_test(test_transient_memory)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
