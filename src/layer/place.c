@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/reason.h"
+#include "cuda/check_scales.h"
 #include "format/e4m3.h"
 
 nvfp4_status nvfp4_place_find(nvfp4_cuda *cuda, nvfp4_device device, nvfp4_place *out, nvfp4_reason *reason) {
@@ -172,20 +174,27 @@ extern const unsigned char nvfp4_fatbin_check_scales[];
 
 /* *first_wrong becomes row * blocks + block; UINT64_MAX: there is none. */
 static nvfp4_status begin_on_device(const nvfp4_visit *visit, const nvfp4_weights *w, uint64_t *first_wrong, nvfp4_reason *reason) {
-  enum { THREADS = 256 };
+  enum { MOST_THREADS = 256, WARP = 32, MOST_GRID_Y = 65535 };
   static const nvfp4_cuda_kernel kernel = {nvfp4_fatbin_check_scales, "nvfp4_check_scales"};
   nvfp4_cuda *cuda = visit->place->cuda;
   const uint8_t *scales = w->scales;
-  long long stride = w->scales_stride_bytes, rows = w->n, blocks = w->k / NVFP4_BLOCK, grid = (rows * blocks + THREADS - 1) / THREADS;
-  if (grid > INT32_MAX) {
-    return nvfp4_reject(reason, NVFP4_E_SHAPE, "the weights have %lld block scales; a layer on a GPU may have 2^39: cut it into parts",
-                        rows * blocks);
+  long long stride = w->scales_stride_bytes, rows = w->n, blocks = w->k / NVFP4_BLOCK;
+  if (stride == blocks) { /* no gaps: one row */
+    blocks *= rows;
+    rows = 1;
   }
+  const long long parts = (blocks + CUDA_CHECK_BYTES - 1) / CUDA_CHECK_BYTES,
+                  threads = parts < MOST_THREADS ? nvfp4_round_up(parts, WARP) : MOST_THREADS;
   NVFP4_TRY(nvfp4_cuda_check(cuda, "cuMemsetD8Async",
                              nvfp4_cuda_api(cuda)->fill((nvfp4_cu_address)(uintptr_t)first_wrong, 0xFF, sizeof *first_wrong, visit->stream),
                              reason));
-  const nvfp4_cu_launch launch = {
-      .grid_x = (unsigned)grid, .grid_y = 1, .grid_z = 1, .block_x = THREADS, .block_y = 1, .block_z = 1, .stream = visit->stream};
+  const nvfp4_cu_launch launch = {.grid_x = (unsigned)((parts + threads - 1) / threads),
+                                  .grid_y = (unsigned)(rows < MOST_GRID_Y ? rows : MOST_GRID_Y),
+                                  .grid_z = 1,
+                                  .block_x = (unsigned)threads,
+                                  .block_y = 1,
+                                  .block_z = 1,
+                                  .stream = visit->stream};
   void *parameters[] = {&scales, &stride, &rows, &blocks, &first_wrong};
   return nvfp4_cuda_launch(cuda, &kernel, &launch, parameters, reason);
 }

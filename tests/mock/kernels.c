@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda/check_scales.h"
 #include "format/activation.h"
 #include "format/e2m1.h"
 #include "format/e4m3.h"
@@ -18,8 +19,9 @@ static void check_scales(void *const *arguments, unsigned grid, unsigned block) 
   const uint8_t *scales = *(const uint8_t **)arguments[0];
   long long stride = *(long long *)arguments[1], rows = *(long long *)arguments[2], blocks = *(long long *)arguments[3];
   unsigned long long *first = *(unsigned long long **)arguments[4];
-  for (long long i = 0; i < (long long)grid * block && i < rows * blocks; i++) {
-    if (scales[i / blocks * stride + i % blocks] >= 0x7F && (unsigned long long)i < *first) {
+  for (long long i = 0; i < rows * blocks; i++) {
+    if (i % blocks < (long long)grid * block * CUDA_CHECK_BYTES && scales[i / blocks * stride + i % blocks] >= 0x7F &&
+        (unsigned long long)i < *first) {
       *first = (unsigned long long)i;
     }
   }

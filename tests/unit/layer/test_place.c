@@ -113,6 +113,63 @@ static void test_bad_scales(void **state) {
   close_layer(&g);
 }
 
+/* Rows with and without gaps, at any address, short and long: the first wrong scale is found wherever it is, and no gap is looked at. */
+static void test_scale_check(void **state) {
+  (void)state;
+  enum { MOST = 70000 };
+  static const struct {
+    int64_t n, blocks, stride, at;
+  } cases[] = {{1, 1, 1, 0},   {3, 5, 5, 1},    {7, 48, 48, 16},    {5, 33, 40, 0},  {4, 32, 48, 0},          {4, 64, 80, 32},
+               {2, 64, 65, 3}, {300, 7, 9, 16}, {3, 9000, 9008, 0}, {MOST, 1, 1, 0}, {MOST - 300, 1, 16, 16}, {1, MOST, MOST, 5}};
+  nvfp4_context *context = test_cuda_context("");
+  nvfp4_place place;
+  nvfp4_visit visit;
+  nvfp4_reason reason = {0};
+  void *scales, *first_wrong;
+  uint8_t *host = malloc(MOST * 16 + 64);
+  assert_ok(nvfp4_place_find(context->cuda, (nvfp4_device){NVFP4_DEVICE_CUDA, 0}, &place, &reason), reason);
+  assert_ok(nvfp4_place_enter(&place, true, &visit, &reason), reason);
+  assert_ok(nvfp4_place_alloc(&place, MOST * 16 + 64, &scales, &reason), reason);
+  assert_ok(nvfp4_place_alloc(&place, 8, &first_wrong, &reason), reason);
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    const int64_t n = cases[i].n, blocks = cases[i].blocks, stride = cases[i].stride, bytes = cases[i].at + n * stride,
+                  last = n * blocks - 1;
+    const nvfp4_weights weights = {.struct_size = sizeof weights,
+                                   .memory = NVFP4_MEMORY_CUDA,
+                                   .n = n,
+                                   .k = blocks * NVFP4_BLOCK,
+                                   .codes = scales, /* not read */
+                                   .scales = (uint8_t *)scales + cases[i].at,
+                                   .scales_stride_bytes = stride};
+    const int64_t wrong[] = {-1, 0, last / 3, last / 2, last};
+    for (size_t j = 0; j < sizeof wrong / sizeof wrong[0]; j++) {
+      static const uint8_t values[] = {0x7F, 0x80, 0xFF, 0xC4};
+      char text[128];
+      memset(host, 0xFF, (size_t)bytes); /* the gaps */
+      for (int64_t row = 0; row < n; row++) {
+        memset(host + cases[i].at + row * stride, row % 2 == 0 ? 0x7E : 0, (size_t)blocks);
+      }
+      for (int64_t at = wrong[j]; at >= 0 && at <= last; at += last + 1 - at > 11 ? 11 : 1) { /* it, and others behind it */
+        host[cases[i].at + at / blocks * stride + at % blocks] = values[(wrong[j] + at) % 4];
+      }
+      assert_ok(nvfp4_cuda_copy_now(place.cuda, scales, host, (size_t)bytes, &reason), reason);
+      assert_ok(nvfp4_place_begin_check(&visit, &weights, 100, first_wrong, &reason), reason);
+      const nvfp4_status status = nvfp4_place_end_check(&visit, &weights, 100, first_wrong, &reason);
+      assert_int_equal(status, wrong[j] < 0 ? NVFP4_OK : NVFP4_E_FORMAT);
+      snprintf(text, sizeof text, "at row %lld, block %lld;", (long long)(100 + wrong[j] / blocks), (long long)(wrong[j] % blocks));
+      if (wrong[j] >= 0 && strstr(reason.text, text) == NULL) {
+        fail_msg("case %zu: no \"%s\" in \"%s\"", i, text, reason.text);
+      }
+    }
+  }
+  nvfp4_place_free(&place, scales);
+  nvfp4_place_free(&place, first_wrong);
+  assert_ok(nvfp4_place_leave(&visit, &reason), reason);
+  free(host);
+  nvfp4_context_destroy(context);
+  assert_int_equal(test_cuda_live(), 0);
+}
+
 /* Weights in memory of the device, with gaps; x, y and workspace there; plain and captured. */
 static void test_device_memory(void **state) {
   (void)state;
@@ -255,7 +312,7 @@ static void test_every_call_fails(void **state) {
   }
   every_call_fails("devices=1", "cuda_emulation_w4a4", 12);
   every_call_fails("devices=1", "cuda_sm90_w4a4", 12);
-  every_call_fails("sm=100", "cuda_sm100_w4a4", 12);
+  every_call_fails("sm=120", "cuda_sm120_w4a4", 12);
 }
 
 /* While a layer is made, its canonical weights lie beside the packed ones, if they come from the host, and next to nothing does if they are there. */
@@ -306,8 +363,9 @@ static void test_transient_memory(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_selection),        cmocka_unit_test(test_bad_scales),
-                                     cmocka_unit_test(test_device_memory),    cmocka_unit_test(test_out_of_memory),
-                                     cmocka_unit_test(test_every_call_fails), cmocka_unit_test(test_transient_memory)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_selection),       cmocka_unit_test(test_bad_scales),
+                                     cmocka_unit_test(test_scale_check),     cmocka_unit_test(test_device_memory),
+                                     cmocka_unit_test(test_out_of_memory),   cmocka_unit_test(test_every_call_fails),
+                                     cmocka_unit_test(test_transient_memory)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
