@@ -15,12 +15,11 @@ typedef struct layer_run {
   int64_t n_first, n_rows;
   const nvfp4_partition *partitions; /* in the plan's description */
   int64_t partition_count;
-  nvfp4_layer_desc desc;       /* of these rows alone */
-  float s_a;                   /* of FP8: the input scale itself, 0 for one a row */
-  float *alpha_w4a4;           /* [n_rows], on the layer's device, in the memory of alpha_w4a16; NULL without an input global */
-  float *alpha_w4a16;          /* of dense and FP8 layers, too */
-  uint64_t *first_wrong_scale; /* there, too: of nvfp4_place_begin_check */
-  nvfp4_packed *packed;        /* [layout_count] */
+  nvfp4_layer_desc desc; /* of these rows alone */
+  float s_a;             /* of FP8: the input scale itself, 0 for one a row */
+  float *alpha_w4a4;     /* [n_rows], on the layer's device, in the memory of alpha_w4a16; NULL without an input global */
+  float *alpha_w4a16;    /* of dense and FP8 layers, too */
+  nvfp4_packed *packed;  /* [layout_count] */
 } layer_run;
 
 struct nvfp4_layer {
@@ -29,6 +28,7 @@ struct nvfp4_layer {
   const nvfp4_layout **layouts; /* [layout_count] of the plan's kernels, in the order of the ranges */
   size_t layout_count;
   nvfp4_place place;
+  nvfp4_cuda_lane *lane; /* with which it was made; NULL: on the CPU */
   layer_run *runs;
   size_t run_count;
 };
@@ -126,18 +126,16 @@ static nvfp4_status fill_alpha(const nvfp4_visit *visit, const layer_run *run, n
   return NVFP4_OK;
 }
 
-/* The alphas of both modes, as kernels read them, in one piece of memory with the answer of the scale check, which alpha_w4a16 holds; those of W4A4 only if x can be quantised. */
+/* The alphas of both modes, as kernels read them, in one piece of memory, which alpha_w4a16 holds; those of W4A4 only if x can be quantised. */
 static nvfp4_status make_alphas(const nvfp4_layer *layer, const nvfp4_visit *visit, layer_run *run, nvfp4_reason *reason) {
   const nvfp4_global input = run->partitions[0].input;
   const bool w4a4 = !is_fp8(layer) && input.value != 0.0f;
   const size_t each = (size_t)nvfp4_round_up(run->n_rows, 16); /* 64 bytes: so that both begin as memory does */
-  const size_t floats = (w4a4 ? 2 : 1) * each;
   void *memory;
   run->s_a = w4a4 ? nvfp4_activation_factor(input) : is_fp8(layer) ? input.value : 0.0f;
-  NVFP4_TRY(nvfp4_place_alloc(&layer->place, floats * sizeof(float) + sizeof *run->first_wrong_scale, &memory, reason));
+  NVFP4_TRY(nvfp4_place_alloc(&layer->place, (w4a4 ? 2 : 1) * each * sizeof(float), &memory, reason));
   run->alpha_w4a16 = memory;
   run->alpha_w4a4 = w4a4 ? run->alpha_w4a16 + each : NULL;
-  run->first_wrong_scale = (uint64_t *)(void *)(run->alpha_w4a16 + floats);
   NVFP4_TRY(fill_alpha(visit, run, is_fp8(layer) ? NVFP4_MODE_FP8 : NVFP4_MODE_W4A16, run->alpha_w4a16, reason));
   return w4a4 ? fill_alpha(visit, run, NVFP4_MODE_W4A4, run->alpha_w4a4, reason) : NVFP4_OK;
 }
@@ -145,14 +143,14 @@ static nvfp4_status make_alphas(const nvfp4_layer *layer, const nvfp4_visit *vis
 /* Packs the run's rows for every layout; on a GPU before it is known whether the block scales are right: it waits once. */
 static nvfp4_status pack_run(nvfp4_layer *layer, const nvfp4_visit *visit, layer_run *run, const nvfp4_weights *part,
                              nvfp4_reason *reason) {
-  NVFP4_TRY(nvfp4_place_begin_check(visit, part, run->n_first, run->first_wrong_scale, reason));
+  NVFP4_TRY(nvfp4_place_begin_check(visit, part, run->n_first, reason));
   nvfp4_process_args args = {sizeof args, part, run->alpha_w4a4, run->alpha_w4a16, visit->stream};
   for (size_t i = 0; i < layer->layout_count; i++) {
     nvfp4_packed packed = {.struct_size = sizeof packed};
     NVFP4_TRY(layer->layouts[i]->process_weights_after_loading(&layer->context->host, &args, &packed, reason));
     run->packed[i] = packed;
   }
-  return nvfp4_place_end_check(visit, part, run->n_first, run->first_wrong_scale, reason);
+  return nvfp4_place_end_check(visit, part, run->n_first, reason);
 }
 
 /* Lets the plan's kernels make what they need for the run's shape. */
@@ -219,6 +217,10 @@ static nvfp4_status fill_layer(nvfp4_layer *layer, const nvfp4_weights *weights,
   nvfp4_visit visit;
   NVFP4_TRY(nvfp4_place_find(layer->context->cuda, layer->plan->desc.device, &layer->place, reason));
   NVFP4_TRY(nvfp4_place_enter(&layer->place, true, &visit, reason));
+  if (visit.lane != NULL) {
+    nvfp4_cuda_lane_keep(layer->place.cuda, visit.lane);
+    layer->lane = visit.lane;
+  }
   nvfp4_status filled = fill_runs(layer, weights, &visit, reason);
   nvfp4_status left = nvfp4_place_leave(&visit, filled == NVFP4_OK ? reason : NULL);
   return filled != NVFP4_OK ? filled : left;
@@ -254,6 +256,7 @@ void nvfp4_layer_destroy(nvfp4_layer *layer) {
   }
   nvfp4_visit visit;
   nvfp4_place_enter(&layer->place, false, &visit, NULL);
+  nvfp4_place_relax(&visit);
   for (size_t i = 0; i < layer->run_count; i++) {
     layer_run *run = &layer->runs[i];
     for (size_t j = 0; run->packed != NULL && j < layer->layout_count; j++) {
@@ -264,6 +267,7 @@ void nvfp4_layer_destroy(nvfp4_layer *layer) {
     free(run->packed);
     nvfp4_place_free(&layer->place, run->alpha_w4a16); /* and alpha_w4a4 */
   }
+  nvfp4_cuda_lane_drop(layer->place.cuda, layer->lane);
   nvfp4_place_leave(&visit, NULL);
   free(layer->runs);
   free(layer->layouts);

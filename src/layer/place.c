@@ -29,15 +29,23 @@ nvfp4_status nvfp4_place_enter(const nvfp4_place *place, bool with_stream, nvfp4
   }
   NVFP4_TRY(nvfp4_cuda_enter(place->cuda, place->context, &out->pushed, reason));
   if (with_stream) {
-    out->capture_mode = NVFP4_CU_CAPTURE_RELAXED;
-    out->exchanged = nvfp4_cuda_api(place->cuda)->exchange_capture_mode(&out->capture_mode) == NVFP4_CU_SUCCESS;
-    nvfp4_status status = nvfp4_cuda_stream(place->cuda, &out->stream, reason);
+    nvfp4_place_relax(out);
+    nvfp4_status status = nvfp4_cuda_lane_take(place->cuda, place->context, &out->lane, reason);
     if (status != NVFP4_OK) {
       nvfp4_place_leave(out, NULL);
       return status;
     }
+    out->stream = out->lane->stream;
   }
   return NVFP4_OK;
+}
+
+void nvfp4_place_relax(nvfp4_visit *visit) {
+  nvfp4_cuda *cuda = visit->place->cuda;
+  if (cuda != NULL) {
+    visit->capture_mode = NVFP4_CU_CAPTURE_RELAXED;
+    visit->exchanged = nvfp4_cuda_api(cuda)->exchange_capture_mode(&visit->capture_mode) == NVFP4_CU_SUCCESS;
+  }
 }
 
 nvfp4_status nvfp4_place_wait(const nvfp4_visit *visit, nvfp4_reason *reason) {
@@ -50,7 +58,10 @@ nvfp4_status nvfp4_place_leave(nvfp4_visit *visit, nvfp4_reason *reason) {
   nvfp4_cuda *cuda = visit->place->cuda;
   nvfp4_status status = NVFP4_OK;
   if (cuda != NULL) {
-    status = nvfp4_cuda_stream_finish(cuda, visit->stream, reason);
+    if (visit->lane != NULL) {
+      status = nvfp4_place_wait(visit, reason);
+      (status == NVFP4_OK ? nvfp4_cuda_lane_return : nvfp4_cuda_lane_drop)(cuda, visit->lane); /* a stream that failed serves nobody else */
+    }
     if (visit->exchanged) {
       nvfp4_cuda_api(cuda)->exchange_capture_mode(&visit->capture_mode);
     }
@@ -172,8 +183,8 @@ static nvfp4_status check_on_host(const nvfp4_weights *w, int64_t n_first, nvfp4
 
 extern const unsigned char nvfp4_fatbin_check_scales[];
 
-/* *first_wrong becomes row * blocks + block; UINT64_MAX: there is none. */
-static nvfp4_status begin_on_device(const nvfp4_visit *visit, const nvfp4_weights *w, uint64_t *first_wrong, nvfp4_reason *reason) {
+/* The lane's answer becomes row * blocks + block; UINT64_MAX: there is none. */
+static nvfp4_status begin_on_device(const nvfp4_visit *visit, const nvfp4_weights *w, nvfp4_reason *reason) {
   enum { MOST_THREADS = 256, WARP = 32, MOST_GRID_Y = 65535 };
   static const nvfp4_cuda_kernel kernel = {nvfp4_fatbin_check_scales, "nvfp4_check_scales"};
   nvfp4_cuda *cuda = visit->place->cuda;
@@ -185,9 +196,8 @@ static nvfp4_status begin_on_device(const nvfp4_visit *visit, const nvfp4_weight
   }
   const long long parts = (blocks + CUDA_CHECK_BYTES - 1) / CUDA_CHECK_BYTES,
                   threads = parts < MOST_THREADS ? nvfp4_round_up(parts, WARP) : MOST_THREADS;
-  NVFP4_TRY(nvfp4_cuda_check(cuda, "cuMemsetD8Async",
-                             nvfp4_cuda_api(cuda)->fill((nvfp4_cu_address)(uintptr_t)first_wrong, 0xFF, sizeof *first_wrong, visit->stream),
-                             reason));
+  NVFP4_TRY(nvfp4_cuda_lane_answer(cuda, visit->lane, reason));
+  *visit->lane->answer = UINT64_MAX;
   const nvfp4_cu_launch launch = {.grid_x = (unsigned)((parts + threads - 1) / threads),
                                   .grid_y = (unsigned)(rows < MOST_GRID_Y ? rows : MOST_GRID_Y),
                                   .grid_z = 1,
@@ -195,26 +205,21 @@ static nvfp4_status begin_on_device(const nvfp4_visit *visit, const nvfp4_weight
                                   .block_y = 1,
                                   .block_z = 1,
                                   .stream = visit->stream};
-  void *parameters[] = {&scales, &stride, &rows, &blocks, &first_wrong};
+  void *parameters[] = {&scales, &stride, &rows, &blocks, &visit->lane->answer};
   return nvfp4_cuda_launch(cuda, &kernel, &launch, parameters, reason);
 }
 
-nvfp4_status nvfp4_place_begin_check(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, uint64_t *first_wrong,
-                                     nvfp4_reason *reason) {
+nvfp4_status nvfp4_place_begin_check(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, nvfp4_reason *reason) {
   if (weights->values != NULL) {
     return NVFP4_OK; /* dense */
   }
-  return visit->place->cuda == NULL ? check_on_host(weights, n_first, reason) : begin_on_device(visit, weights, first_wrong, reason);
+  return visit->place->cuda == NULL ? check_on_host(weights, n_first, reason) : begin_on_device(visit, weights, reason);
 }
 
-nvfp4_status nvfp4_place_end_check(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, const uint64_t *first_wrong,
-                                   nvfp4_reason *reason) {
+nvfp4_status nvfp4_place_end_check(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, nvfp4_reason *reason) {
   nvfp4_cuda *cuda = visit->place->cuda;
-  uint64_t index = UINT64_MAX;
-  if (cuda != NULL && weights->values == NULL) { /* a copy to pageable memory returns when it is there: the wait is here */
-    NVFP4_TRY(nvfp4_cuda_copy_rows(cuda, &index, sizeof index, first_wrong, sizeof index, sizeof index, 1, visit->stream, reason));
-  }
   NVFP4_TRY(nvfp4_place_wait(visit, reason));
+  const uint64_t index = cuda != NULL && weights->values == NULL ? *visit->lane->answer : UINT64_MAX;
   if (index == UINT64_MAX) {
     return NVFP4_OK;
   }

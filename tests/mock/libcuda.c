@@ -307,8 +307,8 @@ static int mock_alloc(nvfp4_cu_address *address, size_t bytes) {
 
 static int mock_free(nvfp4_cu_address address) {
   int result = INVALID_VALUE;
-  if (current() == NULL) {
-    return INVALID_CONTEXT;
+  if (current() == NULL || forbidden()) {
+    return current() == NULL ? INVALID_CONTEXT : CAPTURING;
   }
   pthread_mutex_lock(&mock.lock);
   for (block **b = &mock.blocks; *b != NULL; b = &(*b)->next) {
@@ -326,6 +326,32 @@ static int mock_free(nvfp4_cu_address address) {
   pthread_mutex_unlock(&mock.lock);
   return result;
 }
+
+static void count_live(int change) { /* by many threads */
+  pthread_mutex_lock(&mock.lock);
+  mock.live += (size_t)change;
+  pthread_mutex_unlock(&mock.lock);
+}
+
+static void *made(size_t bytes) {
+  count_live(1);
+  return calloc(1, bytes);
+}
+
+static int unmade(void *object) {
+  count_live(-1);
+  free(object);
+  return OK;
+}
+
+/* Pinned memory of the host, which kernels may write. */
+static int mock_alloc_host(void **memory, size_t bytes) {
+  NEEDS_CONTEXT("cuMemAllocHost");
+  *memory = made(bytes);
+  return forbidden() ? CAPTURING : OK;
+}
+
+static int mock_free_host(void *memory) { return current() == NULL ? INVALID_CONTEXT : forbidden() ? CAPTURING : unmade(memory); }
 
 static void *pointer(nvfp4_cu_address address) { return (void *)(uintptr_t)address; }
 
@@ -389,23 +415,6 @@ static int mock_fill_words(nvfp4_cu_address to, unsigned value, size_t words, nv
 
 /* ------------------------------------------------------------------------------------------------------------- streams, graphs */
 
-static void count_live(int change) { /* streams are made and ended by many threads */
-  pthread_mutex_lock(&mock.lock);
-  mock.live += (size_t)change;
-  pthread_mutex_unlock(&mock.lock);
-}
-
-static void *made(size_t bytes) {
-  count_live(1);
-  return calloc(1, bytes);
-}
-
-static int unmade(void *object) {
-  count_live(-1);
-  free(object);
-  return OK;
-}
-
 static int mock_stream_create(nvfp4_cu_stream *stream, unsigned flags) {
   NEEDS_CONTEXT("cuStreamCreate");
   *stream = made(sizeof **stream);
@@ -417,7 +426,7 @@ static int mock_stream_synchronize(nvfp4_cu_stream stream) {
   return (stream != NULL && stream->capture != NULL) || forbidden() ? CAPTURING : OK;
 }
 
-static int mock_stream_destroy(nvfp4_cu_stream stream) { return unmade(stream); }
+static int mock_stream_destroy(nvfp4_cu_stream stream) { return forbidden() ? CAPTURING : unmade(stream); }
 
 static int mock_stream_begin_capture(nvfp4_cu_stream stream, int mode) {
   (void)mode;
