@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L /* setenv */
 #include "layer/place.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -166,6 +167,48 @@ static void test_scale_check(void **state) {
   free(host);
   nvfp4_context_destroy(context);
   assert_int_equal(test_cuda_live(), 0);
+}
+
+typedef struct maker {
+  const gpu_layer *g;
+  int number;
+} maker;
+
+static void *make_layers(void *arg) {
+  const maker *m = arg;
+  const int rounds = 20, wrong = m->number; /* the row; the odd makers' scales are right */
+  test_layer test = test_layer_make(N, K, 5);
+  nvfp4_weights weights = test_layer_weights(&test);
+  char want[128];
+  snprintf(want, sizeof want, "block scale 0x7F (NaN) at row %d, block 1; needs an E4M3 number from 0 to 448", wrong);
+  test.scales[wrong * (K / 16) + 1] = m->number % 2 == 0 ? 0x7F : 0x38;
+  for (int i = 0; i < rounds; i++) {
+    nvfp4_reason reason = {0};
+    nvfp4_layer *layer = NULL;
+    const nvfp4_status status = nvfp4_layer_create(m->g->context, m->g->plan, &weights, &layer, &reason);
+    assert_int_equal(status, m->number % 2 == 0 ? NVFP4_E_FORMAT : NVFP4_OK);
+    assert_string_equal(reason.text, m->number % 2 == 0 ? want : "");
+    nvfp4_layer_destroy(layer);
+  }
+  test_layer_free(&test);
+  return NULL;
+}
+
+/* Each thread gets the answer of its own scales. */
+static void test_threads_make_layers(void **state) {
+  (void)state;
+  enum { THREADS = 5 };
+  gpu_layer g = open_layer("", "cuda_emulation_w4a4");
+  maker makers[THREADS];
+  pthread_t threads[THREADS];
+  for (int i = 0; i < THREADS; i++) {
+    makers[i] = (maker){&g, i};
+    assert_int_equal(pthread_create(&threads[i], NULL, make_layers, &makers[i]), 0);
+  }
+  for (int i = 0; i < THREADS; i++) {
+    pthread_join(threads[i], NULL);
+  }
+  close_layer(&g);
 }
 
 /* Weights in memory of the device, with gaps; x, y and workspace there; plain and captured. */
@@ -366,9 +409,9 @@ static void test_transient_memory(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_selection),       cmocka_unit_test(test_bad_scales),
-                                     cmocka_unit_test(test_scale_check),     cmocka_unit_test(test_device_memory),
-                                     cmocka_unit_test(test_out_of_memory),   cmocka_unit_test(test_every_call_fails),
-                                     cmocka_unit_test(test_transient_memory)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_selection),        cmocka_unit_test(test_bad_scales),
+                                     cmocka_unit_test(test_scale_check),      cmocka_unit_test(test_threads_make_layers),
+                                     cmocka_unit_test(test_device_memory),    cmocka_unit_test(test_out_of_memory),
+                                     cmocka_unit_test(test_every_call_fails), cmocka_unit_test(test_transient_memory)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
