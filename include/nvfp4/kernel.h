@@ -91,7 +91,8 @@ typedef struct nvfp4_host {
 } nvfp4_host;
 
 /* What process_weights_after_loading gets: rows that share one input global, k whole. For a CUDA kernel all of it lies in memory of the device (the core
- * uploads weights that do not), and what is enqueued on `stream` is complete before the layer is handed to anybody: a layout need not wait. */
+ * uploads weights that do not), and what is enqueued on `stream` is complete before the layer is handed to anybody: a layout need not wait. There the
+ * core looks for wrong block scales (NaN, negative) meanwhile: they are packed like any others, and the layer is refused afterwards. */
 typedef struct nvfp4_process_args {
   uint32_t struct_size;
   const nvfp4_weights *weights; /* canonical form, or dense */

@@ -501,8 +501,9 @@ typedef struct nvfp4_layer nvfp4_layer;
  * it may lie in host memory or, for a CUDA layer, in memory of its device (NVFP4_MEMORY_CUDA), written completely: what has been enqueued on a stream must
  * be through. Host weights are uploaded, so that a layer's canonical and packed weights lie on the device together until the call returns; memory is
  * taken by cuMemAlloc. A CUDA layer lives in the CUDA context that is current now, if it is one of the layer's device, or else in the device's primary context, which the
- * CUDA runtime and frameworks use; it must be destroyed before that context. Packing is complete when the call returns.
- * if nvfp4_layer_borrows_weights() says so afterwards, its bytes must outlive the layer. Block scales that are NaN or negative are an error
+ * CUDA runtime and frameworks use; it must be destroyed before that context. While layers live in a context, a stream and a page of pinned host memory are kept there for the next ones
+ * (several, if several threads make layers at once). Packing is complete when the call returns.
+ * If nvfp4_layer_borrows_weights() says so afterwards, the weights' bytes must outlive the layer. Block scales that are NaN or negative are an error
  * that names row and block; dense weights may be any numbers, infinities and NaNs. On success *out is the caller's and is freed by nvfp4_layer_destroy, before its context. */
 NVFP4_API nvfp4_status nvfp4_layer_create(nvfp4_context *context, const nvfp4_plan *plan, const nvfp4_weights *weights, nvfp4_layer **out,
                                           nvfp4_reason *reason);

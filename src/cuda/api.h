@@ -119,10 +119,13 @@ enum {
   X(context_pop, "cuCtxPopCurrent", 4000, (nvfp4_cu_context * context))                                                                    \
   X(exchange_capture_mode, "cuThreadExchangeStreamCaptureMode", 10010, (int *mode))                                                        \
   X(alloc, "cuMemAlloc", 3020, (nvfp4_cu_address * address, size_t bytes))                                                                 \
+  X(alloc_host, "cuMemAllocHost", 3020, (void **memory, size_t bytes))                                                                     \
+  X(free_host, "cuMemFreeHost", 2000, (void *memory))                                                                                      \
   X(free, "cuMemFree", 3020, (nvfp4_cu_address address))                                                                                   \
   X(copy, "cuMemcpyAsync", 4000, (nvfp4_cu_address to, nvfp4_cu_address from, size_t bytes, nvfp4_cu_stream stream))                       \
   X(copy_2d, "cuMemcpy2DAsync", 3020, (const nvfp4_cu_copy_2d *copy, nvfp4_cu_stream stream))                                              \
   X(fill, "cuMemsetD8Async", 3020, (nvfp4_cu_address to, unsigned char value, size_t bytes, nvfp4_cu_stream stream))                       \
+  X(fill_words, "cuMemsetD32Async", 3020, (nvfp4_cu_address to, unsigned value, size_t words, nvfp4_cu_stream stream))                     \
   X(stream_create, "cuStreamCreate", 2000, (nvfp4_cu_stream * stream, unsigned flags))                                                     \
   X(stream_synchronize, "cuStreamSynchronize", 2000, (nvfp4_cu_stream stream))                                                             \
   X(stream_destroy, "cuStreamDestroy", 4000, (nvfp4_cu_stream stream))                                                                     \

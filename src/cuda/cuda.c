@@ -39,6 +39,7 @@ struct nvfp4_cuda {
   loaded_library *libraries;
   loaded_kernel *kernels;
   companion *companions;
+  nvfp4_cuda_lane *lanes;
   nvfp4_cu_context primary[NVFP4_MAX_GPUS]; /* NULL: not retained */
 };
 
@@ -260,6 +261,86 @@ nvfp4_status nvfp4_cuda_copy_now(const nvfp4_cuda *cuda, void *to, const void *f
   nvfp4_status copied = nvfp4_cuda_copy_rows(cuda, to, bytes, from, bytes, bytes, 1, stream, reason);
   nvfp4_status finished = nvfp4_cuda_stream_finish(cuda, stream, copied == NVFP4_OK ? reason : NULL);
   return copied != NVFP4_OK ? copied : finished;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------------ lanes */
+
+nvfp4_status nvfp4_cuda_lane_take(nvfp4_cuda *cuda, nvfp4_cu_context context, nvfp4_cuda_lane **out, nvfp4_reason *reason) {
+  pthread_mutex_lock(&cuda->lock);
+  nvfp4_cuda_lane *lane = cuda->lanes;
+  while (lane != NULL && (lane->busy || lane->context != context)) {
+    lane = lane->next;
+  }
+  if (lane != NULL) {
+    lane->busy = true;
+    lane->holders++;
+  }
+  pthread_mutex_unlock(&cuda->lock);
+  *out = lane;
+  if (lane != NULL) {
+    return NVFP4_OK;
+  }
+  nvfp4_cuda_lane *made = calloc(1, sizeof *made);
+  if (made == NULL) {
+    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a CUDA stream");
+  }
+  *made = (nvfp4_cuda_lane){.context = context, .holders = 1, .busy = true};
+  nvfp4_status status = nvfp4_cuda_stream(cuda, &made->stream, reason);
+  if (status != NVFP4_OK) {
+    free(made);
+    return status;
+  }
+  pthread_mutex_lock(&cuda->lock);
+  made->next = cuda->lanes;
+  cuda->lanes = made;
+  pthread_mutex_unlock(&cuda->lock);
+  *out = made;
+  return NVFP4_OK;
+}
+
+/* One holder fewer; the lane is idle from now on, if it was that who had taken it. */
+static void drop_lane(nvfp4_cuda *cuda, nvfp4_cuda_lane *lane, bool returned) {
+  pthread_mutex_lock(&cuda->lock);
+  lane->busy = lane->busy && !returned;
+  const bool last = --lane->holders == 0;
+  nvfp4_cuda_lane **at = &cuda->lanes;
+  while (last && *at != lane) {
+    at = &(*at)->next;
+  }
+  if (last) {
+    *at = lane->next;
+  }
+  pthread_mutex_unlock(&cuda->lock);
+  if (last) {
+    cuda->api.stream_destroy(lane->stream);
+    if (lane->answer != NULL) {
+      cuda->api.free_host(lane->answer);
+    }
+    free(lane);
+  }
+}
+
+void nvfp4_cuda_lane_return(nvfp4_cuda *cuda, nvfp4_cuda_lane *lane) { drop_lane(cuda, lane, true); }
+
+void nvfp4_cuda_lane_keep(nvfp4_cuda *cuda, nvfp4_cuda_lane *lane) {
+  pthread_mutex_lock(&cuda->lock);
+  lane->holders++;
+  pthread_mutex_unlock(&cuda->lock);
+}
+
+void nvfp4_cuda_lane_drop(nvfp4_cuda *cuda, nvfp4_cuda_lane *lane) {
+  if (lane != NULL) {
+    drop_lane(cuda, lane, false);
+  }
+}
+
+nvfp4_status nvfp4_cuda_lane_answer(const nvfp4_cuda *cuda, nvfp4_cuda_lane *lane, nvfp4_reason *reason) {
+  void *memory = lane->answer;
+  if (memory == NULL) { /* with unified addressing its address is also the device's */
+    NVFP4_TRY(nvfp4_cuda_check(cuda, "cuMemAllocHost", cuda->api.alloc_host(&memory, sizeof *lane->answer), reason));
+    lane->answer = memory;
+  }
+  return NVFP4_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------------------------- companions */

@@ -71,6 +71,28 @@ nvfp4_status nvfp4_cuda_find_companion(nvfp4_cuda *cuda, const nvfp4_cuda_compan
 nvfp4_status nvfp4_cuda_stream(const nvfp4_cuda *cuda, nvfp4_cu_stream *out, nvfp4_reason *reason);
 nvfp4_status nvfp4_cuda_stream_finish(const nvfp4_cuda *cuda, nvfp4_cu_stream stream, nvfp4_reason *reason);
 
+/*
+ * A stream, and a word of pinned host memory into which kernels write an answer. Making them takes longer than packing a small layer, so a layer keeps the lane that it was made with, and the
+ * next ones of its CUDA context are made with it, too; it ends with the last of them, and so before the context. One thread has it at a time: several that make layers have a lane each.
+ */
+typedef struct nvfp4_cuda_lane {
+  nvfp4_cu_stream stream;
+  uint64_t *answer;             /* NULL until nvfp4_cuda_lane_answer */
+  struct nvfp4_cuda_lane *next; /* these are cuda.c's, under its lock */
+  nvfp4_cu_context context;
+  size_t holders;
+  bool busy;
+} nvfp4_cuda_lane;
+
+/* A lane of `context`, which is current, that nobody else has: one that is kept, or a new one. The caller holds it until _return, which waits for nothing; with _drop instead nobody takes it any more. */
+nvfp4_status nvfp4_cuda_lane_take(nvfp4_cuda *cuda, nvfp4_cu_context context, nvfp4_cuda_lane **out, nvfp4_reason *reason);
+void nvfp4_cuda_lane_return(nvfp4_cuda *cuda, nvfp4_cuda_lane *lane);
+/* Another holder, while the lane is taken; _drop ends it (NULL is allowed). Who holds it last ends it, with its context current. */
+void nvfp4_cuda_lane_keep(nvfp4_cuda *cuda, nvfp4_cuda_lane *lane);
+void nvfp4_cuda_lane_drop(nvfp4_cuda *cuda, nvfp4_cuda_lane *lane);
+/* Sets lane->answer, if it is not set yet. */
+nvfp4_status nvfp4_cuda_lane_answer(const nvfp4_cuda *cuda, nvfp4_cuda_lane *lane, nvfp4_reason *reason);
+
 /* A kernel of device code that is part of the library. */
 typedef struct nvfp4_cuda_kernel {
   const unsigned char *fatbin; /* nvfp4_fatbin_FILE */

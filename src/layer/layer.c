@@ -28,6 +28,7 @@ struct nvfp4_layer {
   const nvfp4_layout **layouts; /* [layout_count] of the plan's kernels, in the order of the ranges */
   size_t layout_count;
   nvfp4_place place;
+  nvfp4_cuda_lane *lane; /* with which it was made; NULL: on the CPU */
   layer_run *runs;
   size_t run_count;
 };
@@ -104,12 +105,22 @@ static const nvfp4_packed *packed_for(const nvfp4_layer *layer, const layer_run 
   return &run->packed[layout];
 }
 
-static nvfp4_status fill_alpha(const layer_run *run, nvfp4_mode mode, float *alpha, nvfp4_reason *reason) {
-  for (int64_t i = 0; i < run->partition_count; i++) {
-    float value;
-    NVFP4_TRY(nvfp4_partition_alpha(&run->partitions[i], mode, &value, reason));
-    for (int64_t n = 0; n < run->partitions[i].n_rows; n++) {
-      alpha[run->partitions[i].n_first - run->n_first + n] = value;
+/* Neighbours with one alpha, as the parts of a fused layer often have it, are filled together. */
+static nvfp4_status fill_alpha(const nvfp4_visit *visit, const layer_run *run, nvfp4_mode mode, float *alpha, nvfp4_reason *reason) {
+  const nvfp4_partition *partitions = run->partitions;
+  int64_t first = 0;
+  float value;
+  NVFP4_TRY(nvfp4_partition_alpha(&partitions[0], mode, &value, reason));
+  for (int64_t i = 1; i <= run->partition_count; i++) {
+    float next = 0; /* behind the last one: no alpha */
+    if (i < run->partition_count) {
+      NVFP4_TRY(nvfp4_partition_alpha(&partitions[i], mode, &next, reason));
+    }
+    if (next != value) {
+      const int64_t end = i < run->partition_count ? partitions[i].n_first - run->n_first : run->n_rows;
+      NVFP4_TRY(nvfp4_place_fill(visit, alpha + first, end - first, value, reason));
+      first = end;
+      value = next;
     }
   }
   return NVFP4_OK;
@@ -120,38 +131,26 @@ static nvfp4_status make_alphas(const nvfp4_layer *layer, const nvfp4_visit *vis
   const nvfp4_global input = run->partitions[0].input;
   const bool w4a4 = !is_fp8(layer) && input.value != 0.0f;
   const size_t each = (size_t)nvfp4_round_up(run->n_rows, 16); /* 64 bytes: so that both begin as memory does */
-  const size_t bytes = (w4a4 ? 2 : 1) * each * sizeof(float);
-  float *alphas = calloc(1, bytes), *there;
-  if (alphas == NULL) {
-    return nvfp4_reject(reason, NVFP4_E_NOMEM, "out of memory for a layer of %lld rows", (long long)run->n_rows);
-  }
+  void *memory;
   run->s_a = w4a4 ? nvfp4_activation_factor(input) : is_fp8(layer) ? input.value : 0.0f;
-  nvfp4_status status = fill_alpha(run, is_fp8(layer) ? NVFP4_MODE_FP8 : NVFP4_MODE_W4A16, alphas, reason);
-  if (status == NVFP4_OK && w4a4) {
-    status = fill_alpha(run, NVFP4_MODE_W4A4, alphas + each, reason);
-  }
-  if (status == NVFP4_OK) {
-    status = nvfp4_place_copy(visit, alphas, bytes, (void **)&there, reason);
-  }
-  free(alphas); /* pageable memory has been read when an asynchronous copy returns */
-  if (status == NVFP4_OK) {
-    run->alpha_w4a16 = there;
-    run->alpha_w4a4 = w4a4 ? there + each : NULL;
-  }
-  return status;
+  NVFP4_TRY(nvfp4_place_alloc(&layer->place, (w4a4 ? 2 : 1) * each * sizeof(float), &memory, reason));
+  run->alpha_w4a16 = memory;
+  run->alpha_w4a4 = w4a4 ? run->alpha_w4a16 + each : NULL;
+  NVFP4_TRY(fill_alpha(visit, run, is_fp8(layer) ? NVFP4_MODE_FP8 : NVFP4_MODE_W4A16, run->alpha_w4a16, reason));
+  return w4a4 ? fill_alpha(visit, run, NVFP4_MODE_W4A4, run->alpha_w4a4, reason) : NVFP4_OK;
 }
 
-/* Packs the run's rows for every layout. */
+/* Packs the run's rows for every layout; on a GPU before it is known whether the block scales are right: it waits once. */
 static nvfp4_status pack_run(nvfp4_layer *layer, const nvfp4_visit *visit, layer_run *run, const nvfp4_weights *part,
                              nvfp4_reason *reason) {
-  NVFP4_TRY(nvfp4_place_check_scales(visit, part, run->n_first, reason));
+  NVFP4_TRY(nvfp4_place_begin_check(visit, part, run->n_first, reason));
   nvfp4_process_args args = {sizeof args, part, run->alpha_w4a4, run->alpha_w4a16, visit->stream};
   for (size_t i = 0; i < layer->layout_count; i++) {
     nvfp4_packed packed = {.struct_size = sizeof packed};
     NVFP4_TRY(layer->layouts[i]->process_weights_after_loading(&layer->context->host, &args, &packed, reason));
     run->packed[i] = packed;
   }
-  return NVFP4_OK;
+  return nvfp4_place_end_check(visit, part, run->n_first, reason);
 }
 
 /* Lets the plan's kernels make what they need for the run's shape. */
@@ -192,11 +191,12 @@ static nvfp4_status fill_run(nvfp4_layer *layer, layer_run *run, const nvfp4_wei
   if (packed == NVFP4_OK) {
     packed = pack_run(layer, visit, run, &there, reason);
   }
-  packed = packed == NVFP4_OK ? prepare_run(layer, run, reason) : packed;
-  nvfp4_status finished = nvfp4_place_wait(visit, packed == NVFP4_OK ? reason : NULL);
+  if (packed != NVFP4_OK) {
+    nvfp4_place_wait(visit, NULL); /* before what may still be read is freed */
+  }
   nvfp4_place_free(&layer->place, uploaded);
   free(decoded);
-  return packed != NVFP4_OK ? packed : finished;
+  return packed == NVFP4_OK ? prepare_run(layer, run, reason) : packed;
 }
 
 static nvfp4_status fill_runs(nvfp4_layer *layer, const nvfp4_weights *weights, nvfp4_visit *visit, nvfp4_reason *reason) {
@@ -217,6 +217,10 @@ static nvfp4_status fill_layer(nvfp4_layer *layer, const nvfp4_weights *weights,
   nvfp4_visit visit;
   NVFP4_TRY(nvfp4_place_find(layer->context->cuda, layer->plan->desc.device, &layer->place, reason));
   NVFP4_TRY(nvfp4_place_enter(&layer->place, true, &visit, reason));
+  if (visit.lane != NULL) {
+    nvfp4_cuda_lane_keep(layer->place.cuda, visit.lane);
+    layer->lane = visit.lane;
+  }
   nvfp4_status filled = fill_runs(layer, weights, &visit, reason);
   nvfp4_status left = nvfp4_place_leave(&visit, filled == NVFP4_OK ? reason : NULL);
   return filled != NVFP4_OK ? filled : left;
@@ -252,6 +256,7 @@ void nvfp4_layer_destroy(nvfp4_layer *layer) {
   }
   nvfp4_visit visit;
   nvfp4_place_enter(&layer->place, false, &visit, NULL);
+  nvfp4_place_relax(&visit);
   for (size_t i = 0; i < layer->run_count; i++) {
     layer_run *run = &layer->runs[i];
     for (size_t j = 0; run->packed != NULL && j < layer->layout_count; j++) {
@@ -262,6 +267,7 @@ void nvfp4_layer_destroy(nvfp4_layer *layer) {
     free(run->packed);
     nvfp4_place_free(&layer->place, run->alpha_w4a16); /* and alpha_w4a4 */
   }
+  nvfp4_cuda_lane_drop(layer->place.cuda, layer->lane);
   nvfp4_place_leave(&visit, NULL);
   free(layer->runs);
   free(layer->layouts);

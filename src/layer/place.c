@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/reason.h"
+#include "cuda/check_scales.h"
 #include "format/e4m3.h"
 
 nvfp4_status nvfp4_place_find(nvfp4_cuda *cuda, nvfp4_device device, nvfp4_place *out, nvfp4_reason *reason) {
@@ -27,15 +29,23 @@ nvfp4_status nvfp4_place_enter(const nvfp4_place *place, bool with_stream, nvfp4
   }
   NVFP4_TRY(nvfp4_cuda_enter(place->cuda, place->context, &out->pushed, reason));
   if (with_stream) {
-    out->capture_mode = NVFP4_CU_CAPTURE_RELAXED;
-    out->exchanged = nvfp4_cuda_api(place->cuda)->exchange_capture_mode(&out->capture_mode) == NVFP4_CU_SUCCESS;
-    nvfp4_status status = nvfp4_cuda_stream(place->cuda, &out->stream, reason);
+    nvfp4_place_relax(out);
+    nvfp4_status status = nvfp4_cuda_lane_take(place->cuda, place->context, &out->lane, reason);
     if (status != NVFP4_OK) {
       nvfp4_place_leave(out, NULL);
       return status;
     }
+    out->stream = out->lane->stream;
   }
   return NVFP4_OK;
+}
+
+void nvfp4_place_relax(nvfp4_visit *visit) {
+  nvfp4_cuda *cuda = visit->place->cuda;
+  if (cuda != NULL) {
+    visit->capture_mode = NVFP4_CU_CAPTURE_RELAXED;
+    visit->exchanged = nvfp4_cuda_api(cuda)->exchange_capture_mode(&visit->capture_mode) == NVFP4_CU_SUCCESS;
+  }
 }
 
 nvfp4_status nvfp4_place_wait(const nvfp4_visit *visit, nvfp4_reason *reason) {
@@ -48,7 +58,10 @@ nvfp4_status nvfp4_place_leave(nvfp4_visit *visit, nvfp4_reason *reason) {
   nvfp4_cuda *cuda = visit->place->cuda;
   nvfp4_status status = NVFP4_OK;
   if (cuda != NULL) {
-    status = nvfp4_cuda_stream_finish(cuda, visit->stream, reason);
+    if (visit->lane != NULL) {
+      status = nvfp4_place_wait(visit, reason);
+      (status == NVFP4_OK ? nvfp4_cuda_lane_return : nvfp4_cuda_lane_drop)(cuda, visit->lane); /* a stream that failed serves nobody else */
+    }
     if (visit->exchanged) {
       nvfp4_cuda_api(cuda)->exchange_capture_mode(&visit->capture_mode);
     }
@@ -88,6 +101,20 @@ void nvfp4_place_free(const nvfp4_place *place, void *memory) {
   } else {
     free(memory);
   }
+}
+
+nvfp4_status nvfp4_place_fill(const nvfp4_visit *visit, float *to, int64_t count, float value, nvfp4_reason *reason) {
+  nvfp4_cuda *cuda = visit->place->cuda;
+  if (cuda == NULL) {
+    for (int64_t i = 0; i < count; i++) {
+      to[i] = value;
+    }
+    return NVFP4_OK;
+  }
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return nvfp4_cuda_check(cuda, "cuMemsetD32Async",
+                          nvfp4_cuda_api(cuda)->fill_words((nvfp4_cu_address)(uintptr_t)to, bits, (size_t)count, visit->stream), reason);
 }
 
 /* --------------------------------------------------------------------------------------------------------------------- weights */
@@ -156,45 +183,48 @@ static nvfp4_status check_on_host(const nvfp4_weights *w, int64_t n_first, nvfp4
 
 extern const unsigned char nvfp4_fatbin_check_scales[];
 
-/* The first wrong scale, as row * blocks + block; UINT64_MAX: there is none. */
-static nvfp4_status find_on_device(const nvfp4_visit *visit, const nvfp4_weights *w, void *first, uint64_t *out, nvfp4_reason *reason) {
-  enum { THREADS = 256 };
+/* The lane's answer becomes row * blocks + block; UINT64_MAX: there is none. */
+static nvfp4_status begin_on_device(const nvfp4_visit *visit, const nvfp4_weights *w, nvfp4_reason *reason) {
+  enum { MOST_THREADS = 256, WARP = 32, MOST_GRID_Y = 65535 };
   static const nvfp4_cuda_kernel kernel = {nvfp4_fatbin_check_scales, "nvfp4_check_scales"};
   nvfp4_cuda *cuda = visit->place->cuda;
   const uint8_t *scales = w->scales;
-  long long stride = w->scales_stride_bytes, rows = w->n, blocks = w->k / NVFP4_BLOCK, grid = (rows * blocks + THREADS - 1) / THREADS;
-  if (grid > INT32_MAX) {
-    return nvfp4_reject(reason, NVFP4_E_SHAPE, "the weights have %lld block scales; a layer on a GPU may have 2^39: cut it into parts",
-                        rows * blocks);
+  long long stride = w->scales_stride_bytes, rows = w->n, blocks = w->k / NVFP4_BLOCK;
+  if (stride == blocks) { /* no gaps: one row */
+    blocks *= rows;
+    rows = 1;
   }
-  NVFP4_TRY(nvfp4_cuda_check(cuda, "cuMemsetD8Async",
-                             nvfp4_cuda_api(cuda)->fill((nvfp4_cu_address)(uintptr_t)first, 0xFF, sizeof(uint64_t), visit->stream),
-                             reason));
-  const nvfp4_cu_launch launch = {
-      .grid_x = (unsigned)grid, .grid_y = 1, .grid_z = 1, .block_x = THREADS, .block_y = 1, .block_z = 1, .stream = visit->stream};
-  void *parameters[] = {&scales, &stride, &rows, &blocks, &first};
-  NVFP4_TRY(nvfp4_cuda_launch(cuda, &kernel, &launch, parameters, reason));
-  NVFP4_TRY(nvfp4_cuda_copy_rows(cuda, out, sizeof *out, first, sizeof *out, sizeof *out, 1, visit->stream, reason));
-  return nvfp4_place_wait(visit, reason);
+  const long long parts = (blocks + CUDA_CHECK_BYTES - 1) / CUDA_CHECK_BYTES,
+                  threads = parts < MOST_THREADS ? nvfp4_round_up(parts, WARP) : MOST_THREADS;
+  NVFP4_TRY(nvfp4_cuda_lane_answer(cuda, visit->lane, reason));
+  *visit->lane->answer = UINT64_MAX;
+  const nvfp4_cu_launch launch = {.grid_x = (unsigned)((parts + threads - 1) / threads),
+                                  .grid_y = (unsigned)(rows < MOST_GRID_Y ? rows : MOST_GRID_Y),
+                                  .grid_z = 1,
+                                  .block_x = (unsigned)threads,
+                                  .block_y = 1,
+                                  .block_z = 1,
+                                  .stream = visit->stream};
+  void *parameters[] = {&scales, &stride, &rows, &blocks, &visit->lane->answer};
+  return nvfp4_cuda_launch(cuda, &kernel, &launch, parameters, reason);
 }
 
-nvfp4_status nvfp4_place_check_scales(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, nvfp4_reason *reason) {
+nvfp4_status nvfp4_place_begin_check(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, nvfp4_reason *reason) {
   if (weights->values != NULL) {
     return NVFP4_OK; /* dense */
   }
-  if (visit->place->cuda == NULL) {
-    return check_on_host(weights, n_first, reason);
-  }
-  void *first;
-  uint64_t index = UINT64_MAX;
-  NVFP4_TRY(nvfp4_place_alloc(visit->place, sizeof index, &first, reason));
-  nvfp4_status status = find_on_device(visit, weights, first, &index, reason);
-  nvfp4_place_free(visit->place, first);
-  if (status != NVFP4_OK || index == UINT64_MAX) {
-    return status;
+  return visit->place->cuda == NULL ? check_on_host(weights, n_first, reason) : begin_on_device(visit, weights, reason);
+}
+
+nvfp4_status nvfp4_place_end_check(const nvfp4_visit *visit, const nvfp4_weights *weights, int64_t n_first, nvfp4_reason *reason) {
+  nvfp4_cuda *cuda = visit->place->cuda;
+  NVFP4_TRY(nvfp4_place_wait(visit, reason));
+  const uint64_t index = cuda != NULL && weights->values == NULL ? *visit->lane->answer : UINT64_MAX;
+  if (index == UINT64_MAX) {
+    return NVFP4_OK;
   }
   int64_t blocks = weights->k / NVFP4_BLOCK, row = (int64_t)index / blocks, block = (int64_t)index % blocks;
   uint8_t scale = 0;
-  NVFP4_TRY(nvfp4_cuda_copy_now(visit->place->cuda, &scale, weights->scales + row * weights->scales_stride_bytes + block, 1, reason));
+  NVFP4_TRY(nvfp4_cuda_copy_now(cuda, &scale, weights->scales + row * weights->scales_stride_bytes + block, 1, reason));
   return reject_scale(scale, n_first + row, block, reason);
 }

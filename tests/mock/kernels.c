@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda/check_scales.h"
 #include "format/activation.h"
 #include "format/e2m1.h"
 #include "format/e4m3.h"
@@ -18,8 +19,9 @@ static void check_scales(void *const *arguments, unsigned grid, unsigned block) 
   const uint8_t *scales = *(const uint8_t **)arguments[0];
   long long stride = *(long long *)arguments[1], rows = *(long long *)arguments[2], blocks = *(long long *)arguments[3];
   unsigned long long *first = *(unsigned long long **)arguments[4];
-  for (long long i = 0; i < (long long)grid * block && i < rows * blocks; i++) {
-    if (scales[i / blocks * stride + i % blocks] >= 0x7F && (unsigned long long)i < *first) {
+  for (long long i = 0; i < rows * blocks; i++) {
+    if (i % blocks < (long long)grid * block * CUDA_CHECK_BYTES && scales[i / blocks * stride + i % blocks] >= 0x7F &&
+        (unsigned long long)i < *first) {
       *first = (unsigned long long)i;
     }
   }
@@ -141,9 +143,9 @@ static mma_place find_mma(int64_t n, int64_t k_all, int64_t row, int64_t k) {
 /* Bits of sign, exponent and fraction in the lower half of a word, by part; of a code in the upper half, the halves change places. */
 static const int mma_bits[4][4] = {{9, 2, 1, 0}, {13, 6, 5, 4}, {16 + 3, 12, 11, 10}, {15, 8, 7, 14}};
 
-/* A placed scale: (exponent + 19) << 3 | fraction; zero is 240. Those of E4M3, in ascending order, by a search. */
+/* A placed scale: (exponent + 19) << 3 | fraction; zero is 240. Those of E4M3, in ascending order, by a search. Wrong scales are packed, too, before the layer is refused. */
 static unsigned placed_scale(unsigned e4m3) {
-  if (e4m3 == 0) {
+  if (e4m3 == 0 || e4m3 >= 0x7F) {
     return 240;
   }
   float value = nvfp4_e4m3_to_f32((uint8_t)e4m3);

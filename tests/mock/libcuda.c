@@ -7,10 +7,11 @@
  *   - work without a current context, memory that is freed twice, allocation or waiting while a stream is captured are errors
  *
  * The environment says what to play, when cuInit is called: MOCK_CUDA="devices=2,sm=90,multiprocessors=132,shared=232448,driver=13000,absent=cuLaunchKernelEx,fail=cuMemAlloc:2". `fail` is of all calls of that function; 100 from
- * cuInit is "no device".
+ * cuInit is "no device". fail=7:700 is of the seventh call alone, cuInit being the first; those that give something back do not count, nor do they fail.
  */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,7 +72,7 @@ typedef struct block {
 static struct {
   int devices, sm, multiprocessors, shared, driver; /* shared: bytes that a thread block may have */
   char absent[64], failing[64];
-  int error;
+  int error, calls_to_failure; /* 0: none fails by its number */
   pthread_mutex_t lock;
   block *blocks;
   size_t live;  /* allocations and streams, events, graphs */
@@ -90,16 +91,20 @@ static _Thread_local struct {
 
 mock_shape mock_launched;
 
-static int failure(const char *function) { return strcmp(mock.failing, function) == 0 ? mock.error : OK; }
+static int failure(const char *function) {
+  bool now = mock.calls_to_failure > 0 && --mock.calls_to_failure == 0;
+  return now || strcmp(mock.failing, function) == 0 ? mock.error : OK;
+}
 
 static struct CUctx_st *current(void) { return own.depth > 0 ? own.stack[own.depth - 1] : NULL; }
 
-#define NEEDS_CONTEXT(function) \
-  do {                          \
-    if (failure(function) != 0) \
-      return failure(function); \
-    if (current() == NULL)      \
-      return INVALID_CONTEXT;   \
+#define NEEDS_CONTEXT(function)     \
+  do {                              \
+    int failed = failure(function); \
+    if (failed != OK)               \
+      return failed;                \
+    if (current() == NULL)          \
+      return INVALID_CONTEXT;       \
   } while (0)
 
 size_t mock_cuda_live(void) { return mock.live; }
@@ -128,6 +133,7 @@ static int mock_init(unsigned flags) {
     sscanf(text, "driver=%d", &mock.driver);
     sscanf(text, "fail=%63[^:]:%d", mock.failing, &mock.error);
   }
+  mock.calls_to_failure = atoi(mock.failing);
   return flags == 0 ? failure("cuInit") : INVALID_VALUE;
 }
 
@@ -237,15 +243,20 @@ static int mock_context_get_id(nvfp4_cu_context context, unsigned long long *id)
 }
 
 static int mock_context_push(nvfp4_cu_context context) {
+  int failed = failure("cuCtxPushCurrent");
   if (context == NULL || own.depth == DEEP) {
     return INVALID_CONTEXT;
   }
-  own.stack[own.depth++] = context;
-  return failure("cuCtxPushCurrent");
+  if (failed == OK) {
+    own.stack[own.depth++] = context;
+  }
+  return failed;
 }
 
 static int mock_context_pop(nvfp4_cu_context *context) {
-  NEEDS_CONTEXT("cuCtxPopCurrent");
+  if (current() == NULL) {
+    return INVALID_CONTEXT;
+  }
   *context = own.stack[--own.depth];
   return OK;
 }
@@ -295,8 +306,10 @@ static int mock_alloc(nvfp4_cu_address *address, size_t bytes) {
 }
 
 static int mock_free(nvfp4_cu_address address) {
-  NEEDS_CONTEXT("cuMemFree");
   int result = INVALID_VALUE;
+  if (current() == NULL || forbidden()) {
+    return current() == NULL ? INVALID_CONTEXT : CAPTURING;
+  }
   pthread_mutex_lock(&mock.lock);
   for (block **b = &mock.blocks; *b != NULL; b = &(*b)->next) {
     if ((nvfp4_cu_address)(uintptr_t)(*b)->data == address) {
@@ -313,6 +326,32 @@ static int mock_free(nvfp4_cu_address address) {
   pthread_mutex_unlock(&mock.lock);
   return result;
 }
+
+static void count_live(int change) { /* by many threads */
+  pthread_mutex_lock(&mock.lock);
+  mock.live += (size_t)change;
+  pthread_mutex_unlock(&mock.lock);
+}
+
+static void *made(size_t bytes) {
+  count_live(1);
+  return calloc(1, bytes);
+}
+
+static int unmade(void *object) {
+  count_live(-1);
+  free(object);
+  return OK;
+}
+
+/* Pinned memory of the host, which kernels may write. */
+static int mock_alloc_host(void **memory, size_t bytes) {
+  NEEDS_CONTEXT("cuMemAllocHost");
+  *memory = made(bytes);
+  return forbidden() ? CAPTURING : OK;
+}
+
+static int mock_free_host(void *memory) { return current() == NULL ? INVALID_CONTEXT : forbidden() ? CAPTURING : unmade(memory); }
 
 static void *pointer(nvfp4_cu_address address) { return (void *)(uintptr_t)address; }
 
@@ -360,24 +399,21 @@ static int mock_fill(nvfp4_cu_address to, unsigned char value, size_t bytes, nvf
   return mock_cuda_launch(&kernel, stream, (void *[]){&to, &value, &bytes});
 }
 
+static void fill_words(void *const *arguments, unsigned blocks, unsigned threads) {
+  uint32_t *to = pointer(*(nvfp4_cu_address *)arguments[0]);
+  (void)blocks, (void)threads;
+  for (size_t i = 0; i < *(size_t *)arguments[2]; i++) {
+    to[i] = *(unsigned *)arguments[1];
+  }
+}
+
+static int mock_fill_words(nvfp4_cu_address to, unsigned value, size_t words, nvfp4_cu_stream stream) {
+  static const mock_kernel kernel = {"fill words", {sizeof to, sizeof value, sizeof words}, fill_words};
+  NEEDS_CONTEXT("cuMemsetD32Async");
+  return to % sizeof value == 0 ? mock_cuda_launch(&kernel, stream, (void *[]){&to, &value, &words}) : INVALID_VALUE;
+}
+
 /* ------------------------------------------------------------------------------------------------------------- streams, graphs */
-
-static void count_live(int change) { /* streams are made and ended by many threads */
-  pthread_mutex_lock(&mock.lock);
-  mock.live += (size_t)change;
-  pthread_mutex_unlock(&mock.lock);
-}
-
-static void *made(size_t bytes) {
-  count_live(1);
-  return calloc(1, bytes);
-}
-
-static int unmade(void *object) {
-  count_live(-1);
-  free(object);
-  return OK;
-}
 
 static int mock_stream_create(nvfp4_cu_stream *stream, unsigned flags) {
   NEEDS_CONTEXT("cuStreamCreate");
@@ -390,7 +426,7 @@ static int mock_stream_synchronize(nvfp4_cu_stream stream) {
   return (stream != NULL && stream->capture != NULL) || forbidden() ? CAPTURING : OK;
 }
 
-static int mock_stream_destroy(nvfp4_cu_stream stream) { return unmade(stream); }
+static int mock_stream_destroy(nvfp4_cu_stream stream) { return forbidden() ? CAPTURING : unmade(stream); }
 
 static int mock_stream_begin_capture(nvfp4_cu_stream stream, int mode) {
   (void)mode;
@@ -479,8 +515,9 @@ static int mock_event_destroy(nvfp4_cu_event event) { return unmade(event); }
 static int mock_library_load(nvfp4_cu_library *library, const void *image, int *jit_options, void **jit_values, unsigned jit_count,
                              int *options, void **values, unsigned count) {
   (void)jit_options, (void)jit_values, (void)jit_count, (void)options, (void)values, (void)count;
-  if (failure("cuLibraryLoadData") != OK) {
-    return failure("cuLibraryLoadData");
+  int failed = failure("cuLibraryLoadData");
+  if (failed != OK) {
+    return failed;
   }
   *library = made(sizeof **library);
   (*library)->image = image;
@@ -524,8 +561,9 @@ static int mock_library_get_kernel_count(unsigned *count, nvfp4_cu_library libra
 
 static int mock_library_enumerate_kernels(nvfp4_cu_kernel *kernels, unsigned count, nvfp4_cu_library library) {
   for (unsigned i = 0; i < count; i++) {
-    if (mock_library_get_kernel(&kernels[i], library, mock_kernels[i].name) != OK) {
-      return failure("cuLibraryGetKernel");
+    int failed = mock_library_get_kernel(&kernels[i], library, mock_kernels[i].name);
+    if (failed != OK) {
+      return failed;
     }
   }
   return OK;

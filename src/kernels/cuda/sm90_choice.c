@@ -41,18 +41,18 @@ typedef struct tile_kernel {
   family family;
   int tiles, columns; /* of a thread block: tiles of 64 rows of weights (MID: at most), and rows of x */
   int threads, begin_ns, step_ns;
-  int alone_ns; /* MID: more for each step of a block that has one tile, so that one warpgroup works */
+  int alone_ns; /* MID: more for each 128 k's of a block whose tiles are no multiple of its warpgroups, so that some of these wait */
   nvfp4_cuda_kernel code[2];
 } tile_kernel;
 
 static const tile_kernel tile_kernels[] = {
-    {SPLIT, 1, 16, 640, 100, 186, 0, CODE("split16")},         {SPLIT, 1, 32, 640, 150, 212, 0, CODE("split32")},
-    {SPLIT, 1, 64, 640, 450, 300, 0, CODE("split64")},         {MID, 12, 16, 640, 3000, 165, 60, CODE("mid16")},
-    {MID, 12, 32, 640, 3000, 190, 75, CODE("mid32")},          {MID, 9, 64, 512, 3600, 250, 30, CODE("mid64")},
-    {MID, 4, 128, 384, 3200, 355, 25, CODE("mid128")},         {MID, 3, 128, 512, 3000, 340, 45, CODE("mid3x128")},
-    {SLICED, 1, 128, 256, 4000, 420, 0, CODE("sliced1x128")},  {SLICED, 2, 128, 384, 3000, 755, 0, CODE("sliced128")},
-    {SLICED, 3, 128, 512, 3000, 1230, 0, CODE("sliced3x128")}, {SLICED, 2, 192, 384, 3000, 1010, 0, CODE("sliced192")},
-    {WHOLE, 2, 256, 384, 2800, 1290, 0, CODE("whole256")}};
+    {SPLIT, 1, 16, 640, 300, 161, 0, CODE("split16")},         {SPLIT, 1, 32, 640, 600, 182, 0, CODE("split32")},
+    {SPLIT, 1, 64, 640, 1000, 272, 0, CODE("split64")},        {MID, 12, 16, 640, 3400, 158, 90, CODE("mid16")},
+    {MID, 12, 32, 640, 3100, 175, 105, CODE("mid32")},         {MID, 9, 64, 512, 3600, 232, 60, CODE("mid64")},
+    {MID, 4, 128, 384, 3200, 335, 40, CODE("mid128")},         {MID, 3, 128, 512, 3000, 340, 45, CODE("mid3x128")},
+    {SLICED, 1, 128, 256, 3000, 415, 0, CODE("sliced1x128")},  {SLICED, 2, 128, 384, 2500, 730, 0, CODE("sliced128")},
+    {SLICED, 3, 128, 512, 3000, 1050, 0, CODE("sliced3x128")}, {SLICED, 2, 192, 384, 3000, 1010, 0, CODE("sliced192")},
+    {WHOLE, 2, 256, 384, 2800, 1330, 0, CODE("whole256")}};
 
 typedef struct product {
   int64_t m, n, k, pairs; /* pairs: of 64 k's */
@@ -88,7 +88,7 @@ static cuda_sm90_launch launch_few(const product *p) {
                             .shared_bytes = shared_bytes};
 }
 
-static int parts_of(const tile_kernel *kernel) { return kernel->threads / 128 - 1; } /* SPLIT: slices at a time */
+static int parts_of(const tile_kernel *kernel) { return kernel->threads / 128 - 1; } /* warpgroups that compute; SPLIT: slices at a time */
 
 /* How many slices of K a kernel may make: writes up to three numbers and returns how many. SPLIT's warpgroups have nothing to do if there are fewer slices than they are; the sums of slices need
  * a place of their own, which WHOLE has not; for few rows of x SLICED and WHOLE were not measured. */
@@ -121,13 +121,14 @@ static int slices_of(const tile_kernel *kernel, const product *p, cuda_sm90_orde
   return count;
 }
 
-/* What begin_ns and step_ns leave out, for `tiles` tiles of weights and `blocks` at a time: adding slices, what one tile alone cannot share, and of short calls memory, which blocks do share. */
-static int64_t block_ns(const tile_kernel *kernel, int64_t steps, int64_t tiles, int64_t blocks, int slices) {
+/* What begin_ns and step_ns leave out, for `tiles` tiles of weights and `blocks` at a time: adding slices, warpgroups that wait, and of short calls memory, which blocks do share. */
+static int64_t block_ns(const tile_kernel *kernel, int64_t steps, int64_t tiles, int64_t blocks, const cuda_sm90_launch *l) {
   switch (kernel->family) {
     case SPLIT:
-      return 75 * (slices - parts_of(kernel)) + 20 * blocks;
+      return (l->cluster == 2 ? 1000 : 60 * (l->slices - parts_of(kernel))) + 20 * l->cluster * blocks;
     case MID:
-      return (tiles == 1 ? kernel->alone_ns * steps : 0) + (slices == 1 ? 0 : slices == 2 ? 1700 + 10 * kernel->columns * tiles : 2700);
+      return (tiles % parts_of(kernel) != 0 ? kernel->alone_ns * steps / tiles : 0) +
+             (l->slices == 1 ? 0 : l->slices == 2 ? 1100 + 4 * kernel->columns * tiles : 2000);
     default:
       return 0;
   }
@@ -161,13 +162,13 @@ static int64_t launch_tiles(const tile_kernel *kernel, const product *p, int sli
   }
   const int64_t rounds = ceiling(blocks, at_a_time), last = blocks % at_a_time;
   const int64_t round_ns = kernel->begin_ns + steps * kernel->step_ns +
-                           block_ns(kernel, steps, out->block_tiles, blocks < at_a_time ? blocks : at_a_time, slices);
+                           block_ns(kernel, steps, out->block_tiles, blocks < at_a_time ? blocks : at_a_time, out);
   int64_t saved_ns = 0;
   if (kernel->family == SLICED ||
       kernel->family == WHOLE) { /* these go on with other tiles, and compute the last ones in halves if there is room */
     out->box = kernel->columns > 128 ? kernel->columns / 2 : kernel->columns;
     if (rounds > 1 && last > 0 && 2 * last <= at_a_time) {
-      saved_ns = kernel->columns > 128 ? round_ns * 7 / 16 : round_ns / 4;
+      saved_ns = kernel->columns > 192 ? round_ns * 7 / 16 : kernel->columns > 128 ? round_ns / 8 : round_ns / 4;
     }
     blocks = blocks < MULTIPROCESSORS ? blocks : MULTIPROCESSORS;
   }

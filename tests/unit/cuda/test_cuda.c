@@ -166,6 +166,80 @@ static void test_threads_share_kernels(void **state) {
   threads_share_kernels("absent=cuLibraryEnumerateKernels"); /* a driver for 12.0 */
 }
 
+static nvfp4_cuda_lane *take(nvfp4_cuda *cuda, int ordinal) {
+  nvfp4_reason reason = {0};
+  nvfp4_cu_context context;
+  nvfp4_cuda_lane *lane;
+  assert_ok(nvfp4_cuda_context(cuda, ordinal, &context, &reason), reason);
+  assert_ok(nvfp4_cuda_lane_take(cuda, context, &lane, &reason), reason);
+  return lane;
+}
+
+/* One for each who takes; a kept one is taken again, in its own context, and ends with its last holder. */
+static void test_lanes(void **state) {
+  (void)state;
+  nvfp4_cuda *cuda = open_mock("devices=2");
+  nvfp4_reason reason = {0};
+  bool pushed = enter(cuda);
+  nvfp4_cuda_lane *one = take(cuda, 0), *two = take(cuda, 0);
+  assert_ptr_not_equal(one, two);
+  assert_ptr_not_equal(one->stream, two->stream);
+  nvfp4_cuda_lane_keep(cuda, one);
+  nvfp4_cuda_lane_keep(cuda, two);
+  nvfp4_cuda_lane_return(cuda, two);
+  assert_ptr_equal(take(cuda, 0), two);
+  nvfp4_cuda_lane_drop(cuda, two); /* by who kept it, while it is taken */
+  assert_int_equal(test_cuda_live(), 2);
+  nvfp4_cuda_lane_return(cuda, two);
+  assert_int_equal(test_cuda_live(), 1);
+  assert_null(one->answer);
+  assert_ok(nvfp4_cuda_lane_answer(cuda, one, &reason), reason);
+  uint64_t *answer = one->answer;
+  assert_ok(nvfp4_cuda_lane_answer(cuda, one, &reason), reason);
+  assert_ptr_equal(one->answer, answer);
+  nvfp4_cuda_lane_return(cuda, one);
+  nvfp4_cuda_lane *other = take(cuda, 1);
+  assert_ptr_not_equal(other, one);
+  nvfp4_cuda_lane_return(cuda, other);
+  assert_int_equal(test_cuda_live(), 2); /* stream and answer */
+  nvfp4_cuda_lane_drop(cuda, one);
+  nvfp4_cuda_lane_drop(cuda, NULL);
+  nvfp4_cuda_leave(cuda, pushed);
+  nvfp4_cuda_close(cuda);
+  assert_int_equal(test_cuda_live(), 0);
+}
+
+static void *take_often(void *arg) {
+  nvfp4_cuda *cuda = arg;
+  nvfp4_reason reason = {0};
+  bool pushed = enter(cuda);
+  for (int i = 0; i < 200; i++) {
+    nvfp4_cuda_lane *lane = take(cuda, 0);
+    assert_ok(nvfp4_cuda_lane_answer(cuda, lane, &reason), reason);
+    *lane->answer = (uint64_t)i; /* nobody else's */
+    nvfp4_cuda_lane_keep(cuda, lane);
+    assert_int_equal(*lane->answer, i);
+    nvfp4_cuda_lane_return(cuda, lane);
+    nvfp4_cuda_lane_drop(cuda, lane);
+  }
+  nvfp4_cuda_leave(cuda, pushed);
+  return NULL;
+}
+
+static void test_threads_take_lanes(void **state) {
+  (void)state;
+  nvfp4_cuda *cuda = open_mock("");
+  pthread_t threads[4];
+  for (int i = 0; i < 4; i++) {
+    pthread_create(&threads[i], NULL, take_often, cuda);
+  }
+  for (int i = 0; i < 4; i++) {
+    pthread_join(threads[i], NULL);
+  }
+  assert_int_equal(test_cuda_live(), 0);
+  nvfp4_cuda_close(cuda);
+}
+
 /* A fatbin without code for the GPU, or of a newer toolkit than the driver's. */
 static void test_code_that_does_not_load(void **state) {
   (void)state;
@@ -225,6 +299,8 @@ int main(void) {
                                      cmocka_unit_test(test_contexts),
                                      cmocka_unit_test(test_companions),
                                      cmocka_unit_test(test_memory),
+                                     cmocka_unit_test(test_lanes),
+                                     cmocka_unit_test(test_threads_take_lanes),
                                      cmocka_unit_test(test_threads_share_kernels),
                                      cmocka_unit_test(test_code_that_does_not_load)};
   return cmocka_run_group_tests(tests, NULL, NULL);

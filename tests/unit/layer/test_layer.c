@@ -20,15 +20,16 @@ typedef struct fixture {
   nvfp4_apply_args args;
 } fixture;
 
-/* Three partitions, the first two of which share their input global: two runs. */
+/* Four partitions, the first three of which share their input global, and two of these all: two runs, and alphas that neighbours share. */
 static void open_fixture(fixture *f, nvfp4_mode mode) {
   nvfp4_reason reason = {0};
   memset(f, 0, sizeof *f);
   f->test = test_layer_make(N, K, 21);
-  f->test.partition_count = 3;
+  f->test.partition_count = 4;
   f->test.partitions[0] = (nvfp4_partition){0, 33, {0x1.1p-8f, false}, {0x1.7p-7f, false}};
-  f->test.partitions[1] = (nvfp4_partition){33, 20, {0x1.9p-9f, false}, {0x1.7p-7f, false}};
-  f->test.partitions[2] = (nvfp4_partition){53, 17, {330.0f, true}, {77.0f, true}};
+  f->test.partitions[1] = (nvfp4_partition){33, 12, {0x1.9p-9f, false}, {0x1.7p-7f, false}};
+  f->test.partitions[2] = (nvfp4_partition){45, 8, {0x1.9p-9f, false}, {0x1.7p-7f, false}};
+  f->test.partitions[3] = (nvfp4_partition){53, 17, {330.0f, true}, {77.0f, true}};
   f->desc = test_layer_desc(&f->test, mode);
   f->desc.m_first = 1;
   f->desc.m_last = 8;
