@@ -307,10 +307,13 @@ static void sm90_prefill(void *const *arguments, nvfp4_dtype x_dtype, int64_t ti
               grid <= sm90_tiles(a, tiles * CUDA_MMA_ROWS, (int64_t)columns) && block == 128 * (1 + tiles) && (sliced || a->slices == 1));
 }
 
-/* sm90_split.cuh: a thread block a tile, with so many slices of K at a time. */
+/* sm90_split.cuh: a thread block a tile, with so many slices of K at a time, once or twice; or two blocks, each once. */
 static void sm90_split(void *const *arguments, nvfp4_dtype x_dtype, uint64_t columns, unsigned parts, unsigned grid, unsigned block) {
   const cuda_mma_args *a = arguments[0];
-  sm90_mapped(arguments, x_dtype, columns, grid == sm90_tiles(a, CUDA_MMA_ROWS, (int64_t)columns) && block == 128 * (1 + parts));
+  const int slices = (int)parts * a->cluster;
+  sm90_mapped(arguments, x_dtype, columns,
+              grid == sm90_tiles(a, CUDA_MMA_ROWS, (int64_t)columns) * a->cluster && block == 128 * (1 + parts) &&
+                  mock_launched.cluster == (unsigned)a->cluster && (a->slices == slices || (a->cluster == 1 && a->slices == 2 * slices)));
 }
 
 #define SM90_MID(name, columns)                                                    \

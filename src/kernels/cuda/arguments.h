@@ -93,7 +93,7 @@ typedef struct cuda_mma_args {
   int32_t slices;      /* K is cut into so many parts, whose sums are added in order */
   int32_t chunk_pairs; /* the kernels for few rows: so many pairs of x a slice are in shared memory at a time; 0 is not allowed */
   int32_t block_tiles; /* sm90_mid.cuh: tiles of 64 rows of weights that a thread block computes */
-  int32_t cluster;     /* sm90_split.cuh: thread blocks that share the slices of a tile: 1 or 2 */
+  int32_t cluster;     /* few.cuh, sm90_split.cuh: thread blocks that share the slices of a tile: 1 or 2 */
 } cuda_mma_args;
 
 /* Hopper: the most shared memory that a thread block can have. */

@@ -70,6 +70,12 @@ __device__ inline void cluster_sync() {
   cluster_arrive();
   cluster_wait();
 }
+/* Four floats to `address` of this block's shared memory, of the block `rank` of the cluster. */
+__device__ inline void store_to_cluster(uint32_t address, unsigned rank, float v0, float v1, float v2, float v3) {
+  uint32_t there;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(there), "f"(v0), "f"(v1), "f"(v2), "f"(v3) : "memory");
+}
 /* Four floats at `address` of this block's shared memory, of the block `rank` of the cluster. */
 __device__ inline float4 load_of_cluster(uint32_t address, unsigned rank) {
   uint32_t there;

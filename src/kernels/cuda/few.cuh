@@ -2,12 +2,16 @@
 /*
  * y = x W^T for up to 8 COLUMN_TILES rows of x: memory-bound. Weights go straight from global memory to registers, since one warp alone uses them; x waits in shared memory.
  *
- * A warp computes one slice of K of one row tile; a thread block has warps for some row tiles, gridDim.x apart, x all slices. The sums of the slices are added in order, in fp32. The order of
- * additions is that of sm90_prefill.cuh.
+ * A warp computes one slice of K of one row tile; a thread block, or a cluster of two, has warps for some row tiles x all slices. Of a cluster each block has half of the slices, so that it needs
+ * half of x; it computes all its row tiles at once. The sums of the slices are added in order, in fp32. The order of additions is that of sm90_prefill.cuh.
+ *
+ * Order of memory, in a cluster: both blocks have begun (the first barrier of the cluster) before one writes sums to the other; the second one makes them seen, and after it nobody touches the
+ * other's memory.
  */
 #ifndef NVFP4_KERNELS_CUDA_FEW_CUH
 #define NVFP4_KERNELS_CUDA_FEW_CUH
 
+#include "kernels/cuda/async.cuh"
 #include "kernels/cuda/mma.cuh"
 
 __device__ inline uint4 load_weights(const uint8_t *p) {
@@ -23,19 +27,21 @@ struct lane_weights {
 };
 
 /*
- * DEPTH: pairs (of 64 k's) that a warp has under way. Shared memory: x, [1 or 2 chunks][m][slices][chunk_pairs * 128] and 8 elements after each row, so that lanes meet different banks; then
- * the sums of the warps, if there are several slices. Two chunks if one does not hold a slice.
+ * DEPTH: pairs (of 64 k's) that a warp has under way. Shared memory: x, [1 or 2 chunks][m][slices of the block][chunk_pairs * 128] and 8 elements after each row, so that lanes meet different
+ * banks; then the sums of the slices, if there are several, of the row tiles that the block finishes. Two chunks if one does not hold a slice.
+ * CLUSTERS: args.cluster says whether blocks are alone or in clusters of two. There are no divisions by what is no constant before weights are asked for: one takes a hundred cycles.
  */
-template <class X, int COLUMN_TILES, int DEPTH>
+template <class X, int COLUMN_TILES, int DEPTH, bool CLUSTERS>
 __device__ inline void few_rows(const cuda_mma_args &a) {
   extern __shared__ __align__(128) uint8_t shared[];
   launch_dependents();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int m = (int)a.m, slices = a.slices, row_tiles_here = blockDim.x / 32 / slices, row_of_warp = warp / slices, slice = warp % slices;
+  const bool paired = CLUSTERS && a.cluster > 1;
+  const int rank = paired ? blockIdx.x % 2 : 0, unit = paired ? blockIdx.x / 2 : blockIdx.x, units = paired ? gridDim.x / 2 : gridDim.x; /* blocks or clusters */
+  const int m = (int)a.m, slices = a.slices, slices_here = paired ? slices / 2 : slices, log_here = 31 - __clz(slices_here), first_slice = rank * slices_here;
+  const int row_of_warp = warp >> log_here, slice_here = warp & (slices_here - 1), slice = first_slice + slice_here, row_tiles_here = (int)(blockDim.x / 32) >> log_here;
   const int pairs = (int)((a.k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR), row_tiles = (int)((a.n + 15) / 16);
-  const int first = slice * pairs / slices, count = (slice + 1) * pairs / slices - first;
-  const int steps = (pairs + slices - 1) / slices, chunk = a.chunk_pairs, chunks = (steps + chunk - 1) / chunk;
-  const int tiles_at_a_time = row_tiles_here * (int)gridDim.x, rounds = (row_tiles + tiles_at_a_time - 1) / tiles_at_a_time;
+  const int first = first_pair_of(slice, pairs, slices), count = first_pair_of(slice + 1, pairs, slices) - first;
 
   /* ---- weights */
   lane_weights ring[DEPTH];
@@ -65,21 +71,29 @@ __device__ inline void few_rows(const cuda_mma_args &a) {
       load(ring[d]);
     }
     if (tile < row_tiles) {
-      asm volatile("prefetch.global.L2 [%0];" ::"l"(a.alpha + tile * 16)); /* for the end */
+      prefetch_row_constants(a, tile * 16);
     }
   };
-  int tile = row_of_warp * gridDim.x + blockIdx.x;
+  int tile = row_of_warp * units + unit;
   start(tile);
+  if constexpr (CLUSTERS) {
+    if (paired) {
+      cluster_arrive();
+    }
+  }
+  const int steps = (pairs + slices - 1) >> (31 - __clz(slices)), chunk = a.chunk_pairs, chunks = steps <= chunk ? 1 : (steps + chunk - 1) / chunk;
+  const int tiles_at_a_time = row_tiles_here * units, rounds = tiles_at_a_time >= row_tiles ? 1 : (row_tiles + tiles_at_a_time - 1) / tiles_at_a_time;
 
   /* ---- x */
-  const int row_bytes = slices * chunk * (CUDA_MMA_PAIR * 2) + 16;
-  auto fetch_x = [&](int which, int buffer) {
-    uint32_t to = shared_address(shared) + buffer * m * row_bytes;
-    for (int i = threadIdx.x; i < slices * chunk * (CUDA_MMA_PAIR / 8); i += blockDim.x) {
-      int s = i / (chunk * (CUDA_MMA_PAIR / 8)), k = (s * pairs / slices + which * chunk) * CUDA_MMA_PAIR + i % (chunk * (CUDA_MMA_PAIR / 8)) * 8;
+  const int row_bytes = slices_here * chunk * (CUDA_MMA_PAIR * 2) + 16;
+  auto fetch_x = [&](int which, int buffer) { /* eight threads for 64 k's of a slice, the next eight for the next slice */
+    const int eight = threadIdx.x / 8, s = eight & (slices_here - 1), begin = (first_pair_of(first_slice + s, pairs, slices) + which * chunk) * CUDA_MMA_PAIR;
+    const uint32_t to = shared_address(shared) + buffer * m * row_bytes + s * chunk * (CUDA_MMA_PAIR * 2);
+    for (int i = (eight >> log_here) * 64 + threadIdx.x % 8 * 8; i < chunk * CUDA_MMA_PAIR; i += (int)(blockDim.x / 8 >> log_here) * 64) {
+      const int k = begin + i;
       const uint16_t *from = static_cast<const uint16_t *>(a.x) + (k < a.k ? k : 0);
       for (int row = 0; row < m; row++) {
-        copy_async_16(to + row * row_bytes + i * 16, from + row * a.ldx_elems, k < a.k ? 16 : 0);
+        copy_async_16(to + row * row_bytes + i * 2, from + row * a.ldx_elems, k < a.k ? 16 : 0);
       }
     }
     copy_async_commit();
@@ -92,9 +106,9 @@ __device__ inline void few_rows(const cuda_mma_args &a) {
   uint32_t of_lane[COLUMN_TILES]; /* 8 k's of two steps' 32 of a row of x, for load_matrices; columns beyond m repeat the last: they are not written */
 #pragma unroll
   for (int l = 0; l < COLUMN_TILES; l++) {
-    of_lane[l] = min(8 * l + lane % 8, m - 1) * row_bytes + slice * chunk * (CUDA_MMA_PAIR * 2) + lane / 8 * 16;
+    of_lane[l] = min(8 * l + lane % 8, m - 1) * row_bytes + slice_here * chunk * (CUDA_MMA_PAIR * 2) + lane / 8 * 16;
   }
-  float4 *sums = reinterpret_cast<float4 *>(shared + (chunks > 1 ? 2 : 1) * m * row_bytes); /* [warps][COLUMN_TILES][32] */
+  float4 *sums = reinterpret_cast<float4 *>(shared + (chunks > 1 ? 2 : 1) * m * row_bytes); /* [row tiles][slices][COLUMN_TILES][32] */
   int ahead = 0;
   for (int round = 0; round < rounds; round++, tile += tiles_at_a_time) {
     if (round > 0) {
@@ -180,18 +194,37 @@ __device__ inline void few_rows(const cuda_mma_args &a) {
       }
       continue;
     }
+    /* Of a cluster's row tiles, each block finishes every other one. */
+    const uint32_t mine = shared_address(sums) + ((paired ? row_of_warp / 2 : row_of_warp) * slices + slice) * COLUMN_TILES * 512 + lane * 16;
+    if constexpr (CLUSTERS) {
+      if (paired) {
+        cluster_wait();
+      }
+    }
 #pragma unroll
     for (int l = 0; l < COLUMN_TILES; l++) {
-      sums[(warp * COLUMN_TILES + l) * 32 + lane] = make_float4(c[l][0], c[l][1], c[l][2], c[l][3]);
-    }
-    __syncthreads();
-    const float *all = reinterpret_cast<const float *>(sums + row_of_warp * slices * COLUMN_TILES * 32);
-    for (int e = slice * 32 + lane; e < COLUMN_TILES * 128; e += slices * 32) {
-      float sum = all[e];
-      for (int s = 1; s < slices; s++) {
-        sum = __fadd_rn(sum, all[s * COLUMN_TILES * 128 + e]);
+      if constexpr (CLUSTERS) {
+        store_to_cluster(mine + l * 512, paired ? row_of_warp % 2 : 0, c[l][0], c[l][1], c[l][2], c[l][3]);
+      } else {
+        store_shared_16(mine + l * 512, c[l][0], c[l][1], c[l][2], c[l][3]);
       }
-      store(tile, e / 128, e / 4 % 32, e % 4, sum);
+    }
+    if (paired) {
+      if constexpr (CLUSTERS) {
+        cluster_sync();
+      }
+    } else {
+      __syncthreads();
+    }
+    const int step = paired ? 2 : 1; /* from a row tile that this block finishes to the next */
+    for (int e = threadIdx.x; e < (row_tiles_here - rank + step - 1) / step * COLUMN_TILES * 128; e += blockDim.x) {
+      const int of_row = e / (COLUMN_TILES * 128), within = e % (COLUMN_TILES * 128);
+      const float *all = reinterpret_cast<const float *>(sums) + of_row * slices * COLUMN_TILES * 128 + within;
+      float sum = all[0];
+      for (int s = 1; s < slices; s++) {
+        sum = __fadd_rn(sum, all[s * COLUMN_TILES * 128]);
+      }
+      store(round * tiles_at_a_time + (rank + of_row * step) * units + unit, within / 128, within / 4 % 32, within % 4, sum);
     }
     __syncthreads();
   }

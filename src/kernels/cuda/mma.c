@@ -45,14 +45,17 @@ nvfp4_status cuda_mma_arguments(const nvfp4_host *host, const nvfp4_packed *pack
                          .ldy_elems = args->ldy_elems,
                          .y_dtype = (int32_t)args->y_dtype,
                          .bias_dtype = (int32_t)args->bias_dtype,
-                         .slices = slices};
+                         .slices = slices,
+                         .cluster = 1};
   return NVFP4_OK;
 }
 
 int64_t cuda_mma_few_shared_bytes(cuda_mma_args *a, int64_t threads, int64_t columns, int64_t depth, int64_t most) {
   const int64_t pairs = (a->k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR,
                 steps = ((pairs + a->slices - 1) / a->slices + depth - 1) / depth * depth;
-  const int64_t sums = a->slices > 1 ? threads * columns * 2 : 0, pair_bytes = (int64_t)a->slices * CUDA_MMA_PAIR * 2;
+  const int64_t slices_here = a->slices / a->cluster, row_tiles = threads / 32 / slices_here;
+  const int64_t sums = a->slices > 1 ? (row_tiles + a->cluster - 1) / a->cluster * a->slices * columns * 64 : 0,
+                pair_bytes = slices_here * CUDA_MMA_PAIR * 2;
   int64_t chunk = steps, bytes = a->m * (steps * pair_bytes + 16) + sums;
   if (bytes > most) {
     chunk = ((most - sums) / (2 * a->m) - 16) / pair_bytes / depth * depth;

@@ -148,6 +148,10 @@ __device__ inline uint4 load_matrices(uint32_t from) {
   return v;
 }
 
+__device__ inline void store_shared_16(uint32_t to, float v0, float v1, float v2, float v3) {
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(v0), "f"(v1), "f"(v2), "f"(v3) : "memory");
+}
+
 __device__ inline uint32_t shared_address(const void *pointer) { return (uint32_t)__cvta_generic_to_shared(pointer); }
 
 #endif

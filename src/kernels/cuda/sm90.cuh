@@ -109,10 +109,6 @@ __device__ inline uint2 load_shared_8(uint32_t from) {
   return v;
 }
 
-__device__ inline void store_shared_16(uint32_t to, float v0, float v1, float v2, float v3) {
-  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(v0), "f"(v1), "f"(v2), "f"(v3) : "memory");
-}
-
 /* Named barriers, of so many threads: whole warps. Who joins waits for all, and sees what those have written who have arrived. */
 __device__ inline void join_named(int barrier, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory"); }
 __device__ inline void arrive_named(int barrier, int threads) { asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory"); }

@@ -68,23 +68,24 @@ static int64_t few_ns(const product *p) {
 }
 
 static cuda_sm90_launch launch_few(const product *p) {
-  const int64_t row_tiles = ceiling(p->n, 16), warps_most = 32 / p->slices;
-  int64_t here = ceiling(row_tiles, MULTIPROCESSORS); /* row tiles of a block */
+  const int cluster = p->slices > 1 ? 2 : 1, slices_here = p->slices / cluster;
+  const int64_t row_tiles = ceiling(p->n, 16), warps_most = 32 / slices_here;
+  int64_t here = ceiling(row_tiles, MULTIPROCESSORS / cluster); /* row tiles of a cluster: if there are slices, few enough (cuda_mma_slices) */
   here = here < warps_most ? here : warps_most;
-  const int threads = (int)here * p->slices * 32;
+  const int threads = (int)here * slices_here * 32;
   const struct few_kernel *few = few_kernels;
   while (few->threads < threads) {
     few++;
   }
-  cuda_mma_args a = {.m = p->m, .k = p->k, .slices = p->slices};
+  cuda_mma_args a = {.m = p->m, .k = p->k, .slices = p->slices, .cluster = cluster};
   const int64_t shared_bytes = cuda_mma_few_shared_bytes(&a, threads, FEW_M, few->depth, CUDA_SM90_SHARED_BYTES);
-  const int64_t blocks = ceiling(row_tiles, here);
+  const int64_t clusters = ceiling(row_tiles, here), most = MULTIPROCESSORS / cluster;
   return (cuda_sm90_launch){.code = few->code,
                             .slices = p->slices,
                             .chunk_pairs = a.chunk_pairs,
                             .threads = threads,
-                            .cluster = 1,
-                            .blocks = blocks < MULTIPROCESSORS ? blocks : MULTIPROCESSORS,
+                            .cluster = cluster,
+                            .blocks = (clusters < most ? clusters : most) * cluster,
                             .shared_bytes = shared_bytes};
 }
 

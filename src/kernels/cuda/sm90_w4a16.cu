@@ -12,7 +12,7 @@
 
 #define NVFP4_FEW(type, threads, depth)                                                                                                  \
   extern "C" __global__ void __launch_bounds__(threads, 1) nvfp4_sm90_##type##_few8_##threads(const __grid_constant__ cuda_mma_args a) { \
-    few_rows<type, 1, depth>(a);                                                                                                         \
+    few_rows<type, 1, depth, true>(a);                                                                                                         \
   }
 #define NVFP4_MID(type, name, ...)                                                                                     \
   using type##_##name = mid_shape<type, __VA_ARGS__>;                                                                  \
