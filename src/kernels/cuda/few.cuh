@@ -29,16 +29,16 @@ struct lane_weights {
 /*
  * DEPTH: pairs (of 64 k's) that a warp has under way. Shared memory: x, [1 or 2 chunks][m][slices of the block][chunk_pairs * 128] and 8 elements after each row, so that lanes meet different
  * banks; then the sums of the slices, if there are several, of the row tiles that the block finishes. Two chunks if one does not hold a slice.
- * CLUSTERS: args.cluster says whether blocks are alone or in clusters of two. There are no divisions by what is no constant before weights are asked for: one takes a hundred cycles.
+ * PAIRED: blocks are in clusters of two, else alone. There are no divisions by what is no constant before weights are asked for: one takes a hundred cycles.
  */
-template <class X, int COLUMN_TILES, int DEPTH, bool CLUSTERS>
+template <class X, int COLUMN_TILES, int DEPTH, bool PAIRED>
 __device__ inline void few_rows(const cuda_mma_args &a) {
   extern __shared__ __align__(128) uint8_t shared[];
   launch_dependents();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const bool paired = CLUSTERS && a.cluster > 1;
-  const int rank = paired ? blockIdx.x % 2 : 0, unit = paired ? blockIdx.x / 2 : blockIdx.x, units = paired ? gridDim.x / 2 : gridDim.x; /* blocks or clusters */
-  const int m = (int)a.m, slices = a.slices, slices_here = paired ? slices / 2 : slices, log_here = 31 - __clz(slices_here), first_slice = rank * slices_here;
+  constexpr int CLUSTER = PAIRED ? 2 : 1;
+  const int rank = blockIdx.x % CLUSTER, unit = blockIdx.x / CLUSTER, units = gridDim.x / CLUSTER; /* blocks or clusters */
+  const int m = (int)a.m, slices = a.slices, slices_here = slices / CLUSTER, log_here = 31 - __clz(slices_here), first_slice = rank * slices_here;
   const int row_of_warp = warp >> log_here, slice_here = warp & (slices_here - 1), slice = first_slice + slice_here, row_tiles_here = (int)(blockDim.x / 32) >> log_here;
   const int pairs = (int)((a.k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR), row_tiles = (int)((a.n + 15) / 16);
   const int first = first_pair_of(slice, pairs, slices), count = first_pair_of(slice + 1, pairs, slices) - first;
@@ -76,10 +76,8 @@ __device__ inline void few_rows(const cuda_mma_args &a) {
   };
   int tile = row_of_warp * units + unit;
   start(tile);
-  if constexpr (CLUSTERS) {
-    if (paired) {
-      cluster_arrive();
-    }
+  if constexpr (PAIRED) {
+    cluster_arrive();
   }
   const int steps = (pairs + slices - 1) >> (31 - __clz(slices)), chunk = a.chunk_pairs, chunks = steps <= chunk ? 1 : (steps + chunk - 1) / chunk;
   const int tiles_at_a_time = row_tiles_here * units, rounds = tiles_at_a_time >= row_tiles ? 1 : (row_tiles + tiles_at_a_time - 1) / tiles_at_a_time;
@@ -195,36 +193,31 @@ __device__ inline void few_rows(const cuda_mma_args &a) {
       continue;
     }
     /* Of a cluster's row tiles, each block finishes every other one. */
-    const uint32_t mine = shared_address(sums) + ((paired ? row_of_warp / 2 : row_of_warp) * slices + slice) * COLUMN_TILES * 512 + lane * 16;
-    if constexpr (CLUSTERS) {
-      if (paired) {
-        cluster_wait();
-      }
+    const uint32_t mine = shared_address(sums) + (row_of_warp / CLUSTER * slices + slice) * COLUMN_TILES * 512 + lane * 16;
+    if constexpr (PAIRED) {
+      cluster_wait();
     }
 #pragma unroll
     for (int l = 0; l < COLUMN_TILES; l++) {
-      if constexpr (CLUSTERS) {
-        store_to_cluster(mine + l * 512, paired ? row_of_warp % 2 : 0, c[l][0], c[l][1], c[l][2], c[l][3]);
+      if constexpr (PAIRED) {
+        store_to_cluster(mine + l * 512, row_of_warp % CLUSTER, c[l][0], c[l][1], c[l][2], c[l][3]);
       } else {
         store_shared_16(mine + l * 512, c[l][0], c[l][1], c[l][2], c[l][3]);
       }
     }
-    if (paired) {
-      if constexpr (CLUSTERS) {
-        cluster_sync();
-      }
+    if constexpr (PAIRED) {
+      cluster_sync();
     } else {
       __syncthreads();
     }
-    const int step = paired ? 2 : 1; /* from a row tile that this block finishes to the next */
-    for (int e = threadIdx.x; e < (row_tiles_here - rank + step - 1) / step * COLUMN_TILES * 128; e += blockDim.x) {
+    for (int e = threadIdx.x; e < (row_tiles_here - rank + CLUSTER - 1) / CLUSTER * COLUMN_TILES * 128; e += blockDim.x) {
       const int of_row = e / (COLUMN_TILES * 128), within = e % (COLUMN_TILES * 128);
       const float *all = reinterpret_cast<const float *>(sums) + of_row * slices * COLUMN_TILES * 128 + within;
       float sum = all[0];
       for (int s = 1; s < slices; s++) {
         sum = __fadd_rn(sum, all[s * COLUMN_TILES * 128]);
       }
-      store(round * tiles_at_a_time + (rank + of_row * step) * units + unit, within / 128, within / 4 % 32, within % 4, sum);
+      store(round * tiles_at_a_time + (rank + of_row * CLUSTER) * units + unit, within / 128, within / 4 % 32, within % 4, sum);
     }
     __syncthreads();
   }

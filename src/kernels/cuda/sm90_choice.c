@@ -10,19 +10,23 @@
 
 extern const unsigned char nvfp4_fatbin_sm90_w4a16[];
 
-/* few_rows serves up to FEW_ALWAYS_M rows of x, and up to FEW_M where it is the fastest. MOST_TILES: tiles and thread blocks, of which a tile has up to eight, are numbered by int. */
-enum { MULTIPROCESSORS = 132, FEW_ALWAYS_M = 4, FEW_M = 8, PREFILL_M = 65, MOST_TILES = 1 << 27 };
+/* few_rows serves one row of x, and up to FEW_M where it is the fastest. MOST_TILES: tiles and thread blocks, of which a tile has up to eight, are numbered by int. */
+enum { MULTIPROCESSORS = 132, FEW_M = 8, PREFILL_M = 65, MOST_TILES = 1 << 27 };
 
 #define CODE(name)                                                                                          \
   {                                                                                                         \
     {nvfp4_fatbin_sm90_w4a16, "nvfp4_sm90_bf16_" name}, { nvfp4_fatbin_sm90_w4a16, "nvfp4_sm90_f16_" name } \
   }
 
-/* few_rows of few.cuh, by the threads of a block. All numbers here are those of sm90_w4a16.cu. */
+/* few_rows of few.cuh, by the threads of a block; for blocks alone, and for clusters of two. All numbers here are those of sm90_w4a16.cu. */
+#define FEW(threads, depth, begin_ns)                                                   \
+  {                                                                                     \
+    threads, depth, begin_ns, { CODE("few8_" #threads), CODE("few8x2_" #threads) } \
+  }
 static const struct few_kernel {
-  int threads, depth;
-  nvfp4_cuda_kernel code[2];
-} few_kernels[] = {{512, 4, CODE("few8_512")}, {768, 3, CODE("few8_768")}, {896, 2, CODE("few8_896")}, {1024, 2, CODE("few8_1024")}};
+  int threads, depth, begin_ns;
+  nvfp4_cuda_kernel code[2][2];
+} few_kernels[] = {FEW(512, 4, 3200), FEW(768, 3, 3900), FEW(896, 2, 3200), FEW(1024, 2, 3200)};
 
 /* How a thread block shares K and tiles of y with others. */
 typedef enum family {
@@ -61,16 +65,12 @@ typedef struct product {
 
 static int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* Nanoseconds: of a start; of reading weights from memory; of reading x from the L2 cache, which each block does for itself. Measured as above. */
-static int64_t few_ns(const product *p) {
-  enum { BEGIN_NS = 3900, WEIGHT_BYTES_A_NS = 4140, X_BYTES_A_NS = 32 };
-  return BEGIN_NS + ceiling(p->n, CUDA_MMA_ROWS) * p->pairs * CUDA_MMA_TILE_BYTES / WEIGHT_BYTES_A_NS + 2 * p->m * p->k / X_BYTES_A_NS;
-}
-
-static cuda_sm90_launch launch_few(const product *p) {
-  const int cluster = p->slices > 1 ? 2 : 1, slices_here = p->slices / cluster;
-  const int64_t row_tiles = ceiling(p->n, 16), warps_most = 32 / slices_here;
-  int64_t here = ceiling(row_tiles, MULTIPROCESSORS / cluster); /* row tiles of a cluster: if there are slices, few enough (cuda_mma_slices) */
+/* Returns nanoseconds: of a start; of reading weights from memory; of reading x from the L2 cache, which each block does for itself, in a cluster half of it. Measured as above. */
+static int64_t launch_few(const product *p, int cluster, cuda_sm90_launch *out) {
+  enum { CLUSTER_NS = 800, WEIGHT_BYTES_A_NS = 4200, X_BYTES_A_NS = 32 };
+  const int slices_here = p->slices / cluster;
+  const int64_t row_tiles = ceiling(p->n, 16), most = MULTIPROCESSORS / cluster, warps_most = 32 / slices_here;
+  int64_t here = ceiling(row_tiles, most); /* row tiles of a block or cluster: if there are slices, all at once, since cuda_mma_slices() then sees to it that they are few enough */
   here = here < warps_most ? here : warps_most;
   const int threads = (int)here * slices_here * 32;
   const struct few_kernel *few = few_kernels;
@@ -79,14 +79,16 @@ static cuda_sm90_launch launch_few(const product *p) {
   }
   cuda_mma_args a = {.m = p->m, .k = p->k, .slices = p->slices, .cluster = cluster};
   const int64_t shared_bytes = cuda_mma_few_shared_bytes(&a, threads, FEW_M, few->depth, CUDA_SM90_SHARED_BYTES);
-  const int64_t clusters = ceiling(row_tiles, here), most = MULTIPROCESSORS / cluster;
-  return (cuda_sm90_launch){.code = few->code,
+  const int64_t blocks = ceiling(row_tiles, here);
+  *out = (cuda_sm90_launch){.code = few->code[cluster - 1],
                             .slices = p->slices,
                             .chunk_pairs = a.chunk_pairs,
                             .threads = threads,
                             .cluster = cluster,
-                            .blocks = (clusters < most ? clusters : most) * cluster,
+                            .blocks = (blocks < most ? blocks : most) * cluster,
                             .shared_bytes = shared_bytes};
+  return few->begin_ns + (cluster == 1 ? 0 : CLUSTER_NS) + ceiling(p->n, CUDA_MMA_ROWS) * p->pairs * CUDA_MMA_TILE_BYTES / WEIGHT_BYTES_A_NS +
+         2 * p->m * p->k / (X_BYTES_A_NS * cluster);
 }
 
 static int parts_of(const tile_kernel *kernel) { return kernel->threads / 128 - 1; } /* warpgroups that compute; SPLIT: slices at a time */
@@ -181,11 +183,14 @@ cuda_sm90_launch cuda_sm90_choose(int64_t m, int64_t n, int64_t k, cuda_sm90_ord
   const product p = {.m = m, .n = n, .k = k, .pairs = ceiling(k, CUDA_MMA_PAIR), .slices = cuda_mma_slices(n, k)};
   cuda_sm90_launch best = {0}, launch;
   int64_t least = INT64_MAX;
-  if (m <= FEW_M) {
-    best = launch_few(&p);
-    least = few_ns(&p);
+  for (int cluster = 1; m <= FEW_M && cluster <= (p.slices > 1 ? 2 : 1); cluster++) {
+    const int64_t ns = launch_few(&p, cluster, &launch);
+    if (ns < least) {
+      least = ns;
+      best = launch;
+    }
   }
-  for (size_t i = 0; m > FEW_ALWAYS_M && i < sizeof tile_kernels / sizeof *tile_kernels; i++) {
+  for (size_t i = 0; m > 1 && i < sizeof tile_kernels / sizeof *tile_kernels; i++) {
     int slices[3];
     const int count = slices_of(&tile_kernels[i], &p, order, slices);
     for (int j = 0; j < count; j++) {
