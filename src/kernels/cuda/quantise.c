@@ -7,6 +7,7 @@
 #include "base/reason.h"
 #include "cuda/cuda.h"
 #include "kernels/cuda/arguments.h"
+#include "kernels/cuda/mma_layout.h"
 
 enum { THREADS = 128 };
 
@@ -32,8 +33,8 @@ static nvfp4_status launch(const nvfp4_host *host, const nvfp4_kernel_args *args
     a->q_scale_layout = (int32_t)q->scale_layout;
   }
   int64_t grid = (a->rows * a->columns + THREADS - 1) / THREADS;
-  if (grid > INT32_MAX) {
-    return nvfp4_reject(reason, NVFP4_E_SHAPE, "M = %lld, K = %lld; one call quantises at most 2^38 blocks: cut x into parts",
+  if (grid > (int64_t)UINT32_MAX / THREADS) {
+    return nvfp4_reject(reason, NVFP4_E_SHAPE, "M = %lld, K = %lld; one call quantises less than 2^32 blocks: cut x into parts",
                         (long long)args->m, (long long)args->k);
   }
   const nvfp4_cu_launch_attribute attribute = {.id = NVFP4_CU_LAUNCH_PROGRAMMATIC_STREAM_SERIALIZATION,
@@ -63,7 +64,19 @@ nvfp4_status cuda_quantise(const nvfp4_host *host, const nvfp4_kernel_args *args
   return launch(host, args, &a, false, reason);
 }
 
-nvfp4_status cuda_sm90_quantise_to_bf16(const nvfp4_host *host, const nvfp4_kernel_args *args, uint16_t *values, nvfp4_reason *reason) {
-  cuda_quantise_args a = {.values = values, .rows = args->m, .columns = args->k / NVFP4_BLOCK};
+nvfp4_status cuda_sm90_quantise_to_bf16(const nvfp4_host *host, const nvfp4_kernel_args *args, uint16_t *values, const nvfp4_packed *weights,
+                                        int slices, nvfp4_reason *reason) {
+  /* About what memory delivers while x is quantised. */
+  enum { BYTES_AHEAD = 12 << 20 };
+  const int64_t tiles = (args->n + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS, pairs = (args->k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR;
+  const int64_t ahead = BYTES_AHEAD / (tiles * slices * CUDA_MMA_TILE_BYTES), most = pairs / slices;
+  cuda_quantise_args a = {.values = values,
+                          .rows = args->m,
+                          .columns = args->k / NVFP4_BLOCK,
+                          .weights = ahead > 0 ? weights->data : NULL,
+                          .weight_tiles = (int32_t)tiles,
+                          .pairs = (int32_t)pairs,
+                          .slices = slices,
+                          .pairs_ahead = (int32_t)(ahead < most ? ahead : most)};
   return launch(host, args, &a, true, reason);
 }
