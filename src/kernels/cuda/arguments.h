@@ -21,8 +21,6 @@ typedef struct cuda_quantise_args {
   int64_t rows, columns; /* of scales with their padding: what is beyond m and k/16 becomes zero */
   int64_t code_columns;  /* blocks of codes in a row, k/16 at least and `columns` at most: those beyond k/16 become zero */
   uint16_t *values;      /* NULL, or codes times scales as bf16 [m, k], which are then made instead: rows is m, columns k/16 */
-  const uint8_t *weights; /* with `values`: the product's, in the layout cuda_mma, of which each slice's first pairs are brought to the L2 cache */
-  int32_t weight_tiles, pairs, slices, pairs_ahead;
 } cuda_quantise_args;
 
 /* emulation_w4a4.cu and emulation_w4a16.cu. Weights in the layout cuda_linear. */

@@ -7,7 +7,6 @@
 #include "base/reason.h"
 #include "cuda/cuda.h"
 #include "kernels/cuda/arguments.h"
-#include "kernels/cuda/mma_layout.h"
 
 enum { THREADS = 128 };
 
@@ -64,19 +63,7 @@ nvfp4_status cuda_quantise(const nvfp4_host *host, const nvfp4_kernel_args *args
   return launch(host, args, &a, false, reason);
 }
 
-nvfp4_status cuda_sm90_quantise_to_bf16(const nvfp4_host *host, const nvfp4_kernel_args *args, uint16_t *values, const nvfp4_packed *weights,
-                                        int slices, nvfp4_reason *reason) {
-  /* About what memory delivers while x is quantised. */
-  enum { BYTES_AHEAD = 12 << 20 };
-  const int64_t tiles = (args->n + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS, pairs = (args->k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR;
-  const int64_t ahead = BYTES_AHEAD / (tiles * slices * CUDA_MMA_TILE_BYTES), most = pairs / slices;
-  cuda_quantise_args a = {.values = values,
-                          .rows = args->m,
-                          .columns = args->k / NVFP4_BLOCK,
-                          .weights = ahead > 0 ? weights->data : NULL,
-                          .weight_tiles = (int32_t)tiles,
-                          .pairs = (int32_t)pairs,
-                          .slices = slices,
-                          .pairs_ahead = (int32_t)(ahead < most ? ahead : most)};
+nvfp4_status cuda_sm90_quantise_to_bf16(const nvfp4_host *host, const nvfp4_kernel_args *args, uint16_t *values, nvfp4_reason *reason) {
+  cuda_quantise_args a = {.values = values, .rows = args->m, .columns = args->k / NVFP4_BLOCK};
   return launch(host, args, &a, true, reason);
 }

@@ -3,7 +3,6 @@
  * The activation quantiser of docs/numerics.md on the device, bit for bit. A thread makes a block of 16: 8 bytes of codes and a scale, or what they stand for in bf16: an E2M1 value times an E4M3
  * value has 6 significant bits at most, so nothing is rounded.
  */
-#include "kernels/cuda/async.cuh"
 #include "kernels/cuda/mma.cuh"
 
 /* 16 elements of x from element `first` on, as fp32: exact. */
@@ -66,25 +65,10 @@ __device__ static void dequantise_block(unsigned long long codes, unsigned scale
   to[1] = make_uint4(two[4], two[5], two[6], two[7]);
 }
 
-/* While x is quantised, memory would have nothing to do: the product's blocks find no room beside these, and cannot ask for weights yet. */
-__device__ static void prefetch_weights(const cuda_quantise_args &a) {
-#if __CUDA_ARCH__ >= 900
-  const int pieces = (a.weight_tiles + CUDA_MMA_GROUP - 1) / CUDA_MMA_GROUP * a.slices; /* of a group of tiles and a slice */
-  for (int i = (int)(threadIdx.x * gridDim.x + blockIdx.x); i < pieces; i += (int)(blockDim.x * gridDim.x)) {
-    const int group = (i >> (31 - __clz(a.slices))) * CUDA_MMA_GROUP, width = min(a.weight_tiles - group, (int)CUDA_MMA_GROUP);
-    const int first = first_pair_of(i & (a.slices - 1), a.pairs, a.slices);
-    prefetch_bulk(a.weights + ((size_t)group * a.pairs + (size_t)first * width) * CUDA_MMA_TILE_BYTES, a.pairs_ahead * width * CUDA_MMA_TILE_BYTES);
-  }
-#endif
-}
-
 /* 32 registers: it finds room beside kernels that leave so many of a multiprocessor, and is there when they end. */
 extern "C" __global__ void __launch_bounds__(128, 16) nvfp4_quantise(const cuda_quantise_args a) {
   launch_dependents();
-  if (a.weights != nullptr) {
-    prefetch_weights(a);
-  }
-  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, columns = (unsigned)a.columns; /* no more than 2^32: a longer division would take hundreds of cycles */
+  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, columns = (unsigned)a.columns; /* less than 2^32: a longer division would take hundreds of cycles */
   const long long blocks = a.k / NVFP4_BLOCK, row = i / columns, block = i % columns;
   wait_for_previous(); /* the kernels before this one make x, and read what this one writes over */
   if (row >= a.rows) {

@@ -12,9 +12,8 @@ nvfp4_status cuda_quantise(const nvfp4_host *host, const nvfp4_kernel_args *args
 
 /*
  * The same, codes times scales as bf16 [m, k] without gaps, exactly; values: a multiple of 16. For compute capability 9.0 alone: the kernel begins while the ones before it end, and lets those after
- * it begin (griddepcontrol, which code for earlier GPUs lacks). Meanwhile what the product reads first comes to the L2 cache: the beginnings of so many slices of K of its weights (layout cuda_mma).
+ * it begin (griddepcontrol, which code for earlier GPUs lacks).
  */
-nvfp4_status cuda_sm90_quantise_to_bf16(const nvfp4_host *host, const nvfp4_kernel_args *args, uint16_t *values, const nvfp4_packed *weights,
-                                        int slices, nvfp4_reason *reason);
+nvfp4_status cuda_sm90_quantise_to_bf16(const nvfp4_host *host, const nvfp4_kernel_args *args, uint16_t *values, nvfp4_reason *reason);
 
 #endif

@@ -72,7 +72,6 @@ nvfp4_status cuda_sm90_w4a4_can_implement(const nvfp4_layer_desc *desc, nvfp4_re
 
 nvfp4_status cuda_sm90_apply_w4a4(const nvfp4_host *host, const nvfp4_packed *packed, const nvfp4_kernel_args *args, cuda_sm90_order order,
                                   nvfp4_reason *reason) {
-  const cuda_sm90_launch product = cuda_sm90_choose(args->m, args->n, args->k, order);
-  NVFP4_TRY(cuda_sm90_quantise_to_bf16(host, args, args->workspace, packed, product.code == NULL ? 1 : product.slices, reason));
+  NVFP4_TRY(cuda_sm90_quantise_to_bf16(host, args, args->workspace, reason));
   return cuda_sm90_apply(host, packed, args, args->workspace, args->k, NVFP4_DTYPE_BF16, NULL, order, reason);
 }
