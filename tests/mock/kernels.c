@@ -140,8 +140,38 @@ static mma_place find_mma(int64_t n, int64_t k_all, int64_t row, int64_t k) {
                      .part = (int)second + (int)(k / 8 % 2) * 2};
 }
 
-/* Bits of sign, exponent and fraction in the lower half of a word, by part; of a code in the upper half, the halves change places. */
-static const int mma_bits[4][4] = {{9, 2, 1, 0}, {13, 6, 5, 4}, {16 + 3, 12, 11, 10}, {15, 8, 7, 14}};
+/* Bits of sign, exponent and fraction of the lower half's code, by part; the upper half's are 16 further, modulo 32. */
+static const int mma_bits[4][4] = {{21, 14, 13, 12}, {11, 4, 3, 2}, {17, 10, 9, 8}, {15, 0, 7, 6}};
+/* What is added to part 3's, modulo 2: by half. */
+static const int mma_added[2][4] = {{7, 8, -1, -1}, {23, 24, 15, 14}};
+
+static unsigned mma_bit(uint32_t word, mma_place p, int i) {
+  unsigned bit = word >> (mma_bits[p.part][i] + 16 * p.half) % 32;
+  if (p.part == 3 && mma_added[p.half][i] >= 0) {
+    bit ^= word >> mma_added[p.half][i];
+  }
+  return bit & 1;
+}
+
+static unsigned mma_code(const uint8_t *packed, mma_place p) {
+  uint32_t word;
+  unsigned code = 0;
+  memcpy(&word, packed + p.word, sizeof word);
+  for (int i = 0; i < 4; i++) {
+    code = code << 1 | mma_bit(word, p, i);
+  }
+  return code;
+}
+
+/* Parts 0 to 2 before part 3, the lower half before the upper one. */
+static void mma_put_code(uint8_t *packed, mma_place p, unsigned code) {
+  uint32_t word;
+  memcpy(&word, packed + p.word, sizeof word);
+  for (int i = 3; i >= 0; i--) { /* what a bit is added to comes after it */
+    word ^= (uint32_t)(mma_bit(word, p, i) ^ (code >> (3 - i) & 1)) << (mma_bits[p.part][i] + 16 * p.half) % 32;
+  }
+  memcpy(packed + p.word, &word, sizeof word);
+}
 
 /* A placed scale: (exponent + 19) << 3 | fraction; zero is 240. Those of E4M3, in ascending order, by a search. Wrong scales are packed, too, before the layer is refused. */
 static unsigned placed_scale(unsigned e4m3) {
@@ -163,29 +193,21 @@ static void mma_pack(void *const *arguments, unsigned grid, unsigned block) {
   const cuda_mma_pack_args *a = arguments[0];
   (void)block;
   memset(a->packed, 0, (size_t)grid * CUDA_MMA_TILE_BYTES);
-  for (int64_t row = 0; row < a->n; row++) {
-    for (int64_t k = 0; k < a->k; k++) {
+  const int64_t rows = (a->n + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS * CUDA_MMA_ROWS,
+                ks = (a->k + CUDA_MMA_PAIR - 1) / CUDA_MMA_PAIR * CUDA_MMA_PAIR;
+  for (int last = 0; last < 2; last++) {
+    for (int64_t i = 0; i < rows * ks; i++) {
+      int64_t row = i / ks, k = i % ks;
       mma_place p = find_mma(a->n, a->k, row, k);
-      unsigned code = a->codes[row * a->codes_stride + k / 2] >> k % 2 * 4 & 15;
-      uint32_t word;
-      memcpy(&word, a->packed + p.word, sizeof word);
-      for (int i = 0; i < 4; i++) {
-        word |= (uint32_t)(code >> (3 - i) & 1) << (mma_bits[p.part][i] ^ 16 * p.half);
+      bool inside = row < a->n && k < a->k;
+      if ((p.part == 3) == last) {
+        mma_put_code(a->packed, p, inside ? a->codes[row * a->codes_stride + k / 2] >> k % 2 * 4 & 15 : 0);
       }
-      memcpy(a->packed + p.word, &word, sizeof word);
-      a->packed[p.scale] = (uint8_t)placed_scale(a->scales[row * a->scales_stride + k / NVFP4_BLOCK]);
+      if (inside) {
+        a->packed[p.scale] = (uint8_t)placed_scale(a->scales[row * a->scales_stride + k / NVFP4_BLOCK]);
+      }
     }
   }
-}
-
-static unsigned mma_code(const uint8_t *packed, mma_place p) {
-  uint32_t word;
-  unsigned code = 0;
-  memcpy(&word, packed + p.word, sizeof word);
-  for (int i = 0; i < 4; i++) {
-    code |= (word >> (mma_bits[p.part][i] ^ 16 * p.half) & 1) << (3 - i);
-  }
-  return code;
 }
 
 static unsigned mma_scale(const uint8_t *packed, mma_place p) {

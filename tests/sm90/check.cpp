@@ -85,6 +85,18 @@ struct problem : size {
         nvfp4_mma_pack(p);
       }
     }
+    std::vector<uint8_t> codes_again(codes.size()), scales_again(scales.size());
+    cuda_mma_unpack_args u = {};
+    u.n = n, u.k = k, u.packed = weights.data(), u.codes = codes_again.data(), u.scales = scales_again.data();
+    for (blockIdx.x = 0; blockIdx.x < tiles; blockIdx.x++) {
+      for (threadIdx.x = 0; threadIdx.x < CUDA_MMA_PACK_THREADS; threadIdx.x++) {
+        nvfp4_mma_unpack(u);
+      }
+    }
+    if (codes_again != codes || scales_again != scales) {
+      fprintf(stderr, "N = %d, K = %d: unpacked weights are not those that were packed\n", n, k);
+      exit(1);
+    }
   }
 
   void compute(uint8_t *out, size_t row_bytes, size_t element_bytes) {

@@ -12,6 +12,13 @@ struct fragment {
   uint32_t r[4];
 };
 
+/* The codes of a word, those of part i in r[i]: sign, exponent and fraction at bits 15, 8, 7 and 6 of the halves. Other bits are anything. */
+__device__ inline fragment codes_of_word(uint32_t word) {
+  const uint32_t rotated = __funnelshift_r(word, word, 6);
+  return {{rotated, word << 4, rotated << 4, word ^ word << 8}};
+}
+constexpr uint32_t CODES = 0x81C081C0u;
+
 /*
  * Element types of x. Each has
  *   scales(bytes)          four scales of a tile, those of the steps, times a power of two (zero is -0): steps 0 and 2 in one word, 1 and 3 in the other
@@ -35,9 +42,8 @@ struct bf16 {
   }
 
   static __device__ fragment weights(uint32_t word, uint32_t s0, uint32_t s1) {
-    constexpr uint32_t CODE = 0x81C081C0u, FRACTION = 0x00400040u;
-    const uint32_t last = (word & (CODE ^ FRACTION)) | (word >> 8 & FRACTION);
-    return {{multiply(word * 64 & CODE, s0), multiply(word * 4 & CODE, s1), multiply(__funnelshift_r(word, word, 4) & CODE, s0), multiply(last, s1)}};
+    const fragment codes = codes_of_word(word);
+    return {{multiply(codes.r[0] & CODES, s0), multiply(codes.r[1] & CODES, s1), multiply(codes.r[2] & CODES, s0), multiply(codes.r[3] & CODES, s1)}};
   }
 
   static __device__ void mma(float (&c)[4], const fragment &a, uint32_t b0, uint32_t b1) {
@@ -64,10 +70,9 @@ struct f16 {
   }
 
   static __device__ fragment weights(uint32_t word, uint32_t s0, uint32_t s1) {
-    constexpr uint32_t SIGN = 0x80008000u, MAGNITUDE = 0x0E000E00u, FRACTION = 0x02000200u;
-    const uint32_t last = (word & SIGN) | (word * 8 & (MAGNITUDE ^ FRACTION)) | (word >> 5 & FRACTION);
-    return {{multiply((word * 64 & SIGN) | (word * 512 & MAGNITUDE), s0), multiply((word * 4 & SIGN) | (word * 32 & MAGNITUDE), s1),
-             multiply((__funnelshift_r(word, word, 4) & SIGN) | (word >> 1 & MAGNITUDE), s0), multiply(last, s1)}};
+    const fragment codes = codes_of_word(word);
+    auto place = [](uint32_t two) { return (two & 0x80008000u) | (two << 3 & 0x0E000E00u); };
+    return {{multiply(place(codes.r[0]), s0), multiply(place(codes.r[1]), s1), multiply(place(codes.r[2]), s0), multiply(place(codes.r[3]), s1)}};
   }
 
   static __device__ void mma(float (&c)[4], const fragment &a, uint32_t b0, uint32_t b1) {

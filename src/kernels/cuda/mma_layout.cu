@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Packs into the layout cuda_mma and back: a thread block a tile, a thread two blocks of 16: those of slots g and g + 8, lane 4 g + step. */
-#include "kernels/cuda/arguments.h"
-#include "kernels/cuda/mma_layout.h"
+#include "kernels/cuda/mma.cuh"
 
 namespace {
 
@@ -26,28 +25,17 @@ __device__ place place_of_thread(long long n, long long k) {
   return p;
 }
 
-/* Where the bits of a code are, those of s e e m from right to left: in a word's lower half, by the part, or in the upper one, 16 further. One sign has changed places. */
-__device__ int bit_of_code(int part, int half, int i) {
-  constexpr unsigned AT[4] = {0x9210, 0xD654, 0x3CBA, 0xF87E}; /* four bits each */
-  return (int)(AT[part] >> 4 * i & 15) + 16 * (part == 2 && i == 3 ? 1 - half : half);
-}
-
-__device__ uint32_t place_code(unsigned code, int part, int half) {
-  uint32_t word = 0;
+/* A word from its codes, those of part i in c[i]: sign, exponent and fraction at bits 15, 8, 7 and 6 of the halves, all others zero. */
+__device__ uint32_t word_of_codes(const uint32_t (&c)[4]) {
+  const uint32_t rotated = c[0] | c[2] >> 4;
+  uint32_t word = (rotated << 6 | rotated >> 26) | c[1] >> 4;
+  /* Part 3, from below: a bit that differs is changed by one that reaches no lower one: that of its own place, or the one 8 lower where that is another part's. */
 #pragma unroll
-  for (int i = 0; i < 4; i++) {
-    word |= (uint32_t)(code >> i & 1) << bit_of_code(part, half, i);
+  for (int bit = 6; bit < 32; bit++) {
+    const uint32_t differs = (codes_of_word(word).r[3] ^ c[3]) & CODES & 1u << bit;
+    word ^= bit % 16 == 8 ? differs >> 8 : differs;
   }
   return word;
-}
-
-__device__ unsigned find_code(uint32_t word, int part, int half) {
-  unsigned code = 0;
-#pragma unroll
-  for (int i = 0; i < 4; i++) {
-    code |= (word >> bit_of_code(part, half, i) & 1) << i;
-  }
-  return code;
 }
 
 constexpr unsigned ZERO_SCALE = 30 << 3;
@@ -96,13 +84,14 @@ extern "C" __global__ void __launch_bounds__(CUDA_MMA_PACK_THREADS) nvfp4_mma_pa
   }
 #pragma unroll
   for (int t = 0; t < 4; t++) {
-    uint32_t word = 0;
+    uint32_t placed[4] = {};
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       const int part = i / 2, half = i % 2;
-      word |= place_code((unsigned)(codes[part % 2] >> 4 * k_of_part(t, part, half)) & 15, part, half);
+      const uint32_t code = (uint32_t)(codes[part % 2] >> 4 * k_of_part(t, part, half)) & 15;
+      placed[part] |= (code >> 3 << 15 | (code & 7) << 6) << 16 * half;
     }
-    *reinterpret_cast<uint32_t *>(tile + p.codes + 16 * t) = word;
+    *reinterpret_cast<uint32_t *>(tile + p.codes + 16 * t) = word_of_codes(placed);
   }
 }
 
@@ -112,11 +101,12 @@ extern "C" __global__ void __launch_bounds__(CUDA_MMA_PACK_THREADS) nvfp4_mma_un
   unsigned long long codes[2] = {0, 0};
 #pragma unroll
   for (int t = 0; t < 4; t++) {
-    const uint32_t word = *reinterpret_cast<const uint32_t *>(tile + p.codes + 16 * t);
+    const fragment placed = codes_of_word(*reinterpret_cast<const uint32_t *>(tile + p.codes + 16 * t));
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       const int part = i / 2, half = i % 2;
-      codes[part % 2] |= (unsigned long long)find_code(word, part, half) << 4 * k_of_part(t, part, half);
+      const uint32_t code = placed.r[part] >> 16 * half;
+      codes[part % 2] |= (unsigned long long)((code >> 15 & 1) << 3 | (code >> 6 & 7)) << 4 * k_of_part(t, part, half);
     }
   }
   for (int h = 0; h < 2; h++) {

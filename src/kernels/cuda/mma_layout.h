@@ -11,9 +11,17 @@
  *
  * Rows. Slots g and g + 8 of the MMA hold rows 4 (g / 2) + g % 2 and the one two further of the row tile: transposed, a lane's results are four neighbours in y.
  *
- * Codes. A 32-bit word holds two k's (one in each half) of (g, k 2t..), (g + 8, k 2t..), (g, k 2t + 8..), (g + 8, k 2t + 8..), their bits (sign, exponent, fraction) at 9,2,1,0 / 13,6,5,4 /
- * 3,12,11,10 / 15,8,7,14 of each half, but for the third sign, which is in the other half: the first three become bf16 by a shift or a rotation and an AND, the last one by a shift and two.
- * No placement takes fewer instructions: three codes a constant distance from their place, 15,8,7,6, leave the fourth one in two pieces at best.
+ * Codes. A 32-bit word holds two k's (one in each half) of (g, k 2t..), (g + 8, k 2t..), (g, k 2t + 8..), (g + 8, k 2t + 8..): parts 0 to 3. With r the word rotated right by 6, bits 15, 8, 7 and 6 of
+ * the halves, where a bf16 has its sign, the lowest exponent bits and the highest of the fraction, are the codes (sign, exponent, fraction) of
+ *
+ *   part 0 in r, part 1 in word << 4, part 2 in r << 4, part 3 in word ^ word << 8
+ *
+ * so that four shifts and four LOP3 take the eight codes from a word. In a half, they lie at
+ *
+ *   part 0   5 of the other half, 14, 13, 12         part 2   1 of the other half, 10, 9, 8
+ *   part 1   11, 4, 3, 2                             part 3   15, 0, 7, 6; to which is added, modulo 2, what lies 8 bits lower: 7, 8, and of the upper half 15, 14 of the lower one
+ *
+ * No four rotations read disjoint bits: 1 + z + z^2 + z^9, modulo z^16 - 1, divides no other polynomial of the kind to 1 + z + .. + z^15. Hence the sum in part 3.
  *
  * Scales. Positive E4M3 values as (exponent + 19) << 3 | fraction, subnormal ones normalised: shifted, this is the upper part of a bf16 or f16. Zero as 30 << 3: what is added to the exponent
  * makes that overflow into the sign, so that it becomes -0.
