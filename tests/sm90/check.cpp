@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The kernels for tens of rows of x and more of cuda_sm90_w4a16, simulated (simulate.h), against a plain computation in the order of additions that their headers document: bit for bit, and nothing
- * written beside y.
+ * written beside y. And the quantiser of quantise.cu that makes their x for W4A4, against that of src/format.
  *
  * check PLANT: 0 is the kernels as they are, which must be right; with a fault of host.py something must be wrong.
  */
 #include "sm90/simulate.h"
 
 #include "kernels/cuda/mma_layout.cu"
+#include "kernels/cuda/quantise.cu"
 #include "kernels/cuda/sm90_mid.cuh"
 #include "kernels/cuda/sm90_prefill.cuh"
 #include "kernels/cuda/sm90_split.cuh"
@@ -18,6 +19,7 @@
 #include <vector>
 
 extern "C" {
+#include "format/activation.h"
 #include "format/e2m1.h"
 #include "format/e4m3.h"
 }
@@ -174,6 +176,57 @@ static bool prefill(const char *name, const size &s, int multiprocessors) {
   return p.run(name, (unsigned)min(tiles, multiprocessors), S::THREADS, 1, S::COLUMNS / S::BOXES, prefill_rows<S>);
 }
 
+/* x [m, k] of 16 bits to the codes times scales that src/format makes. */
+static bool quantise(const std::vector<uint16_t> &x, nvfp4_dtype x_dtype, int k, float s_a) {
+  const int m = (int)(x.size() / (size_t)k);
+  alignas(16) static uint16_t values[1 << 16];
+  cuda_quantise_args a = {};
+  a.m = a.rows = m, a.k = k, a.columns = k / NVFP4_BLOCK, a.x = x.data(), a.ldx_elems = k, a.x_dtype = x_dtype, a.s_a = s_a,
+  a.inverse_s_a = 1 / s_a, a.values = values;
+  const char *failure = simulate({(unsigned)ceiling((int)x.size() / NVFP4_BLOCK, 128), 128, 1, 0, nullptr, 0, 1}, [&] { nvfp4_quantise(a); });
+  std::vector<float> row(k);
+  std::vector<uint8_t> codes(k / 2), scales(k / NVFP4_BLOCK);
+  for (int i = 0; i < m && failure == nullptr; i++) {
+    nvfp4_to_f32(&x[(size_t)i * k], x_dtype, row.data(), k);
+    nvfp4_quantise_activation_row(row.data(), k, s_a, codes.data(), scales.data());
+    for (int j = 0; j < k; j++) {
+      const float value = nvfp4_e2m1_to_f32(codes[j / 2] >> j % 2 * 4 & 15) * nvfp4_e4m3_to_f32(scales[j / NVFP4_BLOCK]);
+      const uint16_t found = values[(size_t)i * k + j];
+      if (std::isnan(value) ? !std::isnan(nvfp4_bf16_to_f32(found)) : found != nvfp4_bf16_from_f32(value)) {
+        failure = "wrong bits";
+      }
+    }
+  }
+  if (failure != nullptr) {
+    printf("quantise, K = %d, s_a = %g: %s\n", k, (double)s_a, failure);
+  }
+  return failure == nullptr;
+}
+
+/* All numbers of 16 bits, in their order; and blocks of numbers that are close to each other, whose products round to every code. */
+static bool quantise_all() {
+  bool right = true;
+  for (const nvfp4_dtype x_dtype : {NVFP4_DTYPE_BF16, NVFP4_DTYPE_F16}) {
+    std::vector<uint16_t> x(1 << 16);
+    for (uint32_t i = 0; i < x.size(); i++) {
+      x[i] = (uint16_t)i;
+    }
+    right = quantise(x, x_dtype, 4096, 1) && right;
+    const uint32_t binade = x_dtype == NVFP4_DTYPE_BF16 ? 1 << 7 : 1 << 10;
+    for (const float s_a : {0x1p-6f, 0.3f, 57.5f, 3000.0f}) {
+      uint32_t most = 0;
+      for (uint32_t i = 0; i < x.size(); i++) {
+        if (i % NVFP4_BLOCK == 0) {
+          most = (x_dtype == NVFP4_DTYPE_BF16 ? 0x3C00 : 0x2800) + draw(12 * binade);
+        }
+        x[i] = (uint16_t)(draw(2) << 15 | (most - draw(6 * binade)));
+      }
+      right = quantise(x, x_dtype, 1024, s_a) && right;
+    }
+  }
+  return right;
+}
+
 int main(int count, char **arguments) {
   planted = count > 1 ? atoi(arguments[1]) : 0;
   constexpr nvfp4_dtype F32 = NVFP4_DTYPE_F32, F16 = NVFP4_DTYPE_F16, BF16 = NVFP4_DTYPE_BF16;
@@ -196,7 +249,7 @@ int main(int count, char **arguments) {
       {"mid128", mid<mid_shape<f16, 128, 2, 2, 2>>, {130, 200, 2064, 2, BF16, true}, 4},
       {"mid3x128", mid<mid_shape<bf16, 128, 3, 1, 2>>, {37, 300, 912, 1, BF16, true}, 3},
   };
-  bool right = true;
+  bool right = quantise_all();
   for (const auto &c : cases) {
     if (right || planted == 0) {
       right = c.run(c.name, c.s, c.number) && right;

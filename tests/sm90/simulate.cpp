@@ -13,7 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
-dim3 threadIdx, blockIdx, gridDim;
+dim3 threadIdx, blockIdx, blockDim, gridDim;
 uint8_t unaligned[1];
 int planted;
 
@@ -739,6 +739,7 @@ const char *simulate(const simulated_launch &l, const std::function<void()> &ker
   kernel_code = &kernel;
   weights_begin = l.weights;
   weights_end = l.weights + l.weights_bytes;
+  blockDim = {l.threads};
   gridDim = {l.blocks};
   for (unsigned first = 0; first < l.blocks && failure.empty(); first += l.cluster) {
     blocks.resize(l.cluster);

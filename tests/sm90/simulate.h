@@ -98,8 +98,9 @@ struct dim3 {
   unsigned x;
 };
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
+inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 
-extern dim3 threadIdx, blockIdx, gridDim;
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 extern uint8_t unaligned[]; /* a block's dynamic shared memory, but for its content, which only its addresses lead to */
 uint32_t __cvta_generic_to_shared(const void *pointer);
 void __syncthreads();
@@ -117,6 +118,7 @@ T max(T a, T b) {
 
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __frcp_rn(float a) { return 1 / a; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline int __clz(int v) { return __builtin_clz((unsigned)v); }
 template <class TO, class FROM>

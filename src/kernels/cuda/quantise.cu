@@ -30,19 +30,26 @@ __device__ static void load_block(const cuda_quantise_args &a, long long first, 
   }
 }
 
-/* The codes of 16 numbers, the first in the lowest nibble, and their scale. */
-__device__ static unsigned long long quantise_block(const float (&x)[NVFP4_BLOCK], float s_a, float inverse_s_a, unsigned *scale) {
+/* The scale of 16 numbers. *o: what they are multiplied by before they become E2M1, unless the scale is a NaN. */
+__device__ static unsigned scale_of_block(const float (&x)[NVFP4_BLOCK], float s_a, float inverse_s_a, float *o) {
   unsigned most = 0; /* max |x| by the bits: a NaN is above all numbers */
 #pragma unroll
   for (int i = 0; i < NVFP4_BLOCK; i++) {
     most = max(most, __float_as_uint(x[i]) & 0x7FFFFFFFu);
   }
-  *scale = e4m3_from_f32(__fmul_rn(s_a, __fmul_rn(__uint_as_float(most), 1.0f / 6.0f)));
+  const unsigned scale = e4m3_from_f32(__fmul_rn(s_a, __fmul_rn(__uint_as_float(most), 1.0f / 6.0f)));
+  const float f = e4m3_to_f32(scale);
+  *o = f != 0 ? __frcp_rn(__fmul_rn(f, inverse_s_a)) : 0.0f;
+  return scale;
+}
+
+/* The codes of 16 numbers, the first in the lowest nibble, and their scale. */
+__device__ static unsigned long long quantise_block(const float (&x)[NVFP4_BLOCK], float s_a, float inverse_s_a, unsigned *scale) {
+  float o;
+  *scale = scale_of_block(x, s_a, inverse_s_a, &o);
   if (*scale == 0x7F) {
     return 0;
   }
-  float f = e4m3_to_f32(*scale);
-  float o = f != 0 ? __fdiv_rn(1.0f, __fmul_rn(f, inverse_s_a)) : 0.0f;
   unsigned codes[2] = {0, 0};
 #pragma unroll
   for (int i = 0; i < NVFP4_BLOCK; i++) {
@@ -51,18 +58,48 @@ __device__ static unsigned long long quantise_block(const float (&x)[NVFP4_BLOCK
   return (unsigned long long)codes[1] << 32 | codes[0];
 }
 
+__device__ static void store_block(const uint32_t (&two)[NVFP4_BLOCK / 2], uint16_t *x) {
+  uint4 *to = reinterpret_cast<uint4 *>(x);
+  to[0] = make_uint4(two[0], two[1], two[2], two[3]);
+  to[1] = make_uint4(two[4], two[5], two[6], two[7]);
+}
+
+/* Two numbers that are bf16s. */
+__device__ static uint32_t as_bf16(float low, float high) {
+  return __bfloat16_as_ushort(__float2bfloat16_rn(low)) | (uint32_t)__bfloat16_as_ushort(__float2bfloat16_rn(high)) << 16;
+}
+
+/*
+ * What e2m1_to_f32 makes of e2m1_from_f32's code, in half as many instructions. Values from 2^e to 2^(e + 1) are multiples of 2^(e - 1), those below 1 multiples of 1/2, and a code is even where the
+ * multiple is. So is the last bit of a float near 1.5 * 2^(22 + e), whose ulp that is: adding rounds as the code does. Infinity and NaN, which come out as NaN, become 6, as does what rounds to 8.
+ */
+__device__ static float round_to_e2m1(float value) {
+  const float power = __uint_as_float(__float_as_uint(fmaxf(fabsf(value), 1.0f)) & 0x7F800000u);
+  const float rounded = __fmaf_rn(-power, 0x1.8p22f, __fmaf_rn(power, 0x1.8p22f, value));
+  return copysignf(fminf(fabsf(rounded), 6.0f), value);
+}
+
+/* values [16] = x as codes times their scale: a NaN if the scale is. */
+__device__ static void round_block(const float (&x)[NVFP4_BLOCK], float s_a, float inverse_s_a, uint16_t *values) {
+  float o;
+  const float f = e4m3_to_f32(scale_of_block(x, s_a, inverse_s_a, &o));
+  uint32_t two[NVFP4_BLOCK / 2];
+#pragma unroll
+  for (int j = 0; j < NVFP4_BLOCK / 2; j++) {
+    two[j] = as_bf16(__fmul_rn(round_to_e2m1(__fmul_rn(x[2 * j], o)), f), __fmul_rn(round_to_e2m1(__fmul_rn(x[2 * j + 1], o)), f));
+  }
+  store_block(two, values);
+}
+
 /* x [16] = codes times scale. */
 __device__ static void dequantise_block(unsigned long long codes, unsigned scale, uint16_t *x) {
   const float f = e4m3_to_f32(scale);
   uint32_t two[NVFP4_BLOCK / 2];
 #pragma unroll
   for (int j = 0; j < NVFP4_BLOCK / 2; j++) {
-    const float low = __fmul_rn(e2m1_to_f32((unsigned)(codes >> 8 * j) & 15), f), high = __fmul_rn(e2m1_to_f32((unsigned)(codes >> (8 * j + 4)) & 15), f);
-    two[j] = __bfloat16_as_ushort(__float2bfloat16_rn(low)) | (uint32_t)__bfloat16_as_ushort(__float2bfloat16_rn(high)) << 16; /* exact */
+    two[j] = as_bf16(__fmul_rn(e2m1_to_f32((unsigned)(codes >> 8 * j) & 15), f), __fmul_rn(e2m1_to_f32((unsigned)(codes >> (8 * j + 4)) & 15), f));
   }
-  uint4 *to = reinterpret_cast<uint4 *>(x);
-  to[0] = make_uint4(two[0], two[1], two[2], two[3]);
-  to[1] = make_uint4(two[4], two[5], two[6], two[7]);
+  store_block(two, x);
 }
 
 /* 32 registers: it finds room beside kernels that leave so many of a multiprocessor, and is there when they end. */
@@ -80,6 +117,10 @@ extern "C" __global__ void __launch_bounds__(128, 16) nvfp4_quantise(const cuda_
     if (a.x != nullptr) {
       float x[NVFP4_BLOCK];
       load_block(a, row * a.ldx_elems + block * NVFP4_BLOCK, x);
+      if (a.values != nullptr) {
+        round_block(x, a.s_a, a.inverse_s_a, a.values + (row * blocks + block) * NVFP4_BLOCK);
+        return;
+      }
       codes = quantise_block(x, a.s_a, a.inverse_s_a, &scale);
     } else {
       const uint8_t *from = a.q_codes + row * a.q_codes_stride + block * (NVFP4_BLOCK / 2); /* at any address */
