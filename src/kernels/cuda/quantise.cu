@@ -15,17 +15,19 @@ __device__ static void load_block(const cuda_quantise_args &a, long long first, 
     }
     return;
   }
-  const uint4 half[2] = {reinterpret_cast<const uint4 *>(from)[0], reinterpret_cast<const uint4 *>(from)[1]};
+  const uint4 low = reinterpret_cast<const uint4 *>(from)[0], high = reinterpret_cast<const uint4 *>(from)[1];
+  const uint32_t two[NVFP4_BLOCK / 2] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+  if (__builtin_expect(a.x_dtype == NVFP4_DTYPE_BF16, 1)) {
 #pragma unroll
-  for (int j = 0; j < NVFP4_BLOCK; j += 2) {
-    const uint4 &h = half[j / 8];
-    const uint32_t two = j % 8 == 0 ? h.x : j % 8 == 2 ? h.y : j % 8 == 4 ? h.z : h.w;
-    if (a.x_dtype == NVFP4_DTYPE_BF16) {
-      x[j] = __uint_as_float(two << 16);
-      x[j + 1] = __uint_as_float(two & 0xFFFF0000u);
-    } else {
-      x[j] = __half2float(__ushort_as_half((unsigned short)two));
-      x[j + 1] = __half2float(__ushort_as_half((unsigned short)(two >> 16)));
+    for (int j = 0; j < NVFP4_BLOCK / 2; j++) {
+      x[2 * j] = __uint_as_float(two[j] << 16);
+      x[2 * j + 1] = __uint_as_float(two[j] & 0xFFFF0000u);
+    }
+  } else {
+#pragma unroll
+    for (int j = 0; j < NVFP4_BLOCK / 2; j++) {
+      x[2 * j] = __half2float(__ushort_as_half((unsigned short)two[j]));
+      x[2 * j + 1] = __half2float(__ushort_as_half((unsigned short)(two[j] >> 16)));
     }
   }
 }
