@@ -66,6 +66,8 @@ __device__ inline void prefetch_bulk(const void *from, unsigned bytes) {
 /* All threads of the cluster arrive, and see, after the wait, what the others have written before they arrived. */
 __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.aligned;" ::: "memory"); }
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.aligned;" ::: "memory"); }
+/* For who wants to know no more than that the others have begun; a release would wait for the loads that are under way. */
+__device__ inline void cluster_arrive_relaxed() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
 __device__ inline void cluster_sync() {
   cluster_arrive();
   cluster_wait();

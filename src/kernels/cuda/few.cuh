@@ -77,7 +77,7 @@ __device__ inline void few_rows(const cuda_mma_args &a) {
   int tile = row_of_warp * units + unit;
   start(tile);
   if constexpr (PAIRED) {
-    cluster_arrive();
+    cluster_arrive_relaxed();
   }
   const int steps = (pairs + slices - 1) >> (31 - __clz(slices)), chunk = a.chunk_pairs, chunks = steps <= chunk ? 1 : (steps + chunk - 1) / chunk;
   const int tiles_at_a_time = row_tiles_here * units, rounds = tiles_at_a_time >= row_tiles ? 1 : (row_tiles + tiles_at_a_time - 1) / tiles_at_a_time;
