@@ -365,6 +365,7 @@ SM90_PREFILL(sliced1x128, 1, 128, true)
 SM90_PREFILL(sliced128, 2, 128, true)
 SM90_PREFILL(sliced3x128, 3, 128, true)
 SM90_PREFILL(sliced192, 2, 192, true)
+SM90_PREFILL(sliced256, 2, 256, true)
 
 #define SM90_SPLIT(columns, parts)                                                                \
   static void sm90_split##columns##_bf16(void *const *arguments, unsigned grid, unsigned block) { \
@@ -456,6 +457,7 @@ const mock_kernel mock_kernels[] = {
     SM90_MAPPED(sliced128, sliced128),
     SM90_MAPPED(sliced3x128, sliced3x128),
     SM90_MAPPED(sliced192, sliced192),
+    SM90_MAPPED(sliced256, sliced256),
     {"nvfp4_sm100_w4a4", {sizeof(cuda_sm100_args), sizeof(nvfp4_cu_tensor_map), sizeof(nvfp4_cu_tensor_map)}, sm100_w4a4},
     SM120_SHAPES(SM120_ROW){NULL, {0}, NULL},
 };

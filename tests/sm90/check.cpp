@@ -12,6 +12,7 @@
 #include "kernels/cuda/sm90_mid.cuh"
 #include "kernels/cuda/sm90_prefill.cuh"
 #include "kernels/cuda/sm90_split.cuh"
+#include "kernels/cuda/sm90_totals.cuh"
 
 #include <cstdio>
 #include <cstdlib>
@@ -176,6 +177,13 @@ static bool prefill(const char *name, const size &s, int multiprocessors) {
   return p.run(name, (unsigned)min(tiles, multiprocessors), S::THREADS, 1, S::COLUMNS / S::BOXES, prefill_rows<S>);
 }
 
+template <class S>
+static bool totals(const char *name, const size &s, int multiprocessors) {
+  problem<typename S::X> p(s);
+  const int tiles = ceiling(s.n, S::ROWS) * ceiling(s.m, S::COLUMNS);
+  return p.run(name, (unsigned)min(tiles, multiprocessors), S::THREADS, 1, S::PART, totals_rows<S>);
+}
+
 /* x [m, k] of 16 bits to the codes times scales that src/format makes. */
 static bool quantise(const std::vector<uint16_t> &x, nvfp4_dtype x_dtype, int k, float s_a) {
   const int m = (int)(x.size() / (size_t)k);
@@ -240,6 +248,7 @@ int main(int count, char **arguments) {
       {"split64", split<split_shape<f16, 64, 4, 2>>, {14, 64, 528, 4, F16, false}, 1},
       {"mid64", mid<mid_shape<bf16, 64, 3, 3, 2>>, {70, 301, 1040, 1, F32, true}, 3},
       {"sliced128", prefill<prefill_shape<bf16, 2, 128, 5, true, 2>>, {130, 301, 784, 4, F32, true}, 3},
+      {"sliced256", totals<totals_shape<bf16, 7, 2, 32>>, {300, 310, 1552, 4, BF16, true}, 5},
       {"mid64", mid<mid_shape<bf16, 64, 3, 3, 2>>, {20, 320, 1040, 8, F32, false}, 5},
       /* 6 tiles, the last one in halves; 10, the last two */
       {"whole256", prefill<prefill_shape<bf16, 2, 256, 3, false, 2>>, {300, 310, 656, 1, BF16, true}, 5},

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-FILES = ["async.cuh", "format.cuh", "mma.cuh", "mma_layout.cu", "quantise.cu", "sm90.cuh", "sm90_mid.cuh", "sm90_prefill.cuh", "sm90_slice.cuh", "sm90_split.cuh", "tiles.cuh"]
+FILES = ["async.cuh", "format.cuh", "mma.cuh", "mma_layout.cu", "quantise.cu", "sm90.cuh", "sm90_mid.cuh", "sm90_prefill.cuh", "sm90_slice.cuh", "sm90_split.cuh", "sm90_totals.cuh", "tiles.cuh"]
 
 NOTHING = "void()"
 FAULTS = [  # file, what is right, what stands instead
@@ -42,6 +42,9 @@ FAULTS = [  # file, what is right, what stands instead
     ("tiles.cuh", "if (@m < a.m && row < a.n@) {\n        store_f32", "m < a.m"),
     ("tiles.cuh", "if (@column0 + 8 * c + g < a.m@)", "column0 + 8 * c + g <= a.m"),
     ("sm90_slice.cuh", "b + step * @WGMMA_STEP@", "(2 * WGMMA_STEP)"),
+    # of two rings, and of totals in shared memory
+    ("sm90_totals.cuh", "before[part] = @rings.x.empty()@", "0u"),
+    ("sm90_totals.cuh", "rings.totals + @(threadIdx.x - 128)@ * 16", "threadIdx.x % 128"),
     # the quantiser
     ("quantise.cu", "fabsf(rounded), @6.0f@", "8.0f"),
 ]

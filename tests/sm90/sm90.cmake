@@ -10,7 +10,7 @@ if(NOT CMAKE_CXX_COMPILER)
 endif()
 enable_language(CXX)
 
-set(faults 28)
+set(faults 30)
 set(host ${CMAKE_BINARY_DIR}/generated/sm90_host)
 file(GLOB device_code CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cuh)
 add_custom_command(OUTPUT ${host}/kernels/cuda/sm90_mid.cuh

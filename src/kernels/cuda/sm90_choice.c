@@ -32,8 +32,8 @@ static const struct few_kernel {
 typedef enum family {
   MID,    /* sm90_mid.cuh: a slice of K; those of a tile are a cluster */
   SPLIT,  /* sm90_split.cuh: all slices, two or four at a time */
-  SLICED, /* sm90_prefill.cuh: all slices, one after the other; blocks go on with other tiles */
-  WHOLE   /* the same, K in one slice */
+  SLICED, /* sm90_prefill.cuh and sm90_totals.cuh: all slices, one after the other; blocks go on with other tiles */
+  WHOLE   /* sm90_prefill.cuh: the same, K in one slice */
 } family;
 
 /*
@@ -56,7 +56,7 @@ static const tile_kernel tile_kernels[] = {
     {MID, 4, 128, 384, 3200, 335, 40, CODE("mid128")},         {MID, 3, 128, 512, 3000, 340, 45, CODE("mid3x128")},
     {SLICED, 1, 128, 256, 3000, 415, 0, CODE("sliced1x128")},  {SLICED, 2, 128, 384, 2500, 730, 0, CODE("sliced128")},
     {SLICED, 3, 128, 512, 3000, 1050, 0, CODE("sliced3x128")}, {SLICED, 2, 192, 384, 3000, 1010, 0, CODE("sliced192")},
-    {WHOLE, 2, 256, 384, 2800, 1330, 0, CODE("whole256")}};
+    {SLICED, 2, 256, 384, 3000, 1380, 0, CODE("sliced256")},   {WHOLE, 2, 256, 384, 2800, 1330, 0, CODE("whole256")}};
 
 typedef struct product {
   int64_t m, n, k, pairs; /* pairs: of 64 k's */
@@ -67,7 +67,7 @@ static int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Returns nanoseconds: of a start; of reading weights from memory; of reading x from the L2 cache, which each block does for itself, in a cluster half of it. Measured as above. */
 static int64_t launch_few(const product *p, int cluster, cuda_sm90_launch *out) {
-  enum { CLUSTER_NS = 800, WEIGHT_BYTES_A_NS = 4200, X_BYTES_A_NS = 32 };
+  enum { CLUSTER_NS = 550, WEIGHT_BYTES_A_NS = 4200, X_BYTES_A_NS = 32 };
   const int slices_here = p->slices / cluster;
   const int64_t row_tiles = ceiling(p->n, 16), most = MULTIPROCESSORS / cluster, warps_most = 32 / slices_here;
   int64_t here = ceiling(row_tiles, most); /* row tiles of a block or cluster: if there are slices, all at once, since cuda_mma_slices() then sees to it that they are few enough */
@@ -132,6 +132,8 @@ static int64_t block_ns(const tile_kernel *kernel, int64_t steps, int64_t tiles,
     case MID:
       return (tiles % parts_of(kernel) != 0 ? kernel->alone_ns * steps / tiles : 0) +
              (l->slices == 1 ? 0 : l->slices == 2 ? 1100 + 4 * kernel->columns * tiles : 2000);
+    case SLICED:
+      return kernel->columns > 192 ? 1100 * l->slices : 0; /* totals in shared memory */
     default:
       return 0;
   }

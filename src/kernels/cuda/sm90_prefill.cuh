@@ -98,7 +98,8 @@ struct prefill_weights {
     }
   }
   /* The next pair's to the ring's stage, of whose barrier `x_bytes` more are expected. */
-  __device__ void copy(const prefill_ring<S> &ring, int x_bytes) {
+  template <class RING>
+  __device__ void copy(const RING &ring, int x_bytes) {
     barrier_expect(ring.full(), x_bytes + all_bytes);
     copy_bulk(ring.weights(), from[0], bytes[0], ring.full());
     if (PIECES > 1 && bytes[PIECES - 1] > 0) {

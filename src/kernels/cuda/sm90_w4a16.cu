@@ -9,6 +9,7 @@
 #include "kernels/cuda/sm90_mid.cuh"
 #include "kernels/cuda/sm90_prefill.cuh"
 #include "kernels/cuda/sm90_split.cuh"
+#include "kernels/cuda/sm90_totals.cuh"
 
 #define NVFP4_FEW(type, threads, depth)                                                                                                    \
   extern "C" __global__ void __launch_bounds__(threads, 1) nvfp4_sm90_##type##_few8_##threads(const __grid_constant__ cuda_mma_args a) {   \
@@ -28,6 +29,12 @@
   extern "C" __global__ void __launch_bounds__(type##_##name::THREADS, 1)                                              \
       nvfp4_sm90_##type##_##name(const __grid_constant__ cuda_mma_args a, const __grid_constant__ cuda_tensor_map x) { \
     prefill_rows<type##_##name>(a, x);                                                                                 \
+  }
+#define NVFP4_TOTALS(type, name, ...)                                                                                  \
+  using type##_##name = totals_shape<type, __VA_ARGS__>;                                                               \
+  extern "C" __global__ void __launch_bounds__(type##_##name::THREADS, 1)                                              \
+      nvfp4_sm90_##type##_##name(const __grid_constant__ cuda_mma_args a, const __grid_constant__ cuda_tensor_map x) { \
+    totals_rows<type##_##name>(a, x);                                                                                  \
   }
 #define NVFP4_SPLIT(type, columns, parts, stages)                                                                              \
   using type##_split##columns = split_shape<type, columns, parts, stages>;                                                     \
@@ -53,7 +60,8 @@
   NVFP4_PREFILL(type, sliced1x128, 1, 128, 5, true, 2) \
   NVFP4_PREFILL(type, sliced128, 2, 128, 5, true, 2)   \
   NVFP4_PREFILL(type, sliced3x128, 3, 128, 4, true, 1) \
-  NVFP4_PREFILL(type, sliced192, 2, 192, 3, true, 1)
+  NVFP4_PREFILL(type, sliced192, 2, 192, 3, true, 1)   \
+  NVFP4_TOTALS(type, sliced256, 7, 2, 32)
 
 NVFP4_KERNELS(bf16)
 NVFP4_KERNELS(f16)
