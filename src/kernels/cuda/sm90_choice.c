@@ -19,8 +19,8 @@ enum { MULTIPROCESSORS = 132, FEW_M = 8, PREFILL_M = 65, MOST_TILES = 1 << 27 };
   }
 
 /* few_rows of few.cuh, by the threads of a block; for blocks alone, and for clusters of two. All numbers here are those of sm90_w4a16.cu. */
-#define FEW(threads, depth, begin_ns)                                                   \
-  {                                                                                     \
+#define FEW(threads, depth, begin_ns)                                              \
+  {                                                                                \
     threads, depth, begin_ns, { CODE("few8_" #threads), CODE("few8x2_" #threads) } \
   }
 static const struct few_kernel {
@@ -55,7 +55,7 @@ static const tile_kernel tile_kernels[] = {
     {MID, 12, 32, 640, 3100, 175, 105, CODE("mid32")},         {MID, 9, 64, 512, 3600, 232, 60, CODE("mid64")},
     {MID, 4, 128, 384, 3200, 335, 40, CODE("mid128")},         {MID, 3, 128, 512, 3000, 340, 45, CODE("mid3x128")},
     {SLICED, 1, 128, 256, 3000, 415, 0, CODE("sliced1x128")},  {SLICED, 2, 128, 384, 2500, 730, 0, CODE("sliced128")},
-    {SLICED, 3, 128, 512, 3000, 1050, 0, CODE("sliced3x128")}, {SLICED, 2, 192, 384, 3000, 1010, 0, CODE("sliced192")},
+    {SLICED, 3, 128, 512, 3000, 1150, 0, CODE("sliced3x128")}, {SLICED, 2, 192, 384, 3000, 1070, 0, CODE("sliced192")},
     {SLICED, 2, 256, 384, 3000, 1380, 0, CODE("sliced256")},   {WHOLE, 2, 256, 384, 2800, 1330, 0, CODE("whole256")}};
 
 typedef struct product {
@@ -70,7 +70,9 @@ static int64_t launch_few(const product *p, int cluster, cuda_sm90_launch *out) 
   enum { CLUSTER_NS = 550, WEIGHT_BYTES_A_NS = 4200, X_BYTES_A_NS = 32 };
   const int slices_here = p->slices / cluster;
   const int64_t row_tiles = ceiling(p->n, 16), most = MULTIPROCESSORS / cluster, warps_most = 32 / slices_here;
-  int64_t here = ceiling(row_tiles, most); /* row tiles of a block or cluster: if there are slices, all at once, since cuda_mma_slices() then sees to it that they are few enough */
+  int64_t here = ceiling(
+      row_tiles,
+      most); /* row tiles of a block or cluster: if there are slices, all at once, since cuda_mma_slices() then sees to it that they are few enough */
   here = here < warps_most ? here : warps_most;
   const int threads = (int)here * slices_here * 32;
   const struct few_kernel *few = few_kernels;
@@ -87,8 +89,8 @@ static int64_t launch_few(const product *p, int cluster, cuda_sm90_launch *out) 
                             .cluster = cluster,
                             .blocks = (blocks < most ? blocks : most) * cluster,
                             .shared_bytes = shared_bytes};
-  return few->begin_ns + (cluster == 1 ? 0 : CLUSTER_NS) + ceiling(p->n, CUDA_MMA_ROWS) * p->pairs * CUDA_MMA_TILE_BYTES / WEIGHT_BYTES_A_NS +
-         2 * p->m * p->k / (X_BYTES_A_NS * cluster);
+  return few->begin_ns + (cluster == 1 ? 0 : CLUSTER_NS) +
+         ceiling(p->n, CUDA_MMA_ROWS) * p->pairs * CUDA_MMA_TILE_BYTES / WEIGHT_BYTES_A_NS + 2 * p->m * p->k / (X_BYTES_A_NS * cluster);
 }
 
 static int parts_of(const tile_kernel *kernel) { return kernel->threads / 128 - 1; } /* warpgroups that compute; SPLIT: slices at a time */
@@ -130,8 +132,9 @@ static int64_t block_ns(const tile_kernel *kernel, int64_t steps, int64_t tiles,
     case SPLIT:
       return (l->cluster == 2 ? 1000 : 60 * (l->slices - parts_of(kernel))) + 20 * l->cluster * blocks;
     case MID:
-      return (tiles % parts_of(kernel) != 0 ? kernel->alone_ns * steps / tiles : 0) +
-             (l->slices == 1 ? 0 : l->slices == 2 ? 1100 + 4 * kernel->columns * tiles : 2000);
+      return (tiles % parts_of(kernel) != 0 ? kernel->alone_ns * steps / tiles : 0) + (l->slices == 1   ? 0
+                                                                                       : l->slices == 2 ? 1100 + 4 * kernel->columns * tiles
+                                                                                                        : 2000);
     case SLICED:
       return kernel->columns > 192 ? 1100 * l->slices : 0; /* totals in shared memory */
     default:
@@ -166,8 +169,8 @@ static int64_t launch_tiles(const tile_kernel *kernel, const product *p, int sli
     steps = ceiling(steps, 2);
   }
   const int64_t rounds = ceiling(blocks, at_a_time), last = blocks % at_a_time;
-  const int64_t round_ns = kernel->begin_ns + steps * kernel->step_ns +
-                           block_ns(kernel, steps, out->block_tiles, blocks < at_a_time ? blocks : at_a_time, out);
+  const int64_t round_ns =
+      kernel->begin_ns + steps * kernel->step_ns + block_ns(kernel, steps, out->block_tiles, blocks < at_a_time ? blocks : at_a_time, out);
   int64_t saved_ns = 0;
   if (kernel->family == SLICED ||
       kernel->family == WHOLE) { /* these go on with other tiles, and compute the last ones in halves if there is room */

@@ -22,11 +22,15 @@ static void test_x_types(void **state) {
 /* Whole slices of x if there is room for them, or else two chunks of as many pairs as there is room for, a multiple of `depth`. */
 static void test_few_shared_bytes(void **state) {
   (void)state;
-  cuda_mma_args a = {.m = 8, .n = 28672, .k = 4096, .slices = 2}; /* 16 pairs a slice: 8 KiB a row of x */
+  cuda_mma_args a = {.m = 8, .n = 28672, .k = 4096, .slices = 2, .cluster = 1}; /* 16 pairs a slice: 8 KiB a row of x */
   assert_int_equal(cuda_mma_few_shared_bytes(&a, 448, 8, 4, 99 << 10), 8 * (8192 + 16) + 448 * 16);
   assert_int_equal(a.chunk_pairs, 16);
   assert_int_equal(cuda_mma_few_shared_bytes(&a, 448, 8, 4, 71 << 10), 2 * 8 * (4 * 512 + 16) + 448 * 16); /* there is room for seven */
   assert_int_equal(a.chunk_pairs, 4);
+  a.cluster = 2; /* of 27 row tiles, a block finishes up to 14 */
+  assert_int_equal(cuda_mma_few_shared_bytes(&a, 27 * 32, 8, 4, 99 << 10), 8 * (4096 + 16) + 14 * 2 * 512);
+  assert_int_equal(a.chunk_pairs, 16);
+  a.cluster = 1;
   a.slices = 1;
   a.k = 16; /* one pair, rounded up to a step */
   assert_int_equal(cuda_mma_few_shared_bytes(&a, 32, 8, 4, 99 << 10), 8 * (4 * 256 + 16));

@@ -21,24 +21,24 @@ static void test_measured(void **state) {
   } shapes[] = {
       {6144,
        4096,
-       {"few8_768", "few8_768", "few8_768", "split16", "split16", "split32", "split64", "sliced1x128", "sliced128", "sliced3x128",
+       {"few8_768", "split16", "split16", "split16", "split16", "split32", "split64", "sliced1x128", "sliced128", "sliced3x128",
         "sliced128", "sliced192", "sliced192", "sliced192"},
-       {"split32", "split64", "mid3x128", "mid3x128", "mid3x128", "whole256", "whole256", "whole256", "whole256"}},
+       {"split32", "split64", "mid128", "mid3x128", "mid3x128", "whole256", "whole256", "whole256", "whole256"}},
       {4096,
        4096,
-       {"few8_512", "few8_512", "few8_512", "split16", "split16", "split32", "split32", "split64", "sliced1x128", "sliced128", "sliced128",
-        "sliced192", "sliced192", "sliced192"},
-       {"split32", "split32", "mid3x128", "mid3x128", "mid3x128", "whole256", "whole256", "whole256", "whole256"}},
+       {"few8_512", "few8_512", "split16", "split16", "split16", "split32", "split64", "split64", "sliced1x128", "sliced128", "sliced128",
+        "sliced128", "sliced128", "sliced192"},
+       {"split32", "split64", "mid3x128", "mid128", "mid128", "whole256", "whole256", "whole256", "whole256"}},
       {28672,
        4096,
-       {"few8_896", "few8_896", "few8_896", "few8_896", "mid16", "mid32", "mid64", "sliced128", "sliced128", "sliced128", "sliced192",
-        "sliced192", "sliced192", "sliced192"},
+       {"few8_896", "few8_896", "few8_896", "few8x2_896", "mid16", "mid32", "mid64", "sliced128", "sliced128", "sliced256", "sliced256",
+        "sliced256", "sliced256", "sliced256"},
        {"mid32", "mid64", "mid128", "whole256", "whole256", "whole256", "whole256", "whole256", "whole256"}},
       {4096,
        14336,
-       {"few8_512", "few8_512", "few8_512", "mid16", "mid16", "mid32", "mid64", "split64", "sliced1x128", "sliced128", "sliced128",
-        "sliced192", "sliced192", "sliced192"},
-       {"mid32", "mid64", "mid128", "mid3x128", "mid3x128", "whole256", "whole256", "whole256", "whole256"}},
+       {"few8_512", "few8x2_512", "split16", "split16", "split16", "split32", "split64", "split64", "sliced1x128", "sliced128", "sliced256",
+        "sliced256", "sliced256", "sliced256"},
+       {"split32", "split64", "mid128", "mid128", "mid128", "whole256", "whole256", "whole256", "whole256"}},
       {57344,
        8192,
        {"few8_896", "few8_896", "few8_896", "few8_896", "mid16", "mid32", "mid64", "mid128", "whole256", "whole256", "whole256", "whole256",
@@ -46,9 +46,9 @@ static void test_measured(void **state) {
        {"mid32", "mid64", "mid128", "whole256", "whole256", "whole256", "whole256", "whole256", "whole256"}},
       {8192,
        28672,
-       {"few8_1024", "few8_1024", "few8_1024", "split16", "split16", "split32", "mid64", "sliced1x128", "sliced128", "sliced128",
-        "sliced192", "sliced192", "sliced192", "sliced192"},
-       {"mid32", "mid64", "mid3x128", "mid3x128", "whole256", "whole256", "whole256", "whole256", "whole256"}},
+       {"few8x2_1024", "few8x2_1024", "few8x2_1024", "split16", "split16", "split32", "mid64", "sliced1x128", "sliced128", "sliced256",
+        "sliced256", "sliced256", "sliced256", "sliced192"},
+       {"split32", "mid64", "mid128", "mid128", "whole256", "whole256", "whole256", "whole256", "whole256"}},
   };
   for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
     for (int i = 0; i < 14; i++) {
@@ -83,6 +83,9 @@ static void check_launch(const cuda_sm90_launch *l, int64_t m, int64_t n, int64_
     assert_in_range(m, 1, 8);
     assert_in_range(l->chunk_pairs, 1, k);
     assert_int_equal(l->box, 0);
+    assert_in_range(l->cluster, 1, slices > 1 ? 2 : 1);
+    const int64_t row_tiles = l->threads / 32 / (l->slices / l->cluster), clusters = l->blocks / l->cluster; /* row_tiles: at a time */
+    assert_true(l->cluster == 1 || row_tiles * clusters >= (n + 15) / 16);                                   /* of a cluster all at once */
     return;
   }
   const int64_t column_tiles = (m + l->box - 1) / l->box; /* mid and split: a box is a tile */
@@ -92,7 +95,8 @@ static void check_launch(const cuda_sm90_launch *l, int64_t m, int64_t n, int64_
     assert_int_equal(l->cluster, l->slices);
     assert_int_equal(l->blocks, (tiles + l->block_tiles - 1) / l->block_tiles * column_tiles * l->slices);
   } else if (split) {
-    assert_int_equal(l->blocks, tiles * column_tiles);
+    assert_int_equal(l->blocks, tiles * column_tiles * l->cluster);
+    assert_true(l->cluster == 1 || (l->cluster == 2 && l->slices == 8));
   } else { /* blocks go on until there are no more tiles */
     assert_in_range(l->blocks, 1, 132);
   }
@@ -138,22 +142,24 @@ static void test_reached_by_checkkern(void **state) {
   static const struct {
     cuda_sm90_order order;
     const char *name;
-    int slices;
+    int slices, cluster;
     int64_t tiles; /* at least: of y, for one of 132 thread blocks each */
   } all[] = {
-      {CUDA_SM90_SLICES, "few8_512", 8, 0},    {CUDA_SM90_SLICES, "few8_768", 4, 0},  {CUDA_SM90_SLICES, "few8_896", 4, 0},
-      {CUDA_SM90_SLICES, "few8_1024", 8, 0},   {CUDA_SM90_SLICES, "mid16", 4, 0},     {CUDA_SM90_SLICES, "mid16", 8, 0},
-      {CUDA_SM90_SLICES, "mid32", 4, 0},       {CUDA_SM90_SLICES, "mid32", 8, 0},     {CUDA_SM90_SLICES, "mid64", 4, 0},
-      {CUDA_SM90_SLICES, "mid64", 8, 0},       {CUDA_SM90_SLICES, "mid128", 8, 0},    {CUDA_SM90_SLICES, "mid3x128", 8, 0},
-      {CUDA_SM90_SLICES, "split16", 8, 0},     {CUDA_SM90_SLICES, "split32", 8, 0},   {CUDA_SM90_SLICES, "split64", 8, 0},
-      {CUDA_SM90_SLICES, "sliced1x128", 4, 0}, {CUDA_SM90_SLICES, "sliced128", 4, 0}, {CUDA_SM90_SLICES, "sliced128", 2, 133},
-      {CUDA_SM90_SLICES, "sliced3x128", 2, 0}, {CUDA_SM90_SLICES, "sliced192", 4, 0}, {CUDA_SM90_SLICES, "sliced192", 2, 133},
-      {CUDA_SM90_ANY, "mid16", 1, 0},          {CUDA_SM90_ANY, "mid32", 1, 0},        {CUDA_SM90_ANY, "mid32", 2, 0},
-      {CUDA_SM90_ANY, "mid64", 1, 0},          {CUDA_SM90_ANY, "mid64", 2, 0},        {CUDA_SM90_ANY, "mid128", 1, 0},
-      {CUDA_SM90_ANY, "mid3x128", 1, 0},       {CUDA_SM90_ANY, "mid3x128", 2, 0},     {CUDA_SM90_ANY, "split16", 4, 0},
-      {CUDA_SM90_ANY, "split32", 4, 0},        {CUDA_SM90_ANY, "split64", 4, 0},      {CUDA_SM90_ANY, "whole256", 1, 0},
-      {CUDA_SM90_ANY, "whole256", 1, 133},     {CUDA_SM90_ANY, "whole256", 1, 199},
-  };
+      {CUDA_SM90_SLICES, "few8_512", 4, 1, 0},    {CUDA_SM90_SLICES, "few8_768", 4, 1, 0},    {CUDA_SM90_SLICES, "few8_896", 4, 1, 0},
+      {CUDA_SM90_SLICES, "few8_1024", 8, 1, 0},   {CUDA_SM90_SLICES, "few8_896", 1, 1, 0},    {CUDA_SM90_SLICES, "few8x2_512", 8, 2, 0},
+      {CUDA_SM90_SLICES, "few8x2_768", 8, 2, 0},  {CUDA_SM90_SLICES, "few8x2_896", 8, 2, 0},  {CUDA_SM90_SLICES, "few8x2_1024", 8, 2, 0},
+      {CUDA_SM90_SLICES, "split16", 8, 1, 0},     {CUDA_SM90_SLICES, "split16", 8, 2, 0},     {CUDA_SM90_SLICES, "split32", 8, 1, 0},
+      {CUDA_SM90_SLICES, "split32", 8, 2, 0},     {CUDA_SM90_SLICES, "split64", 8, 1, 0},     {CUDA_SM90_SLICES, "split64", 8, 2, 0},
+      {CUDA_SM90_SLICES, "mid16", 2, 2, 0},       {CUDA_SM90_SLICES, "mid32", 2, 2, 0},       {CUDA_SM90_SLICES, "mid64", 4, 4, 0},
+      {CUDA_SM90_SLICES, "mid32", 8, 8, 0},       {CUDA_SM90_SLICES, "mid64", 8, 8, 0},       {CUDA_SM90_SLICES, "mid128", 8, 8, 0},
+      {CUDA_SM90_SLICES, "mid3x128", 8, 8, 0},    {CUDA_SM90_SLICES, "sliced1x128", 4, 1, 0}, {CUDA_SM90_SLICES, "sliced128", 4, 1, 0},
+      {CUDA_SM90_SLICES, "sliced128", 2, 1, 199}, {CUDA_SM90_SLICES, "sliced3x128", 2, 1, 0}, {CUDA_SM90_SLICES, "sliced3x128", 2, 1, 133},
+      {CUDA_SM90_SLICES, "sliced192", 4, 1, 0},   {CUDA_SM90_SLICES, "sliced192", 2, 1, 133}, {CUDA_SM90_SLICES, "sliced256", 2, 1, 0},
+      {CUDA_SM90_ANY, "mid32", 1, 1, 0},          {CUDA_SM90_ANY, "mid32", 2, 2, 0},          {CUDA_SM90_ANY, "mid64", 1, 1, 0},
+      {CUDA_SM90_ANY, "mid64", 2, 2, 0},          {CUDA_SM90_ANY, "mid128", 1, 1, 0},         {CUDA_SM90_ANY, "mid128", 2, 2, 0},
+      {CUDA_SM90_ANY, "mid3x128", 1, 1, 0},       {CUDA_SM90_ANY, "mid3x128", 2, 2, 0},       {CUDA_SM90_ANY, "split16", 4, 1, 0},
+      {CUDA_SM90_ANY, "split32", 4, 1, 0},        {CUDA_SM90_ANY, "split64", 4, 1, 0},        {CUDA_SM90_ANY, "whole256", 1, 1, 0},
+      {CUDA_SM90_ANY, "whole256", 1, 1, 133},     {CUDA_SM90_ANY, "whole256", 1, 1, 199}};
   bool reached[sizeof all / sizeof *all] = {false};
   for (int order = CUDA_SM90_SLICES; order <= CUDA_SM90_ANY; order++) {
     ck_cases cases = ck_cases_make(kernels[order], 1, false);
@@ -161,18 +167,19 @@ static void test_reached_by_checkkern(void **state) {
       const ck_case *c = &cases.items[i];
       const cuda_sm90_launch l = cuda_sm90_choose(c->m, c->n, c->k, (cuda_sm90_order)order);
       const int64_t rows = (l.threads / 128 - 1) * 64,
-                    columns = l.box * (strcmp(name_of(&l), "sliced192") == 0 || strcmp(name_of(&l), "whole256") == 0 ? 2 : 1);
+                    columns = l.box * (strstr(name_of(&l), "192") != NULL || strstr(name_of(&l), "256") != NULL ? 2 : 1);
       const int64_t tiles = l.box > 0 ? (c->n + rows - 1) / rows * ((c->m + columns - 1) / columns) : 0;
       for (size_t j = 0; j < sizeof all / sizeof *all; j++) {
         reached[j] |= all[j].order == (cuda_sm90_order)order && strcmp(all[j].name, name_of(&l)) == 0 && all[j].slices == l.slices &&
-                      all[j].tiles <= tiles;
+                      all[j].cluster == l.cluster && all[j].tiles <= tiles;
       }
     }
     free(cases.items);
   }
   for (size_t j = 0; j < sizeof all / sizeof *all; j++) {
     if (!reached[j]) {
-      fail_msg("%s, %d slices, %lld tiles: no case of checkkern's", all[j].name, all[j].slices, (long long)all[j].tiles);
+      fail_msg("%s, %d slices, clusters of %d, %lld tiles: no case of checkkern's", all[j].name, all[j].slices, all[j].cluster,
+               (long long)all[j].tiles);
     }
   }
 }
