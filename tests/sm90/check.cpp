@@ -166,7 +166,8 @@ template <class S>
 static bool split(const char *name, const size &s, int cluster) {
   problem<typename S::X> p(s);
   p.a.cluster = cluster;
-  return p.run(name, (unsigned)(ceiling(s.n, 64) * ceiling(s.m, S::COLUMNS) * cluster), S::THREADS, (unsigned)cluster, S::COLUMNS, split_rows<S>);
+  return p.run(name, (unsigned)(ceiling(s.n, 64) * ceiling(s.m, S::COLUMNS) * cluster), S::THREADS, (unsigned)cluster, S::COLUMNS,
+               split_rows<S>);
 }
 
 /* multiprocessors: that the GPU has; a thread block for each computes tiles until none is left. */
@@ -191,7 +192,8 @@ static bool quantise(const std::vector<uint16_t> &x, nvfp4_dtype x_dtype, int k,
   cuda_quantise_args a = {};
   a.m = a.rows = m, a.k = k, a.columns = k / NVFP4_BLOCK, a.x = x.data(), a.ldx_elems = k, a.x_dtype = x_dtype, a.s_a = s_a,
   a.inverse_s_a = 1 / s_a, a.values = values;
-  const char *failure = simulate({(unsigned)ceiling((int)x.size() / NVFP4_BLOCK, 128), 128, 1, 0, nullptr, 0, 1}, [&] { nvfp4_quantise(a); });
+  const char *failure =
+      simulate({(unsigned)ceiling((int)x.size() / NVFP4_BLOCK, 128), 128, 1, 0, nullptr, 0, 1}, [&] { nvfp4_quantise(a); });
   std::vector<float> row(k);
   std::vector<uint8_t> codes(k / 2), scales(k / NVFP4_BLOCK);
   for (int i = 0; i < m && failure == nullptr; i++) {

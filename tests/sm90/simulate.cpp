@@ -82,7 +82,7 @@ struct thread {
   unsigned index;
   std::function<bool()> ready; /* none: it is */
   const char *waits_for;
-  unsigned cluster_generation; /* of the meeting at which it has arrived */
+  unsigned cluster_generation;        /* of the meeting at which it has arrived */
   bool ended, after_previous, fenced; /* fenced: wgmma.fence since the last group of MMAs */
   size_t issued, waited;              /* MMAs */
   std::vector<size_t> groups;         /* MMAs issued before each commit */
