@@ -557,7 +557,6 @@ const struct {
     {"mbarrier.arrive", [](const call &c) { arrive(c(0), 0); }},
     {"mbarrier.try_wait.parity", wait_barrier},
     {"cp.async.bulk.tensor.2d", copy_tensor},
-    {"cp.async.bulk.prefetch", nothing},
     {"prefetch.tensormap", nothing},
     {"prefetch.global", nothing},
     {"cp.async.bulk.shared", copy_bulk},

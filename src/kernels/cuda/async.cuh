@@ -58,11 +58,6 @@ __device__ inline void copy_tensor(uint32_t to, const cuda_tensor_map &map, int 
                : "memory");
 }
 
-/* Global memory to the L2 cache. Addresses and bytes: multiples of 16. */
-__device__ inline void prefetch_bulk(const void *from, unsigned bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
-}
-
 /* All threads of the cluster arrive, and see, after the wait, what the others have written before they arrived. */
 __device__ inline void cluster_arrive() { asm volatile("barrier.cluster.arrive.aligned;" ::: "memory"); }
 __device__ inline void cluster_wait() { asm volatile("barrier.cluster.wait.aligned;" ::: "memory"); }

@@ -70,9 +70,8 @@ static int64_t launch_few(const product *p, int cluster, cuda_sm90_launch *out) 
   enum { CLUSTER_NS = 550, WEIGHT_BYTES_A_NS = 4200, X_BYTES_A_NS = 32 };
   const int slices_here = p->slices / cluster;
   const int64_t row_tiles = ceiling(p->n, 16), most = MULTIPROCESSORS / cluster, warps_most = 32 / slices_here;
-  int64_t here = ceiling(
-      row_tiles,
-      most); /* row tiles of a block or cluster: if there are slices, all at once, since cuda_mma_slices() then sees to it that they are few enough */
+  /* Row tiles of a block or cluster. If there are slices, these are all, since cuda_mma_slices() then sees to it that they are few enough. */
+  int64_t here = ceiling(row_tiles, most);
   here = here < warps_most ? here : warps_most;
   const int threads = (int)here * slices_here * 32;
   const struct few_kernel *few = few_kernels;
@@ -128,13 +127,13 @@ static int slices_of(const tile_kernel *kernel, const product *p, cuda_sm90_orde
 
 /* What begin_ns and step_ns leave out, for `tiles` tiles of weights and `blocks` at a time: adding slices, warpgroups that wait, and of short calls memory, which blocks do share. */
 static int64_t block_ns(const tile_kernel *kernel, int64_t steps, int64_t tiles, int64_t blocks, const cuda_sm90_launch *l) {
+  int64_t slices_ns;
   switch (kernel->family) {
     case SPLIT:
       return (l->cluster == 2 ? 1000 : 60 * (l->slices - parts_of(kernel))) + 20 * l->cluster * blocks;
     case MID:
-      return (tiles % parts_of(kernel) != 0 ? kernel->alone_ns * steps / tiles : 0) + (l->slices == 1   ? 0
-                                                                                       : l->slices == 2 ? 1100 + 4 * kernel->columns * tiles
-                                                                                                        : 2000);
+      slices_ns = l->slices == 1 ? 0 : l->slices == 2 ? 1100 + 4 * kernel->columns * tiles : 2000;
+      return slices_ns + (tiles % parts_of(kernel) != 0 ? kernel->alone_ns * steps / tiles : 0);
     case SLICED:
       return kernel->columns > 192 ? 1100 * l->slices : 0; /* totals in shared memory */
     default:

@@ -2,8 +2,8 @@
 // archs: sm_90a
 // spills: a few registers, once a tile or a slice of it; in loops over K one reload at most
 /*
- * Device code of cuda_sm90_w4a16, cuda_sm90_prefill_w4a16 and cuda_sm90_w4a4, for x in bf16 and in f16. Which kernel serves which M: sm90_choice.c. Registers bound how many warps a thread block may
- * have and how many loads each has under way: hence four of the kernels for few rows.
+ * Device code of the kernels for Hopper, for x in bf16 and in f16. Which kernel serves which M: sm90_choice.c. Registers bound how many warps a thread block may
+ * have and how many loads each has under way: hence four of the kernels for few rows, each for thread blocks alone and in clusters of two.
  */
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/sm90_mid.cuh"
