@@ -16,7 +16,7 @@ static int64_t tiles_of(int64_t n, int64_t k) { return (n + CUDA_MMA_ROWS - 1) /
 
 int cuda_mma_slices(int64_t n, int64_t k) {
   int64_t row_tiles = (n + 15) / 16, each = (row_tiles + 131) / 132;
-  int slices = each <= 4 ? 8 : each <= 8 ? 4 : each <= 16 ? 2 : 1;
+  int slices = each <= 2 ? 8 : each <= 8 ? 4 : 1;
   while (slices > pairs_of(k)) {
     slices /= 2;
   }

@@ -26,12 +26,12 @@ enum { MULTIPROCESSORS = 132, FEW_M = 8, PREFILL_M = 65, MOST_TILES = 1 << 27 };
 static const struct few_kernel {
   int threads, depth, begin_ns;
   nvfp4_cuda_kernel code[2][2];
-} few_kernels[] = {FEW(512, 4, 3200), FEW(768, 3, 3900), FEW(896, 2, 3200), FEW(1024, 2, 3200)};
+} few_kernels[] = {FEW(384, 6, 3200), FEW(512, 4, 3200), FEW(768, 3, 3900), FEW(896, 2, 3200), FEW(1024, 2, 3200)};
 
 /* How a thread block shares K and tiles of y with others. */
 typedef enum family {
   MID,    /* sm90_mid.cuh: a slice of K; those of a tile are a cluster */
-  SPLIT,  /* sm90_split.cuh: all slices, two or four at a time */
+  SPLIT,  /* sm90_split.cuh: all slices, two or four at a time, at most twice; or a cluster of two does so */
   SLICED, /* sm90_prefill.cuh and sm90_totals.cuh: all slices, one after the other; blocks go on with other tiles */
   WHOLE   /* sm90_prefill.cuh: the same, K in one slice */
 } family;
@@ -51,8 +51,9 @@ typedef struct tile_kernel {
 
 static const tile_kernel tile_kernels[] = {
     {SPLIT, 1, 16, 640, 300, 161, 0, CODE("split16")},         {SPLIT, 1, 32, 640, 600, 182, 0, CODE("split32")},
-    {SPLIT, 1, 64, 640, 1000, 272, 0, CODE("split64")},        {MID, 12, 16, 640, 3400, 158, 90, CODE("mid16")},
-    {MID, 12, 32, 640, 3100, 175, 105, CODE("mid32")},         {MID, 9, 64, 512, 3600, 232, 60, CODE("mid64")},
+    {SPLIT, 1, 64, 384, 430, 240, 0, CODE("split64")},         {SPLIT, 1, 128, 384, 600, 363, 0, CODE("split128")},
+    {MID, 12, 16, 640, 3400, 158, 90, CODE("mid16")},          {MID, 12, 32, 640, 3100, 175, 105, CODE("mid32")},
+    {MID, 8, 64, 384, 3600, 214, 50, CODE("mid64")},           {MID, 9, 64, 512, 3600, 213, 40, CODE("mid3x64")},
     {MID, 4, 128, 384, 3200, 335, 40, CODE("mid128")},         {MID, 3, 128, 512, 3000, 340, 45, CODE("mid3x128")},
     {SLICED, 1, 128, 256, 3000, 415, 0, CODE("sliced1x128")},  {SLICED, 2, 128, 384, 2500, 730, 0, CODE("sliced128")},
     {SLICED, 3, 128, 512, 3000, 1150, 0, CODE("sliced3x128")}, {SLICED, 2, 192, 384, 3000, 1070, 0, CODE("sliced192")},
@@ -100,9 +101,11 @@ static int slices_of(const tile_kernel *kernel, const product *p, cuda_sm90_orde
   int count = 0;
   switch (kernel->family) {
     case SPLIT:
-      if (p->slices >= 4) {
+      if (p->slices >= parts_of(kernel)) {
         slices[count++] = p->slices;
-        slices[count++] = order == CUDA_SM90_ANY ? parts_of(kernel) : p->slices;
+        for (int any = parts_of(kernel); order == CUDA_SM90_ANY && any < p->slices; any *= 2) {
+          slices[count++] = any;
+        }
       }
       break;
     case SLICED:
@@ -130,9 +133,9 @@ static int64_t block_ns(const tile_kernel *kernel, int64_t steps, int64_t tiles,
   int64_t slices_ns;
   switch (kernel->family) {
     case SPLIT:
-      return (l->cluster == 2 ? 1000 : 60 * (l->slices - parts_of(kernel))) + 20 * l->cluster * blocks;
+      return (l->cluster == 2 ? 1000 : 0) + 3 * kernel->columns * (l->slices - parts_of(kernel) * l->cluster) + 20 * l->cluster * blocks;
     case MID:
-      slices_ns = l->slices == 1 ? 0 : l->slices == 2 ? 1100 + 4 * kernel->columns * tiles : 2000;
+      slices_ns = l->slices == 1 ? 0 : l->slices == 2 ? 1100 + 4 * kernel->columns * tiles : 2500 + 5 * kernel->columns * tiles;
       return slices_ns + (tiles % parts_of(kernel) != 0 ? kernel->alone_ns * steps / tiles : 0);
     case SLICED:
       return kernel->columns > 192 ? 1100 * l->slices : 0; /* totals in shared memory */
@@ -141,7 +144,7 @@ static int64_t block_ns(const tile_kernel *kernel, int64_t steps, int64_t tiles,
   }
 }
 
-/* Returns nanoseconds, or INT64_MAX if there are too many tiles. */
+/* Returns nanoseconds, or INT64_MAX if there are too many tiles, or slices. */
 static int64_t launch_tiles(const tile_kernel *kernel, const product *p, int slices, cuda_sm90_launch *out) {
   const int64_t tiles = ceiling(p->n, CUDA_MMA_ROWS), column_tiles = ceiling(p->m, kernel->columns);
   int64_t blocks = ceiling(tiles, kernel->tiles) * column_tiles, at_a_time = MULTIPROCESSORS, steps = p->pairs;
@@ -162,10 +165,15 @@ static int64_t launch_tiles(const tile_kernel *kernel, const product *p, int sli
     blocks = ceiling(tiles, out->block_tiles) * column_tiles;
     steps = ceiling(p->pairs, slices) * out->block_tiles;
   }
-  if (kernel->family == SPLIT && slices == 2 * parts_of(kernel) && 2 * blocks <= MULTIPROCESSORS) {
-    out->cluster = 2;
-    at_a_time /= 2;
-    steps = ceiling(steps, 2);
+  if (kernel->family == SPLIT) {
+    if (slices >= 2 * parts_of(kernel) && 2 * blocks <= MULTIPROCESSORS) {
+      out->cluster = 2;
+      at_a_time /= 2;
+      steps = ceiling(steps, 2);
+    }
+    if (slices > 2 * parts_of(kernel) * out->cluster) {
+      return INT64_MAX;
+    }
   }
   const int64_t rounds = ceiling(blocks, at_a_time), last = blocks % at_a_time;
   const int64_t round_ns =

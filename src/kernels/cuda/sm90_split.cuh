@@ -112,7 +112,7 @@ __device__ inline void split_produce(const cuda_mma_args &a, const cuda_tensor_m
     prefetch_map(x);
   }
   __syncwarp();
-  join_named(0, S::THREADS);
+  join_named(0, S::CONSUMERS + 32 * S::PARTS);
   if (!copies) {
     return;
   }
@@ -156,37 +156,43 @@ __device__ inline void split_consume(const cuda_mma_args &a, split_ring<S> ring)
   put(rounds - 1, d);
 }
 
-/* The warps of all parts add, each for some columns of 16 rows of weights. */
-template <class S, int SLICES, bool CLUSTER>
+/* The warps of all parts add, of all BLOCKS that share the tile, each for some columns of 16 rows of weights. ROUNDS: slices of a part. */
+template <class S, int BLOCKS, int ROUNDS>
 __device__ inline void split_add(const cuda_mma_args &a, const split_ring<S> &ring, int tile, int column0) {
-  constexpr int BLOCKS = CLUSTER ? 2 : 1;
-  const int row_tile = threadIdx.x / 32 % 4, used = (min(S::COLUMNS, (int)a.m - column0) + 7) / 8;
+  constexpr int AT_A_TIME = S::PARTS * BLOCKS, SUMS = (S::COLUMNS / 8 + AT_A_TIME - 1) / AT_A_TIME; /* slices, of all parts; 8 rows of x, of a warp */
+  const int row_tile = threadIdx.x / 32 % 4, used = (min(S::COLUMNS, (int)a.m - column0) + 7) / 8, first = ring.part * BLOCKS + split_rank(a);
   const row_store<typename S::X> store(a, tile * CUDA_MMA_ROWS + row_tile * 16);
-  auto sum_of = [&](int c) {
-    float4 slices[SLICES];
-#pragma unroll
-    for (int s = 0; s < SLICES; s++) { /* the slices of a part are those of two rounds, or of two blocks */
-      slices[s] = load_of_cluster(ring.sums(s % S::PARTS, CLUSTER ? 0 : s / S::PARTS, row_tile, c) + threadIdx.x % 32 * 16, CLUSTER ? s / S::PARTS : 0);
-    }
-    return sum_in_order(slices);
-  };
-  int c = ring.part * BLOCKS + split_rank(a);
-  if (CLUSTER) {
-    static_assert(S::COLUMNS / 8 <= S::PARTS * 2, "a warp has one sum at most");
+  if (BLOCKS > 1) {
     cluster_sync();
-    float4 sum = c < used ? sum_of(c) : float4();
-    asm volatile("" : "+f"(sum.x), "+f"(sum.y), "+f"(sum.z), "+f"(sum.w)::"memory"); /* all is read */
-    cluster_arrive();
-    if (c < used) {
-      store(column0 + 8 * c, sum.x, sum.y, sum.z, sum.w);
-    }
-    cluster_wait();
   } else {
     join_named(1 + S::PARTS, S::CONSUMERS);
-    for (; c < used; c += S::PARTS) {
-      const float4 sum = sum_of(c);
-      store(column0 + 8 * c, sum.x, sum.y, sum.z, sum.w);
+  }
+  float4 sums[SUMS];
+#pragma unroll
+  for (int i = 0; i < SUMS; i++) {
+    const int c = first + i * AT_A_TIME;
+    if (c < used) {
+      float4 slices[AT_A_TIME * ROUNDS];
+#pragma unroll
+      for (int s = 0; s < AT_A_TIME * ROUNDS; s++) { /* as split_walk deals them out */
+        slices[s] = load_of_cluster(ring.sums(s % S::PARTS, s / AT_A_TIME, row_tile, c) + threadIdx.x % 32 * 16, s / S::PARTS % BLOCKS);
+      }
+      sums[i] = sum_in_order(slices);
+      asm volatile("" : "+f"(sums[i].x), "+f"(sums[i].y), "+f"(sums[i].z), "+f"(sums[i].w)::"memory"); /* all is read */
     }
+  }
+  if (BLOCKS > 1) {
+    cluster_arrive();
+  }
+#pragma unroll
+  for (int i = 0; i < SUMS; i++) {
+    const int c = first + i * AT_A_TIME;
+    if (c < used) {
+      store(column0 + 8 * c, sums[i].x, sums[i].y, sums[i].z, sums[i].w);
+    }
+  }
+  if (BLOCKS > 1) {
+    cluster_wait();
   }
 }
 
@@ -201,7 +207,9 @@ __device__ inline void split_rows(const cuda_mma_args &a, const cuda_tensor_map 
   launch_dependents();
   if (warp >= S::CONSUMERS / 32) {
     give_registers<S::PRODUCER_REGISTERS>();
-    split_produce<S>(a, x, ring, tile, column0);
+    if (part < S::PARTS) {
+      split_produce<S>(a, x, ring, tile, column0);
+    }
     __syncwarp();
     if (a.cluster > 1) {
       cluster_sync();
@@ -210,14 +218,13 @@ __device__ inline void split_rows(const cuda_mma_args &a, const cuda_tensor_map 
   } else {
     take_registers<S::CONSUMER_REGISTERS>();
     prefetch_row_constants(a, tile * CUDA_MMA_ROWS + warp % 4 * 16);
-    join_named(0, S::THREADS); /* the rings are made */
+    join_named(0, S::CONSUMERS + 32 * S::PARTS); /* the rings are made */
     split_consume<S>(a, ring);
+    const bool two_rounds = a.slices > S::PARTS * a.cluster;
     if (a.cluster > 1) {
-      split_add<S, S::PARTS * 2, true>(a, ring, tile, column0);
-    } else if (a.slices == S::PARTS) {
-      split_add<S, S::PARTS, false>(a, ring, tile, column0);
+      two_rounds ? split_add<S, 2, 2>(a, ring, tile, column0) : split_add<S, 2, 1>(a, ring, tile, column0);
     } else {
-      split_add<S, S::PARTS * 2, false>(a, ring, tile, column0);
+      two_rounds ? split_add<S, 1, 2>(a, ring, tile, column0) : split_add<S, 1, 1>(a, ring, tile, column0);
     }
   }
 }

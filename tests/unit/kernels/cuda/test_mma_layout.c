@@ -7,9 +7,9 @@
 static void test_slices(void **state) {
   (void)state;
   assert_int_equal(cuda_mma_slices(4096, 4096), 8);
-  assert_int_equal(cuda_mma_slices(8192, 28672), 8);
+  assert_int_equal(cuda_mma_slices(8192, 28672), 4);
   assert_int_equal(cuda_mma_slices(16384, 4096), 4);
-  assert_int_equal(cuda_mma_slices(28672, 4096), 2);
+  assert_int_equal(cuda_mma_slices(28672, 4096), 1);
   assert_int_equal(cuda_mma_slices(57344, 8192), 1);
   assert_int_equal(cuda_mma_slices(64, 16), 1); /* no more than pairs */
   assert_int_equal(cuda_mma_slices(64, 640), 4);
