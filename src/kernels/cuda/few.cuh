@@ -87,7 +87,7 @@ template <int COLUMN_TILES, int DEPTH>
 struct x_by_bulk {
   enum { PIECES = 4, BARRIERS_BYTES = CUDA_SM90_FEW_BARRIERS_BYTES };
   const few_part &p;
-  struct piece { /* of a row: a lane's */
+  struct lane_copy {
     uint32_t to, barrier;
     const uint16_t *from;
     int bytes;
@@ -102,7 +102,7 @@ struct x_by_bulk {
         ring_made();
       }
       __syncwarp();
-      const piece first = expect(0, 0);
+      const lane_copy first = expect(0, 0);
       wait_for_previous();
       copy(first);
     }
@@ -117,7 +117,7 @@ struct x_by_bulk {
   __device__ void join() const { __syncthreads(); }
 
   /* Expects the lane's piece, and makes what is beyond K zero. */
-  __device__ piece expect(int which, int buffer) const {
+  __device__ lane_copy expect(int which, int buffer) const {
     const int row = threadIdx.x % 8, piece = threadIdx.x % 32 / 8, m = (int)p.a.m, row_bytes = p.row_bytes(), pairs = p.a.chunk_pairs, k = (int)p.a.k;
     const int chunk = p.first + which * pairs, begin = chunk + piece * piece_pairs(), chunk_end = min(chunk + pairs, p.first + p.count), end = min(begin + piece_pairs(), chunk_end);
     const int bytes = max(min(end * CUDA_MMA_PAIR, k) - begin * CUDA_MMA_PAIR, 0) * 2;
@@ -139,7 +139,7 @@ struct x_by_bulk {
     }
     return {to + (begin - chunk) * (CUDA_MMA_PAIR * 2), barrier, static_cast<const uint16_t *>(p.a.x) + row * p.a.ldx_elems + begin * CUDA_MMA_PAIR, bytes};
   }
-  __device__ void copy(const piece &of) const {
+  __device__ void copy(const lane_copy &of) const {
 #pragma unroll
     for (int l = 0; l < COLUMN_TILES; l++) {
       if (of.bytes > 0 && (int)threadIdx.x % 8 + 8 * l < (int)p.a.m) {
