@@ -312,12 +312,18 @@ __device__ inline void few_rows(const cuda_mma_args &a) {
     } else {
       __syncthreads();
     }
-    for (int e = threadIdx.x; e < (row_tiles_here - rank + CLUSTER - 1) / CLUSTER * COLUMN_TILES * 128; e += blockDim.x) {
-      const int of_row = e / (COLUMN_TILES * 128), within = e % (COLUMN_TILES * 128);
+    for (unsigned e = threadIdx.x; e < (unsigned)(row_tiles_here - rank + CLUSTER - 1) / CLUSTER * COLUMN_TILES * 128; e += blockDim.x) {
+      const unsigned of_row = e / (COLUMN_TILES * 128), within = e % (COLUMN_TILES * 128);
       const uint32_t all = sums + (of_row * slices * COLUMN_TILES * 128 + within) * 4;
-      float sum = load_shared_float(all);
-      for (int s = 1; s < slices; s++) {
-        sum = __fadd_rn(sum, load_shared_float(all + s * COLUMN_TILES * 512));
+      float of_slice[8]; /* of as many as there can be, so that all are loaded at once */
+#pragma unroll
+      for (int s = 0; s < 8; s++) {
+        of_slice[s] = s < slices ? load_shared_float(all + s * COLUMN_TILES * 512) : 0;
+      }
+      float sum = of_slice[0];
+#pragma unroll
+      for (int s = 1; s < 8; s++) {
+        sum = s < slices ? __fadd_rn(sum, of_slice[s]) : sum;
       }
       store(first_tile + (rank + of_row * CLUSTER) * units, within / 128, within / 4 % 32, within % 4, sum);
     }
