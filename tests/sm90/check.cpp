@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernels for tens of rows of x and more of cuda_sm90_w4a16, simulated (simulate.h), against a plain computation in the order of additions that their headers document: bit for bit, and nothing
+ * The kernels of cuda_sm90_w4a16, simulated (simulate.h), against a plain computation in the order of additions that their headers document: bit for bit, and nothing
  * written beside y. And the quantiser of quantise.cu that makes their x for W4A4, against that of src/format.
  *
  * check PLANT: 0 is the kernels as they are, which must be right; with a fault of host.py something must be wrong.
  */
 #include "sm90/simulate.h"
 
+#include "kernels/cuda/few.cuh"
 #include "kernels/cuda/mma_layout.cu"
 #include "kernels/cuda/quantise.cu"
 #include "kernels/cuda/sm90_mid.cuh"
@@ -23,6 +24,7 @@ extern "C" {
 #include "format/activation.h"
 #include "format/e2m1.h"
 #include "format/e4m3.h"
+#include "kernels/cuda/mma.h"
 }
 
 static uint32_t draw(uint32_t count) { /* Knuth's MMIX generator, the upper bits */
@@ -58,9 +60,9 @@ struct problem : size {
     for (uint8_t &v : scales) { /* 2^-6 to 1.5 2^7: sums round, so that their order shows; of 16 products they are exact in a double */
       v = (uint8_t)(8 + draw(28) * 4);
     }
-    for (uint16_t &v : x) {
-      const float value = (float)((int)draw(511) - 255) / 64;
-      v = IS_BF16 ? nvfp4_bf16_from_f32(value) : nvfp4_f16_from_f32(value);
+    for (size_t i = 0; i < x.size(); i++) { /* NaNs between rows */
+      const float value = i % (k + 8) < (size_t)k ? (float)((int)draw(511) - 255) / 64 : NAN;
+      x[i] = IS_BF16 ? nvfp4_bf16_from_f32(value) : nvfp4_f16_from_f32(value);
     }
     for (int i = 0; i < n; i++) {
       alpha[i] = i < n / 3 ? 0.75f : 1.25f;
@@ -134,13 +136,13 @@ struct problem : size {
 
   /* False, and says so, if something is wrong. */
   bool run(const char *name, unsigned blocks, unsigned threads, unsigned cluster, int box,
-           void (*kernel)(const cuda_mma_args &, const cuda_tensor_map &)) {
+           void (*kernel)(const cuda_mma_args &, const cuda_tensor_map &), size_t shared_bytes = CUDA_SM90_SHARED_BYTES) {
     const simulated_map content = {x.data(), (uint64_t)m, (uint64_t)k, (uint64_t)a.ldx_elems, (uint64_t)box};
     memcpy(&map, &content, sizeof content);
     for (uint64_t seed = 1; seed <= 2; seed++) {
       std::fill(y.begin(), y.end(), UNWRITTEN);
-      const char *failure =
-          simulate({blocks, threads, cluster, CUDA_SM90_SHARED_BYTES, weights.data(), weights.size(), seed}, [&] { kernel(a, map); });
+      const char *failure = simulate({blocks, threads, cluster, shared_bytes, weights.data(), weights.size(), x.data(), x.size() * 2, seed},
+                                     [&] { kernel(a, map); });
       if (failure != nullptr || y != expected) {
         printf("%s, M = %d, N = %d, K = %d, %d slices, seed %d: %s\n", name, m, n, k, slices, (int)seed,
                failure != nullptr ? failure : "wrong bits");
@@ -152,6 +154,19 @@ struct problem : size {
 };
 
 static int ceiling(int a, int b) { return (a + b - 1) / b; }
+
+/* row_tiles: of 16 rows of weights, that a thread block computes at a time; in so many rounds. Shared memory: `most` at most, so that x comes in chunks. */
+template <class X, int DEPTH, bool PAIRED, int ROUNDS, int MOST = CUDA_SM90_SHARED_BYTES>
+static bool few(const char *name, const size &s, int row_tiles) {
+  problem<X> p(s);
+  p.a.cluster = PAIRED ? 2 : 1;
+  const int threads = row_tiles * s.slices / p.a.cluster * 32;
+  const int64_t shared_bytes =
+      CUDA_SM90_FEW_BARRIERS_BYTES + cuda_mma_few_shared_bytes(&p.a, threads, 8, DEPTH, MOST - CUDA_SM90_FEW_BARRIERS_BYTES);
+  return p.run(
+      name, (unsigned)(ceiling(ceiling(s.n, 16), row_tiles * ROUNDS) * p.a.cluster), (unsigned)threads, (unsigned)p.a.cluster, 0,
+      [](const cuda_mma_args &a, const cuda_tensor_map &) { few_rows<X, 1, DEPTH, PAIRED, x_by_bulk<1, DEPTH>>(a); }, (size_t)shared_bytes);
+}
 
 /* block_tiles: of weights, that a thread block computes at most. */
 template <class S>
@@ -193,7 +208,7 @@ static bool quantise(const std::vector<uint16_t> &x, nvfp4_dtype x_dtype, int k,
   a.m = a.rows = m, a.k = k, a.columns = k / NVFP4_BLOCK, a.x = x.data(), a.ldx_elems = k, a.x_dtype = x_dtype, a.s_a = s_a,
   a.inverse_s_a = 1 / s_a, a.values = values;
   const char *failure =
-      simulate({(unsigned)ceiling((int)x.size() / NVFP4_BLOCK, 128), 128, 1, 0, nullptr, 0, 1}, [&] { nvfp4_quantise(a); });
+      simulate({(unsigned)ceiling((int)x.size() / NVFP4_BLOCK, 128), 128, 1, 0, nullptr, 0, nullptr, 0, 1}, [&] { nvfp4_quantise(a); });
   std::vector<float> row(k);
   std::vector<uint8_t> codes(k / 2), scales(k / NVFP4_BLOCK);
   for (int i = 0; i < m && failure == nullptr; i++) {
@@ -247,6 +262,8 @@ int main(int count, char **arguments) {
     size s;
     int number; /* tiles of weights of a thread block, thread blocks of a tile, or multiprocessors */
   } cases[] = {
+      {"few8x2_512", few<bf16, 4, true, 1>, {8, 100, 2064, 4, BF16, true}, 3},
+      {"few8_896", few<f16, 2, false, 3, 24000>, {5, 130, 2960, 2, F32, false}, 2},
       {"split64", split<split_shape<f16, 64, 4, 2>>, {14, 64, 528, 4, F16, false}, 1},
       {"mid64", mid<mid_shape<bf16, 64, 3, 3, 2>>, {70, 301, 1040, 1, F32, true}, 3},
       {"sliced128", prefill<prefill_shape<bf16, 2, 128, 5, true, 2>>, {130, 301, 784, 4, F32, true}, 3},
@@ -257,6 +274,10 @@ int main(int count, char **arguments) {
       {"sliced1x128", prefill<prefill_shape<bf16, 1, 128, 5, true, 2>>, {140, 290, 1040, 8, BF16, false}, 4},
       {"split32", split<split_shape<bf16, 32, 4, 4>>, {33, 130, 2064, 8, F32, true}, 1},
       {"split64", split<split_shape<bf16, 64, 4, 2>>, {70, 65, 1200, 8, F32, false}, 2},
+      {"few8_768", few<bf16, 3, false, 2>, {1, 220, 3472, 1, F16, true}, 4},
+      {"few8_1024", few<bf16, 2, false, 1>, {3, 50, 1296, 8, F32, true}, 2},
+      {"few8x2_1024", few<f16, 2, true, 1, 34000>, {7, 66, 3120, 8, F32, false}, 2},
+      {"few8x2_768", few<bf16, 3, true, 1>, {2, 64, 1024, 2, BF16, false}, 4},
       {"mid128", mid<mid_shape<f16, 128, 2, 2, 2>>, {130, 200, 2064, 2, BF16, true}, 4},
       {"mid3x128", mid<mid_shape<bf16, 128, 3, 1, 2>>, {37, 300, 912, 1, BF16, true}, 3},
   };

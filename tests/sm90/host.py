@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-FILES = ["async.cuh", "format.cuh", "mma.cuh", "mma_layout.cu", "quantise.cu", "sm90.cuh", "sm90_mid.cuh", "sm90_prefill.cuh", "sm90_slice.cuh", "sm90_split.cuh", "sm90_totals.cuh", "tiles.cuh"]
+FILES = ["async.cuh", "few.cuh", "format.cuh", "mma.cuh", "mma_layout.cu", "quantise.cu", "sm90.cuh", "sm90_mid.cuh", "sm90_prefill.cuh", "sm90_slice.cuh", "sm90_split.cuh", "sm90_totals.cuh", "tiles.cuh"]
 
 NOTHING = "void()"
 FAULTS = [  # file, what is right, what stands instead
@@ -45,6 +45,19 @@ FAULTS = [  # file, what is right, what stands instead
     # of two rings, and of totals in shared memory
     ("sm90_totals.cuh", "before[part] = @rings.x.empty()@", "0u"),
     ("sm90_totals.cuh", "rings.totals + @(threadIdx.x - 128)@ * 16", "threadIdx.x % 128"),
+    # of few.cuh
+    ("few.cuh", "barrier_wait(full(buffer, @piece@), phase)", "0"),
+    ("few.cuh", "phase = @fill >> 1 & 1@", "0"),
+    ("few.cuh", "barrier_expect(barrier, @bytes@ * m)", "(int)sizeof(float4) + bytes"),
+    ("few.cuh", "copy(first);\n    }\n    @join()@", NOTHING),
+    ("few.cuh", "@wait_for_previous()@;\n      copy(first)", NOTHING),
+    ("few.cuh", "if (@chunk_end * CUDA_MMA_PAIR > k@)", "false"),
+    ("few.cuh", "@fence_async()@", NOTHING),
+    ("few.cuh", "which + 1 : 0, @buffer ^ 1@)", "buffer"),
+    ("few.cuh", "@x_comes.join()@", NOTHING),
+    ("few.cuh", "@cluster_wait()@", NOTHING),
+    ("few.cuh", "@cluster_sync()@", NOTHING),
+    ("few.cuh", "load_shared_float(all + @s@ * COLUMN_TILES * 512)", "(slices - 1 - s)"),
     # the quantiser
     ("quantise.cu", "fabsf(rounded), @6.0f@", "8.0f"),
 ]

@@ -1,141 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "sm90/simulate.h"
+#include "sm90/machine.h"
 
-#include <sys/mman.h>
-#include <ucontext.h>
-
-#include <cstdarg>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
-#include <map>
-#include <string>
 #include <unordered_map>
-#include <vector>
 
-dim3 threadIdx, blockIdx, blockDim, gridDim;
-uint8_t unaligned[1];
-int planted;
+uint8_t unaligned[1], shared[1];
+
+using namespace machine;
 
 namespace {
-
-constexpr unsigned WARP = 32, WARPGROUP = 128, REGISTERS = 65536;
-constexpr unsigned SHARED_AT = 1040; /* where dynamic shared memory begins: at a multiple of 16, no more */
-constexpr size_t STACK_BYTES = 128 << 10;
-
-/* Of each byte of shared memory. Copies and MMAs are of the proxy that asynchronous instructions go through: what ld and st see of it, and it of them, needs more than an order in time. */
-enum state : uint8_t { NEVER, COPIED, STORED, COPYING, BARRIER };
-
-struct mbarrier {
-  unsigned arrivals, pending, phase;
-  int64_t bytes;
-  bool fenced;
-};
-
-struct copy {
-  uint32_t to, barrier;
-  std::vector<uint8_t> bytes;
-};
-
-/* An MMA of a warpgroup: what its threads give. Operand A's registers are read when it is issued; a_at: where they are. */
-struct multiplication {
-  float *d[WARPGROUP];
-  uint32_t a[WARPGROUP][4];
-  const void *a_at[WARPGROUP];
-  uint64_t b;
-  unsigned n, issued, waited;
-  bool add, is_bf16, done;
-  uint32_t b_begin() const { return (uint32_t)(b & 0x3FFF) * 16 & ~127u; }
-  uint32_t b_end() const { return b_begin() + n * 128; }
-};
-
-struct warpgroup {
-  std::deque<multiplication> under_way; /* not waited for by all threads */
-  size_t first = 0;                     /* number of the first of these */
-  multiplication &at(size_t i) { return under_way[i - first]; }
-};
-
-/* Threads that wait for each other. */
-struct meeting {
-  unsigned threads = 0, arrived = 0, generation = 0;
-};
-
-struct warp {
-  meeting all;
-  uint32_t values[2][WARP];
-};
-
-struct block {
-  unsigned index, live;
-  std::vector<uint8_t> shared, states;
-  std::map<uint32_t, mbarrier> barriers;
-  std::vector<copy> copies;
-  std::vector<warpgroup> warpgroups;
-  std::vector<warp> warps;
-  meeting named[16];
-  unsigned free_registers;
-};
-
-struct thread {
-  ucontext_t context;
-  block *home;
-  unsigned index;
-  std::function<bool()> ready; /* none: it is */
-  const char *waits_for;
-  unsigned cluster_generation;        /* of the meeting at which it has arrived */
-  bool ended, after_previous, fenced; /* fenced: wgmma.fence since the last group of MMAs */
-  size_t issued, waited;              /* MMAs */
-  std::vector<size_t> groups;         /* MMAs issued before each commit */
-  unsigned registers;
-  warp &its_warp() const { return home->warps[index / WARP]; }
-  warpgroup &its_warpgroup() const { return home->warpgroups[index / WARPGROUP]; }
-};
-
-/* What runs: one simulation at a time. */
-std::vector<block> blocks;   /* of the cluster */
-std::vector<thread> threads; /* of all of these */
-meeting cluster_meeting;
-thread *self; /* nullptr: the scheduler runs */
-ucontext_t scheduler;
-const std::function<void()> *kernel_code;
-const uint8_t *weights_begin, *weights_end;
-uint64_t random_state;
-std::string failure;
-
-unsigned draw(unsigned count) { /* Knuth's MMIX generator */
-  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-  return (unsigned)(random_state >> 33) % count;
-}
-
-void yield() { swapcontext(&self->context, &scheduler); }
-
-/* The first failure counts. A thread that fails never goes on. */
-__attribute__((format(printf, 1, 2))) void fail(const char *format, ...) {
-  char text[256], where[64] = "";
-  va_list list;
-  va_start(list, format);
-  vsnprintf(text, sizeof text, format, list);
-  va_end(list);
-  if (self != nullptr) {
-    snprintf(where, sizeof where, " (block %u, thread %u)", self->home->index, self->index);
-  }
-  if (failure.empty()) {
-    failure = std::string(text) + where;
-  }
-  while (self != nullptr) {
-    yield();
-  }
-}
-
-template <class READY>
-void wait(const char *what, READY ready) {
-  if (ready() && draw(8) != 0) {
-    return;
-  }
-  self->waits_for = what;
-  self->ready = ready;
-  yield();
-}
 
 /* ------------------------------------------------------------------------------------------------------------------------ barriers */
 
@@ -158,8 +33,9 @@ void join(meeting &m, unsigned needed, const char *what) {
   wait(what, [&m, generation] { return m.generation != generation; });
 }
 
-/* Those that have ended are not waited for. */
-void check_cluster() {
+}  // namespace
+
+void machine::check_cluster() {
   unsigned live = 0;
   for (const block &b : blocks) {
     live += b.live;
@@ -170,11 +46,13 @@ void check_cluster() {
   }
 }
 
+namespace {
+
 /* Of the calling lane's warp: the values that its lanes give. */
-const uint32_t *exchange(uint32_t value) {
+const uint32_t (*exchange(std::initializer_list<uint32_t> given))[EXCHANGED] {
   warp &w = self->its_warp();
-  uint32_t *values = w.values[w.all.generation % 2];
-  values[self->index % WARP] = value;
+  uint32_t(*values)[EXCHANGED] = w.values[w.all.generation % 2];
+  std::copy(given.begin(), given.end(), values[self->index % WARP]);
   join(w.all, WARP, "lanes of its warp");
   return values;
 }
@@ -216,9 +94,22 @@ uint8_t *access(block &b, uint32_t address, uint32_t bytes, bool write) {
     if (s == COPYING || s == BARRIER) {
       fail("shared memory at %#x is %s", i, s == COPYING ? "used while a copy to it is under way" : "an mbarrier");
     }
-    s = write ? (uint8_t)STORED : s;
+    if (write) {
+      s = STORED;
+      b.stored_by[i] = (uint16_t)(self - threads.data());
+    }
   }
   return &b.shared[address];
+}
+
+/* What the thread has stored, copies may write over from now on. */
+void fence_stores() {
+  block &b = *self->home;
+  for (size_t i = 0; i < b.states.size(); i++) {
+    if (b.states[i] == STORED && b.stored_by[i] == self - threads.data()) {
+      b.states[i] = COPIED;
+    }
+  }
 }
 
 void check_no_multiplication_reads(block &b, uint32_t begin, uint32_t end) {
@@ -249,13 +140,15 @@ void begin_copy(uint32_t to, uint32_t barrier, std::vector<uint8_t> bytes, uint3
   }
   memset(&b.states[to], COPYING, bytes.size());
   memset(&b.shared[to], 0xFF, bytes.size());
-  b.copies.push_back({to, barrier, std::move(bytes)});
+  b.copies.push_back({to, barrier, std::move(bytes), draw(4) == 0 ? 300u : 3u});
   if (draw(4) == 0) {
     wait("", [] { return true; });
   }
 }
 
-void end_copy(block &b, size_t i) {
+}  // namespace
+
+void machine::end_copy(block &b, size_t i) {
   const copy c = std::move(b.copies[i]);
   b.copies.erase(b.copies.begin() + (ptrdiff_t)i);
   memcpy(&b.shared[c.to], c.bytes.data(), c.bytes.size());
@@ -264,6 +157,8 @@ void end_copy(block &b, size_t i) {
   barrier.bytes -= (int64_t)c.bytes.size();
   check_phase(barrier);
 }
+
+namespace {
 
 /* ---------------------------------------------------------------------------------------------------------------------------- MMAs */
 
@@ -305,8 +200,9 @@ void multiply(block &home, multiplication &m) {
   m.done = true;
 }
 
-/* One of those that may be done now: in a warpgroup they follow each other. */
-bool multiply_next(block &b, warpgroup &w) {
+}  // namespace
+
+bool machine::multiply_next(block &b, warpgroup &w) {
   for (multiplication &m : w.under_way) {
     if (!m.done) {
       if (m.issued == WARPGROUP) {
@@ -317,6 +213,8 @@ bool multiply_next(block &b, warpgroup &w) {
   }
   return false;
 }
+
+namespace {
 
 /* ---------------------------------------------------------------------------------------------------------------------------- PTX */
 
@@ -344,13 +242,76 @@ struct instruction {
 };
 const ptx_operand &call::of(size_t i) const { return operands[what.order[i]]; }
 
-void load(const call &c, block &b, uint32_t address, size_t words) {
-  const uint8_t *from = access(b, address, (uint32_t)words * 4, false);
+void load(const call &c, const uint8_t *from, size_t words) {
   for (size_t i = 0; i < words; i++) {
     memcpy(c.of(i).at, from + 4 * i, 4);
   }
   if (draw(16) == 0) {
     wait("", [] { return true; });
+  }
+}
+
+void load(const call &c, block &b, uint32_t address, size_t words) { load(c, access(b, address, (uint32_t)words * 4, false), words); }
+
+/* Of a cluster: rank and address as mapa makes them. */
+block &block_of(uint32_t address) {
+  block &b = blocks[address >> 24];
+  if (!b.begun || b.live == 0) {
+    fail("shared memory of block %u is used, which has %s", b.index, b.live == 0 ? "ended" : "not begun");
+  }
+  return b;
+}
+
+void store(const call &c, block &b, uint32_t address) {
+  uint8_t *to = access(b, address, 16, true);
+  check_no_multiplication_reads(b, address, address + 16);
+  for (size_t i = 0; i < 4; i++) {
+    memcpy(to + 4 * i, &c.of(1 + i).value, 4);
+  }
+}
+
+/* True for x, false for weights. */
+bool check_global(const uint8_t *from, uint32_t bytes) {
+  const uint8_t *const begins[] = {launched->weights, static_cast<const uint8_t *>(launched->x)};
+  const size_t sizes[] = {launched->weights_bytes, launched->x_bytes};
+  for (int i = 0; i < 2; i++) {
+    if (from >= begins[i] && from + bytes <= begins[i] + sizes[i] && (from - begins[i]) % 16 == 0 && bytes > 0 && bytes % 16 == 0) {
+      return i == 1;
+    }
+  }
+  fail("%u bytes are read, from byte %td of the weights", bytes, from - launched->weights);
+  return false;
+}
+
+void load_weights(const call &c) {
+  const uint8_t *from = c.pointer<uint8_t>(4);
+  check_global(from, 16);
+  load(c, from, 4);
+}
+
+/* Lane 4 r + c has columns 2c and 2c + 1 of row r of each matrix, the address of which lane 8 i + r gives. */
+void load_matrices(const call &c) {
+  const unsigned lane = self->index % WARP;
+  const uint32_t(*rows)[EXCHANGED] = exchange({c(4)});
+  for (unsigned i = 0; i < 4; i++) {
+    const uint32_t row = rows[8 * i + lane / 4][0];
+    memcpy(c.of(i).at, access(*self->home, row, 16, false) + lane % 4 * 4, 4);
+  }
+}
+
+/* PTX ISA, "Matrix Fragments for mma.m16n8k16": of one lane, rows g and g + 8, columns 2t and 2t + 1. */
+void multiply_in_warp(const call &c) {
+  const bool is_bf16 = strstr(c.what.text, ".bf16.bf16.") != nullptr;
+  const unsigned g = self->index % WARP / 4, t = self->index % 4;
+  const uint32_t(*of)[EXCHANGED] = exchange({c(4), c(5), c(6), c(7), c(8), c(9)});
+  for (unsigned i = 0; i < 4; i++) {
+    double products[16];
+    for (unsigned k = 0; k < 16; k++) {
+      const unsigned lane = k % 8 / 2;
+      products[k] =
+          element(of[4 * g + lane][i / 2 + k / 8 * 2], k % 2, is_bf16) * element(of[4 * (2 * t + i % 2) + lane][4 + k / 8], k % 2, is_bf16);
+    }
+    c.out<float>(i) = simulated_sum(c.out<float>(i), products);
   }
 }
 
@@ -432,9 +393,9 @@ void set_registers(const call &c) {
 }
 
 void transpose(const call &c) { /* lane 4 r + c has columns 2c and 2c + 1 of row r */
-  const uint32_t *v = exchange(c.out(0));
+  const uint32_t(*v)[EXCHANGED] = exchange({c.out(0)});
   const unsigned row = self->index % WARP / 4, column = self->index % WARP % 4 * 2;
-  auto half = [&](unsigned r, unsigned of) { return v[4 * r + of / 2] >> of % 2 * 16 & 0xFFFF; };
+  auto half = [&](unsigned r, unsigned of) { return v[4 * r + of / 2][0] >> of % 2 * 16 & 0xFFFF; };
   c.out(0) = half(column, row) | half(column + 1, row) << 16;
 }
 
@@ -458,8 +419,9 @@ void copy_tensor(const call &c) {
 void copy_bulk(const call &c) {
   const uint8_t *from = c.pointer<uint8_t>(1);
   const uint32_t bytes = c(2);
-  if (bytes == 0 || bytes % 16 != 0 || from < weights_begin || from + bytes > weights_end || (from - weights_begin) % 16 != 0) {
-    fail("bulk copy of %u bytes, from byte %td of the weights", bytes, from - weights_begin);
+  const bool of_x = check_global(from, bytes);
+  if (of_x && !self->after_previous) {
+    fail("x is copied before griddepcontrol.wait");
   }
   begin_copy(c(0), c(3), std::vector<uint8_t>(from, from + bytes), 16);
 }
@@ -504,14 +466,8 @@ const struct {
     {"setmaxnreg", set_registers},
     {"ld.shared.v4.u32", [](const call &c) { load(c, *self->home, c(4), 4); }},
     {"ld.shared.v2.u32", [](const call &c) { load(c, *self->home, c(2), 2); }},
-    {"ld.shared::cluster.v4.f32",
-     [](const call &c) {
-       block &b = blocks[c(4) >> 24];
-       if (b.live == 0) {
-         fail("shared memory of block %u is read, which has ended", b.index);
-       }
-       load(c, b, c(4) & 0xFFFFFF, 4);
-     }},
+    {"ld.shared.f32", [](const call &c) { load(c, *self->home, c(1), 1); }},
+    {"ld.shared::cluster.v4.f32", [](const call &c) { load(c, block_of(c(4)), c(4) & 0xFFFFFF, 4); }},
     {"mapa.shared::cluster",
      [](const call &c) {
        if (c(2) >= blocks.size()) {
@@ -519,14 +475,12 @@ const struct {
        }
        c.out(0) = c(2) << 24 | c(1);
      }},
-    {"st.shared.v4.f32",
-     [](const call &c) {
-       uint8_t *to = access(*self->home, c(0), 16, true);
-       check_no_multiplication_reads(*self->home, c(0), c(0) + 16);
-       for (size_t i = 0; i < 4; i++) {
-         memcpy(to + 4 * i, &c.of(1 + i).value, 4);
-       }
-     }},
+    {"st.shared.v4.f32", [](const call &c) { store(c, *self->home, c(0)); }},
+    {"st.shared::cluster.v4.f32", [](const call &c) { store(c, block_of(c(0)), c(0) & 0xFFFFFF); }},
+    {"ld.global.nc.", load_weights},
+    {"ldmatrix.sync.aligned.m8n8.x4.shared", load_matrices},
+    {"mma.sync.aligned.m16n8k16", multiply_in_warp},
+    {"fence.proxy.async.shared::cta", [](const call &) { fence_stores(); }},
     {"bar.sync", [](const call &c) { join(self->home->named[c(0)], c(1), "a named barrier"); }},
     {"bar.arrive", [](const call &c) { arrive(self->home->named[c(0)], c(1)); }},
     {"barrier.cluster.arrive",
@@ -586,142 +540,14 @@ instruction parse(const char *text) {
   return out;
 }
 
-/* ----------------------------------------------------------------------------------------------------------------------- scheduler */
-
-void run_thread() {
-  (*kernel_code)();
-  if (self->waited != self->issued) {
-    fail("a thread ends with MMAs under way");
-  }
-  self->ended = true;
-  self->home->live--;
-  check_cluster();
-  yield();
-}
-
-void make_fiber(thread &t, char *stack) {
-  getcontext(&t.context);
-  t.context.uc_stack.ss_sp = stack;
-  t.context.uc_stack.ss_size = STACK_BYTES;
-  makecontext(&t.context, run_thread, 0);
-}
-
-void begin_threads(unsigned first_block, unsigned count, size_t shared_bytes) {
-  static char *stacks;
-  static size_t stacks_bytes;
-  const size_t needed = blocks.size() * count * STACK_BYTES;
-  if (needed > stacks_bytes) { /* untouched memory is none; kept for the next time */
-    if (stacks != nullptr) {
-      munmap(stacks, stacks_bytes);
-    }
-    stacks = static_cast<char *>(mmap(nullptr, needed, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    if (stacks == MAP_FAILED) {
-      perror("mmap");
-      exit(2);
-    }
-    stacks_bytes = needed;
-  }
-  const unsigned registers = REGISTERS / count / 8 * 8;
-  threads.assign(blocks.size() * count, {});
-  for (size_t i = 0; i < blocks.size(); i++) {
-    block &b = blocks[i];
-    b = {};
-    b.index = first_block + (unsigned)i;
-    b.live = count;
-    b.shared.assign(SHARED_AT + shared_bytes, 0xFF);
-    b.states.assign(b.shared.size(), NEVER);
-    b.warps.resize(count / WARP);
-    b.warpgroups.resize(count / WARPGROUP);
-    b.free_registers = REGISTERS - registers * count;
-    for (unsigned t = 0; t < count; t++) {
-      thread &x = threads[i * count + t];
-      x.home = &b;
-      x.index = t;
-      x.registers = registers;
-      make_fiber(x, stacks + (i * count + t) * STACK_BYTES);
-    }
-  }
-}
-
-/* A turn of all threads that may run, or of one warp of each block. */
-bool run_turn(bool one_warp, unsigned count) {
-  const size_t from = draw((unsigned)threads.size());
-  const unsigned which = draw(count / WARP);
-  bool ran = false;
-  for (size_t i = 0; i < threads.size() && failure.empty(); i++) {
-    thread &t = threads[(from + i) % threads.size()];
-    if (t.ended || (one_warp && t.index / WARP != which) || (t.ready && !t.ready())) {
-      continue;
-    }
-    t.ready = nullptr;
-    threadIdx = {t.index};
-    blockIdx = {t.home->index};
-    self = &t;
-    swapcontext(&scheduler, &t.context);
-    self = nullptr;
-    ran = true;
-  }
-  return ran;
-}
-
-/* Copies and MMAs that are under way: some, or all. */
-bool run_hardware(bool all) {
-  bool ran = false;
-  for (block &b : blocks) {
-    for (size_t i = b.copies.size(); i-- > 0;) {
-      if (all || draw(3) == 0) {
-        end_copy(b, i);
-        ran = true;
-      }
-    }
-    for (warpgroup &w : b.warpgroups) {
-      ran |= (all || draw(4) == 0) && multiply_next(b, w);
-    }
-  }
-  return ran;
-}
-
-void report_deadlock() {
-  std::map<std::string, int> counts;
-  for (const thread &t : threads) {
-    if (!t.ended) {
-      counts[t.waits_for]++;
-    }
-  }
-  std::string text;
-  for (const auto &c : counts) {
-    text += (text.empty() ? "" : ", ") + std::to_string(c.second) + " threads wait for " + c.first;
-  }
-  fail("deadlock: %s", text.c_str());
-}
-
-void run_cluster(unsigned count) {
-  auto live = [] {
-    unsigned sum = 0;
-    for (const block &b : blocks) {
-      sum += b.live;
-    }
-    return sum;
-  };
-  while (failure.empty() && live() > 0) {
-    const bool one_warp = draw(3) == 0, ran = run_turn(one_warp, count), moved = run_hardware(false);
-    if (!ran && !moved && !one_warp && !run_hardware(true) && failure.empty()) {
-      report_deadlock();
-    }
-  }
-  for (const block &b : blocks) {
-    if (failure.empty() && !b.copies.empty()) {
-      fail("block %u ends with copies under way", b.index);
-    }
-  }
-}
-
 }  // namespace
 
-uint32_t __cvta_generic_to_shared(const void *pointer) { return SHARED_AT + (uint32_t)(static_cast<const uint8_t *>(pointer) - unaligned); }
+uint32_t __cvta_generic_to_shared(const void *) { return SHARED_AT; }
 void __syncthreads() { join(self->home->named[0], (unsigned)self->home->warps.size() * WARP, "__syncthreads"); }
 void __syncwarp() { join(self->its_warp().all, WARP, "lanes of its warp"); }
-uint32_t __shfl_sync(unsigned, uint32_t v, int lane) { return exchange(v)[lane]; }
+uint32_t __shfl_sync(unsigned, uint32_t v, int lane, int width) {
+  return exchange({v})[self->index % WARP / (unsigned)width * (unsigned)width + (unsigned)lane][0];
+}
 
 void ptx_run(const char *text, const ptx_operand *operands) {
   static std::unordered_map<const char *, instruction> parsed; /* by where the text is */
@@ -730,21 +556,4 @@ void ptx_run(const char *text, const ptx_operand *operands) {
     found = parsed.emplace(text, parse(text)).first;
   }
   found->second.run({found->second, operands});
-}
-
-const char *simulate(const simulated_launch &l, const std::function<void()> &kernel) {
-  failure.clear();
-  random_state = l.seed;
-  kernel_code = &kernel;
-  weights_begin = l.weights;
-  weights_end = l.weights + l.weights_bytes;
-  blockDim = {l.threads};
-  gridDim = {l.blocks};
-  for (unsigned first = 0; first < l.blocks && failure.empty(); first += l.cluster) {
-    blocks.resize(l.cluster);
-    cluster_meeting = {};
-    begin_threads(first, l.threads, l.shared_bytes);
-    run_cluster(l.threads);
-  }
-  return failure.empty() ? nullptr : failure.c_str();
 }

@@ -2,14 +2,16 @@
 /*
  * Device code of Hopper's kernels on the CPU: what it needs of CUDA, and a simulator of the PTX that it has inline. host.py makes of each asm statement a call of ptx().
  *
- * Simulated, as the PTX ISA has it: threads (fibers), of which any may run whenever it is not at a barrier; warps' exchanges; named barriers; mbarriers; bulk and tensor copies, swizzled; the
- * warpgroup's MMA with its descriptors, fences and groups; clusters; setmaxnreg. Copies and MMAs are done at any time between their issue and the wait for them; the seed decides. Reported:
+ * Simulated, as the PTX ISA has it: threads (fibers), of which any may run whenever it is not at a barrier; warps' exchanges and MMA; named barriers; mbarriers; bulk and tensor copies, swizzled;
+ * the warpgroup's MMA with its descriptors, fences and groups; clusters, of which a block may begin after another; setmaxnreg. Copies and MMAs of warpgroups are done at any time between their issue
+ * and the wait for them; the seed decides. Reported:
  *   - a barrier that is never satisfied: threads wait, and nothing is under way
  *   - shared memory that is used while a copy to it is under way, is outside of what the block has or misaligned; MMAs that read what was not copied. Other reads of it before it is written give
  *     0xFF: the last row tiles of sm90_prefill.cuh compute with what is there, and drop the result
  *   - a copy or a store over what an MMA that has not been waited for reads; a copy over what st.shared wrote, without a fence between the proxies
  *   - operand A's registers written while an MMA reads them, MMAs without wgmma.fence, a thread that ends with MMAs under way, a block with copies
- *   - mbarriers that were not made or not fenced, or have too many arrivals; shared memory of a block that has ended; copies of x before griddepcontrol.wait, or of what is no weight
+ *   - mbarriers that were not made or not fenced, or have too many arrivals; shared memory of a block that has not begun or has ended; copies of x before griddepcontrol.wait, or of what is
+ *     neither x nor weights
  * Not simulated: the order in which ordinary loads and stores of other threads become visible (here at once), caches, the rounding within an MMA (here one rounding, of the sum of 16 exact products
  * and the accumulator), speed.
  */
@@ -30,8 +32,10 @@ extern "C" {
 struct simulated_launch {
   unsigned blocks, threads, cluster; /* of a block; blocks of a cluster */
   size_t shared_bytes;
-  const uint8_t *weights; /* all that bulk copies may read */
+  const uint8_t *weights; /* all that bulk copies may read, and x, */
   size_t weights_bytes;
+  const void *x; /* after griddepcontrol.wait */
+  size_t x_bytes;
   uint64_t seed;
 };
 
@@ -84,6 +88,7 @@ void ptx(const char *text, O... o) {
 #define __shared__
 #define __grid_constant__
 #define __launch_bounds__(...)
+#define __align__(...)
 
 struct uint2 {
   uint32_t x, y;
@@ -101,11 +106,15 @@ inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
-extern uint8_t unaligned[]; /* a block's dynamic shared memory, but for its content, which only its addresses lead to */
-uint32_t __cvta_generic_to_shared(const void *pointer);
+extern uint8_t unaligned[], shared[]; /* a block's dynamic shared memory, but for its content, which only its addresses lead to */
+uint32_t __cvta_generic_to_shared(const void *begin);
 void __syncthreads();
 void __syncwarp();
-uint32_t __shfl_sync(unsigned mask, uint32_t v, int lane);
+uint32_t __shfl_sync(unsigned mask, uint32_t v, int lane, int width = 32);
+template <class T>
+T __ldg(const T *from) {
+  return *from;
+}
 
 template <class T>
 T min(T a, T b) {

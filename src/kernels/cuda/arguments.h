@@ -99,6 +99,9 @@ typedef struct cuda_mma_args {
 /* Hopper: the most shared memory that a thread block can have. */
 enum { CUDA_SM90_SHARED_BYTES = 227 * 1024 };
 
+/* few.cuh there, before x: barriers of [2 chunks][up to 8 slices][4 pieces]. */
+enum { CUDA_SM90_FEW_BARRIERS_BYTES = 2 * 8 * 4 * 8 };
+
 /* sm80_many.cuh: shared memory of a group of warps that computes `rows` rows of weights and `columns` of x, by stages of 64 k's. */
 #define CUDA_SM80_GROUP_BYTES(rows, columns, stages) ((stages) * ((columns)*128 + (rows) / 16 * (512 + 64)))
 

@@ -37,6 +37,9 @@ __device__ inline void barrier_wait(uint32_t barrier, unsigned parity) {
                : "memory");
 }
 
+/* What this thread has written by st.shared, copies that come later may write over. */
+__device__ inline void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
 /* Global to shared memory; the barrier is told. Addresses and bytes: multiples of 16. */
 __device__ inline void copy_bulk(uint32_t to, const void *from, unsigned bytes, uint32_t barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(barrier)

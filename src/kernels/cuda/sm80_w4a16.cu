@@ -7,7 +7,7 @@
 
 #define NVFP4_FEW(type, threads, depth)                                                                                                              \
   extern "C" __global__ void __launch_bounds__(threads, 1) nvfp4_sm80_##type##_few8_##threads(const __grid_constant__ cuda_mma_args a) {             \
-    few_rows<type, 1, depth, false>(a);                                                                                                                     \
+    few_rows<type, 1, depth, false, x_by_threads>(a);                                                                                                                     \
   }
 /* At most `threads` threads in a block, and registers for `blocks` of them in a multiprocessor. */
 #define NVFP4_MANY(type, name, threads, blocks, ...)                                                                                                 \

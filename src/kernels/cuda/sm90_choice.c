@@ -80,7 +80,9 @@ static int64_t launch_few(const product *p, int cluster, cuda_sm90_launch *out) 
     few++;
   }
   cuda_mma_args a = {.m = p->m, .k = p->k, .slices = p->slices, .cluster = cluster};
-  const int64_t shared_bytes = cuda_mma_few_shared_bytes(&a, threads, FEW_M, few->depth, CUDA_SM90_SHARED_BYTES);
+  const int64_t shared_bytes =
+      CUDA_SM90_FEW_BARRIERS_BYTES +
+      cuda_mma_few_shared_bytes(&a, threads, FEW_M, few->depth, CUDA_SM90_SHARED_BYTES - CUDA_SM90_FEW_BARRIERS_BYTES);
   const int64_t blocks = ceiling(row_tiles, here);
   *out = (cuda_sm90_launch){.code = few->code[cluster - 1],
                             .slices = p->slices,

@@ -13,10 +13,10 @@
 
 #define NVFP4_FEW(type, threads, depth)                                                                                                    \
   extern "C" __global__ void __launch_bounds__(threads, 1) nvfp4_sm90_##type##_few8_##threads(const __grid_constant__ cuda_mma_args a) {   \
-    few_rows<type, 1, depth, false>(a);                                                                                                    \
+    few_rows<type, 1, depth, false, x_by_bulk<1, depth>>(a);                                                                                                    \
   }                                                                                                                                        \
   extern "C" __global__ void __launch_bounds__(threads, 1) nvfp4_sm90_##type##_few8x2_##threads(const __grid_constant__ cuda_mma_args a) { \
-    few_rows<type, 1, depth, true>(a);                                                                                                     \
+    few_rows<type, 1, depth, true, x_by_bulk<1, depth>>(a);                                                                                                     \
   }
 #define NVFP4_MID(type, name, ...)                                                                                     \
   using type##_##name = mid_shape<type, __VA_ARGS__>;                                                                  \
