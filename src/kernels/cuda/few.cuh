@@ -257,17 +257,21 @@ __device__ inline void few_rows(const cuda_mma_args &a) {
       for (int piece = 0; to_come > 0; piece++, to_come -= piece_pairs) {
         x_comes.wait(buffer, piece, phase);
         int left_here = min(to_come, piece_pairs);
-        for (; left_here > 0; left_here -= DEPTH) {
+        for (; left_here >= DEPTH; left_here -= DEPTH) {
 #pragma unroll
           for (int d = 0; d < DEPTH; d++) {
-            if (d < left_here) { /* without a branch between stages the compiler moves all loads behind the last multiply */
-              multiply(ring[d], x, d * CUDA_MMA_PAIR * 2);
-              load(ring[d]);
-            }
+            multiply(ring[d], x, d * CUDA_MMA_PAIR * 2);
+            load(ring[d]);
           }
 #pragma unroll
           for (int l = 0; l < COLUMN_TILES; l++) {
             x[l] += DEPTH * CUDA_MMA_PAIR * 2;
+          }
+        }
+#pragma unroll
+        for (int d = 0; d < DEPTH - 1; d++) { /* the end of a slice */
+          if (d < left_here) {
+            multiply(ring[d], x, d * CUDA_MMA_PAIR * 2);
           }
         }
       }
