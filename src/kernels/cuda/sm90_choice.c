@@ -26,7 +26,7 @@ enum { MULTIPROCESSORS = 132, FEW_M = 8, PREFILL_M = 65, MOST_TILES = 1 << 27 };
 static const struct few_kernel {
   int threads, depth, begin_ns;
   nvfp4_cuda_kernel code[2][2];
-} few_kernels[] = {FEW(384, 6, 3200), FEW(512, 4, 3200), FEW(768, 3, 3900), FEW(896, 2, 3200), FEW(1024, 2, 3200)};
+} few_kernels[] = {FEW(256, 8, 2300), FEW(384, 6, 2800), FEW(512, 4, 2600), FEW(768, 3, 3300), FEW(896, 2, 2900), FEW(1024, 2, 2900)};
 
 /* How a thread block shares K and tiles of y with others. */
 typedef enum family {
@@ -68,7 +68,7 @@ static int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Returns nanoseconds: of a start; of reading weights from memory; of reading x from the L2 cache, which each block does for itself, in a cluster half of it. Measured as above. */
 static int64_t launch_few(const product *p, int cluster, cuda_sm90_launch *out) {
-  enum { CLUSTER_NS = 550, WEIGHT_BYTES_A_NS = 4200, X_BYTES_A_NS = 32 };
+  enum { CLUSTER_NS = 700, WEIGHT_BYTES_A_NS = 4200, X_BYTES_A_NS = 45 };
   const int slices_here = p->slices / cluster;
   const int64_t row_tiles = ceiling(p->n, 16), most = MULTIPROCESSORS / cluster, warps_most = 32 / slices_here;
   /* Row tiles of a block or cluster. If there are slices, these are all, since cuda_mma_slices() then sees to it that they are few enough. */

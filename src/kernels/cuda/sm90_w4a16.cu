@@ -3,7 +3,7 @@
 // spills: a few registers, once a tile or a slice of it; in loops over K one reload at most
 /*
  * Device code of the kernels for Hopper, for x in bf16 and in f16. Which kernel serves which M: sm90_choice.c. Registers bound how many warps a thread block may
- * have and how many loads each has under way: hence five of the kernels for few rows, each for thread blocks alone and in clusters of two.
+ * have and how many loads each has under way: hence six of the kernels for few rows, each for thread blocks alone and in clusters of two.
  */
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/sm90_mid.cuh"
@@ -44,6 +44,7 @@
   }
 
 #define NVFP4_KERNELS(type)                            \
+  NVFP4_FEW(type, 256, 8)                              \
   NVFP4_FEW(type, 384, 6)                              \
   NVFP4_FEW(type, 512, 4)                              \
   NVFP4_FEW(type, 768, 3)                              \
