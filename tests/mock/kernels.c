@@ -329,13 +329,13 @@ static void sm90_prefill(void *const *arguments, nvfp4_dtype x_dtype, int64_t ti
               grid <= sm90_tiles(a, tiles * CUDA_MMA_ROWS, (int64_t)columns) && block == 128 * (1 + tiles) && (sliced || a->slices == 1));
 }
 
-/* sm90_split.cuh: a thread block a tile, with so many slices of K at a time, once or twice; or two blocks, each once. */
+/* sm90_split.cuh: a thread block a tile, with so many slices of K at a time, once or twice; or two blocks. */
 static void sm90_split(void *const *arguments, nvfp4_dtype x_dtype, uint64_t columns, unsigned parts, unsigned grid, unsigned block) {
   const cuda_mma_args *a = arguments[0];
   const int slices = (int)parts * a->cluster;
   sm90_mapped(arguments, x_dtype, columns,
               grid == sm90_tiles(a, CUDA_MMA_ROWS, (int64_t)columns) * a->cluster && block == 128 * (1 + parts) &&
-                  mock_launched.cluster == (unsigned)a->cluster && (a->slices == slices || (a->cluster == 1 && a->slices == 2 * slices)));
+                  mock_launched.cluster == (unsigned)a->cluster && (a->slices == slices || a->slices == 2 * slices));
 }
 
 #define SM90_MID(name, columns)                                                    \
@@ -350,6 +350,7 @@ static void sm90_split(void *const *arguments, nvfp4_dtype x_dtype, uint64_t col
 SM90_MID(mid16, 16)
 SM90_MID(mid32, 32)
 SM90_MID(mid64, 64)
+SM90_MID(mid3x64, 64)
 SM90_MID(mid128, 128)
 SM90_MID(mid3x128, 128)
 
@@ -376,7 +377,8 @@ SM90_PREFILL(sliced256, 2, 256, true)
   }
 SM90_SPLIT(16, 4)
 SM90_SPLIT(32, 4)
-SM90_SPLIT(64, 4)
+SM90_SPLIT(64, 2)
+SM90_SPLIT(128, 2)
 
 #define SM90_MAPPED(name, function)                                                                    \
   {"nvfp4_sm90_bf16_" #name, {sizeof(cuda_mma_args), sizeof(nvfp4_cu_tensor_map)}, function##_bf16}, { \
@@ -436,6 +438,10 @@ const mock_kernel mock_kernels[] = {
     SM80("split16", split16_bf16, split16_f16),
     SM80("split32", split32_bf16, split32_f16),
     SM80("split64", split64_bf16, split64_f16),
+    SM90("few8_256"),
+    SM90("few8x2_256"),
+    SM90("few8_384"),
+    SM90("few8x2_384"),
     SM90("few8_512"),
     SM90("few8x2_512"),
     SM90("few8_768"),
@@ -447,11 +453,13 @@ const mock_kernel mock_kernels[] = {
     SM90_MAPPED(mid16, mid16),
     SM90_MAPPED(mid32, mid32),
     SM90_MAPPED(mid64, mid64),
+    SM90_MAPPED(mid3x64, mid3x64),
     SM90_MAPPED(mid128, mid128),
     SM90_MAPPED(mid3x128, mid3x128),
     SM90_MAPPED(split16, sm90_split16),
     SM90_MAPPED(split32, sm90_split32),
     SM90_MAPPED(split64, sm90_split64),
+    SM90_MAPPED(split128, sm90_split128),
     SM90_MAPPED(whole256, whole256),
     SM90_MAPPED(sliced1x128, sliced1x128),
     SM90_MAPPED(sliced128, sliced128),

@@ -21,7 +21,7 @@ FAULTS = [  # file, what is right, what stands instead
     ("sm90_prefill.cuh", "@turn.end()@; /* the first turn */", NOTHING),
     # what is not ordered
     ("async.cuh", '@ptx("fence.mbarrier_init.release.cluster;")@', NOTHING),
-    ("sm90_split.cuh", "@join_named(0, S::THREADS)@; /* the rings are made */", NOTHING),
+    ("sm90_split.cuh", "@join_named(0, S::CONSUMERS + 32 * S::PARTS)@; /* the rings are made */", NOTHING),
     ("sm90_slice.cuh", "@wgmma_fence(frag)@", NOTHING),
     ("sm90_slice.cuh", "@wgmma_wait<BUFFERS - 1>()@", "wgmma_wait<BUFFERS>()"),
     ("sm90_slice.cuh", "if (@block == BUFFERS - 1@)", "block == 0"),
@@ -34,8 +34,8 @@ FAULTS = [  # file, what is right, what stands instead
     # what is in the wrong place
     ("sm90_slice.cuh", "codes_of_lane = tile * CUDA_MMA_TILE_BYTES + @warp@ * 1024", "(warp ^ 1)"),
     ("sm90_mid.cuh", "load_of_cluster(b.sums(row_tile, c) + lane * 16, @s@)", "SLICES - 1 - s"),
-    ("sm90_split.cuh", "@CLUSTER ? s / S::PARTS : 0@)", "0"),
-    ("sm90_split.cuh", "@cluster_sync()@;\n    float4 sum", NOTHING),
+    ("sm90_split.cuh", "threadIdx.x % 32 * 16, @s / S::PARTS % BLOCKS@)", "0"),
+    ("sm90_split.cuh", "@cluster_sync()@;\n  } else {", NOTHING),
     ("sm90_prefill.cuh", "tile = tiles + @past / 2@", "(past + 1) / 2"),
     ("sm90_prefill.cuh", "walk.column0 + @box * (S::COLUMNS / 2)@", "0"),
     ("sm90_mid.cuh", "weights += @width@ * CUDA_MMA_TILE_BYTES", "(int)CUDA_MMA_GROUP"),

@@ -6,7 +6,9 @@
 /* The split of K is part of the order of additions: these numbers must not change with the machine. */
 static void test_slices(void **state) {
   (void)state;
-  assert_int_equal(cuda_mma_slices(4096, 4096), 8);
+  assert_int_equal(cuda_mma_slices(1024, 4096), 8);
+  assert_int_equal(cuda_mma_slices(4096, 4096), 4);
+  assert_int_equal(cuda_mma_slices(4096, 14336), 8);
   assert_int_equal(cuda_mma_slices(8192, 28672), 4);
   assert_int_equal(cuda_mma_slices(16384, 4096), 4);
   assert_int_equal(cuda_mma_slices(28672, 4096), 1);
