@@ -51,10 +51,10 @@ typedef struct tile_kernel {
 
 static const tile_kernel tile_kernels[] = {
     {SPLIT, 1, 16, 640, 300, 161, 0, CODE("split16")},         {SPLIT, 1, 32, 640, 600, 182, 0, CODE("split32")},
-    {SPLIT, 1, 64, 384, 430, 240, 0, CODE("split64")},         {SPLIT, 1, 128, 384, 600, 363, 0, CODE("split128")},
+    {SPLIT, 1, 64, 384, 430, 240, 0, CODE("split64")},         {SPLIT, 1, 128, 384, 1000, 363, 0, CODE("split128")},
     {MID, 12, 16, 640, 3400, 158, 90, CODE("mid16")},          {MID, 12, 32, 640, 3100, 175, 105, CODE("mid32")},
     {MID, 8, 64, 384, 3600, 214, 50, CODE("mid64")},           {MID, 9, 64, 512, 3600, 213, 40, CODE("mid3x64")},
-    {MID, 4, 128, 384, 3200, 335, 40, CODE("mid128")},         {MID, 3, 128, 512, 3000, 340, 45, CODE("mid3x128")},
+    {MID, 4, 128, 384, 3200, 335, 40, CODE("mid128")},         {MID, 3, 128, 512, 3000, 340, 20, CODE("mid3x128")},
     {SLICED, 1, 128, 256, 3000, 415, 0, CODE("sliced1x128")},  {SLICED, 2, 128, 384, 2500, 730, 0, CODE("sliced128")},
     {SLICED, 3, 128, 512, 3000, 1150, 0, CODE("sliced3x128")}, {SLICED, 2, 192, 384, 3000, 1070, 0, CODE("sliced192")},
     {SLICED, 2, 256, 384, 3000, 1380, 0, CODE("sliced256")},   {WHOLE, 2, 256, 384, 2800, 1330, 0, CODE("whole256")}};
@@ -137,7 +137,7 @@ static int64_t block_ns(const tile_kernel *kernel, int64_t steps, int64_t tiles,
     case SPLIT:
       return (l->cluster == 2 ? 1000 : 0) + 3 * kernel->columns * (l->slices - parts_of(kernel) * l->cluster) + 20 * l->cluster * blocks;
     case MID:
-      slices_ns = l->slices == 1 ? 0 : l->slices == 2 ? 1100 + 4 * kernel->columns * tiles : 2500 + 5 * kernel->columns * tiles;
+      slices_ns = l->slices == 1 ? 0 : l->slices == 2 ? 1400 + 4 * kernel->columns * tiles : 2500 + 5 * kernel->columns * tiles;
       return slices_ns + (tiles % parts_of(kernel) != 0 ? kernel->alone_ns * steps / tiles : 0);
     case SLICED:
       return kernel->columns > 192 ? 1100 * l->slices : 0; /* totals in shared memory */
