@@ -22,7 +22,7 @@ const nvfp4_kernel nvfp4_kernel_cuda_sm90_w4a16 = {
     .numerics = {NVFP4_MODE_W4A16, NVFP4_CLASS_BOUNDED, NVFP4_FLAG_BATCH_INVARIANT | NVFP4_FLAG_DETERMINISTIC,
                  "w4a16: " CUDA_MMA_ORDER_SLICES},
     .device = NVFP4_DEVICE_CUDA,
-    .verified = "NVIDIA H200, driver 580.159.04, CUDA 13.0, 2026-11-23",
+    .verified = "NVIDIA H200, driver 580.159.04, CUDA 13.0, 2026-11-24",
     .is_supported = cuda_sm90_is_supported,
     .can_implement = cuda_mma_w4a16_can_implement,
     .workspace_bytes = cuda_mma_x_bytes,
