@@ -15,7 +15,7 @@ static int64_t pairs_of(int64_t k) { return (k + CUDA_MMA_PAIR - 1) / CUDA_MMA_P
 static int64_t tiles_of(int64_t n, int64_t k) { return (n + CUDA_MMA_ROWS - 1) / CUDA_MMA_ROWS * pairs_of(k); }
 
 int cuda_mma_slices(int64_t n, int64_t k) {
-  enum { DEEP_PAIRS = 64 };
+  enum { DEEP_PAIRS = 64 }; /* from there on M = 1 gains more by eight slices than greater M loses (docs/performance.md) */
   const int64_t row_tiles = (n + 15) / 16, each = (row_tiles + 131) / 132; /* of 132 multiprocessors */
   int slices = each == 1 || (each == 2 && pairs_of(k) > DEEP_PAIRS) ? 8 : each <= 8 ? 4 : 1;
   while (slices > pairs_of(k)) {

@@ -44,8 +44,8 @@ enum {
 extern const nvfp4_layout nvfp4_layout_cuda_mma;
 
 /*
- * Into how many slices kernels of this layout cut K, one after the other (slice i begins with pair i * pairs / slices): 1, 2, 4 or 8 (2 only if K is short). It depends on N and K alone, so that the order of
- * additions is one for all M: few rows of weights need several warps each to keep 132 multiprocessors (an H100 or H200) at work.
+ * Into how many slices kernels of this layout cut K, one after the other (slice i begins with pair i * pairs / slices): 1, 4 or 8, or 2 if K is short. It depends on N and K alone, so that the
+ * order of additions is one for all M: few rows of weights need several warps each to keep 132 multiprocessors (an H100 or H200) at work.
  */
 int cuda_mma_slices(int64_t n, int64_t k);
 #endif
